@@ -1,0 +1,145 @@
+"""One client: its model, its optimiser, its randomness; and the plain loop that trains and evaluates it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dml.config import Experiment
+from dml.losses import log_probabilities, model_loss, peer_loss
+from dml.models import VisionNet
+from dml.streams import PURPOSES, stream
+
+EVALUATION_BATCH = 128
+
+
+class Client:
+    """A party with a model. `index` is -1 for the server, which trains too in the asynchronous arm."""
+
+    def __init__(self, index: int, model: VisionNet, experiment: Experiment, seed: int):
+        self.index, self.model, self.experiment = index, model, experiment
+        self.optimiser = adam(model.parameters(), experiment)  # keeps its moments from round to round
+        self.streams = {purpose: stream(seed, index, purpose) for purpose in PURPOSES}
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.dense2.weight.device
+
+    def parameters(self) -> dict[str, Tensor]:
+        return {name: parameter.detach() for name, parameter in self.model.named_parameters()}
+
+    def load(self, values: dict[str, Tensor]) -> None:
+        """Overwrite the named parameters; the optimiser keeps its state, as in the published code."""
+        own = dict(self.model.named_parameters())
+        with torch.no_grad():
+            for name, value in values.items():
+                own[name].copy_(value)
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """One client's training on one fold: a request that an arm yields and an engine carries out.
+
+    `images` are uint8 [n, size, size, 3], `labels` int64 [n]. With `table` (the peers' mean, [n, columns]) the loss is
+    model loss + peer loss of `form`; without, the model loss alone. A `public` fit takes a fresh optimiser and fixed,
+    nearly equal batches; any other keeps the client's optimiser and shuffles every epoch (both as published).
+    """
+
+    client: Client
+    round: int
+    phase: str  # "pretrain", "local", "public", "global" or "pooled"
+    images: Tensor
+    labels: Tensor
+    form: str | None = None
+    table: Tensor | None = None
+
+    @property
+    def public(self) -> bool:
+        return self.phase == "public"
+
+    def batches(self) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
+        """One epoch: (indices, dropout masks) of each batch, drawn from the client's own streams."""
+        client, count, size = self.client, len(self.labels), self.client.experiment.batch
+        if self.public:
+            cuts = np.array_split(np.arange(count), -(-count // size))
+            dropout = client.streams["public dropout"]
+        else:
+            order = client.streams["local order"].permutation(count)
+            cuts = np.split(order, range(size, count, size))
+            dropout = client.streams["local dropout"]
+        for cut in cuts:
+            masks = client.model.dropout_masks(len(cut), dropout, client.device)
+            yield torch.from_numpy(cut).to(client.device), masks
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A row of the training history: loss and accuracy are means over the epoch's batches and images."""
+
+    round: int
+    phase: str
+    epoch: int
+    client: int
+    loss: float
+    accuracy: float
+
+
+def adam(parameters, experiment: Experiment) -> torch.optim.Adam:
+    return torch.optim.Adam(parameters, lr=experiment.learning_rate, eps=experiment.epsilon, fused=True)
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 [..., size, size, 3] to float [..., 3, size, size] in [0, 1], channels-last."""
+    return images.movedim(-1, -3).float().div_(255)
+
+
+def objective(fit: Fit, logits: Tensor, labels: Tensor, table: Tensor | None) -> Tensor:
+    """The loss of each image [..., n]: L_model, plus L_KL when there are peers."""
+    log_p = log_probabilities(logits.float())
+    loss = model_loss(log_p, labels)
+    return loss if table is None else loss + peer_loss(fit.form, log_p, table)
+
+
+def correct(logits: Tensor, labels: Tensor) -> Tensor:
+    """Whether each image [..., n] is classified right; at exactly 0.5 class 0 wins, as `p > 0.5` does in Keras."""
+    predicted = (logits[..., 0] > 0).long() if logits.shape[-1] == 1 else logits.argmax(-1)
+    return predicted == labels
+
+
+def fit_one(fit: Fit) -> list[Epoch]:
+    """Train one client, one batch after the other: the reference that `stack.fit_stack` is tested against."""
+    client, experiment = fit.client, fit.client.experiment
+    optimiser = adam(client.model.parameters(), experiment) if fit.public else client.optimiser
+    history = []
+    for epoch in range(1, experiment.epochs + 1):
+        losses, right = [], []
+        for indices, masks in fit.batches():
+            labels = fit.labels[indices]
+            with autocast(client.device, experiment):
+                logits = client.model(to_float(fit.images[indices]), masks)
+            table = None if fit.table is None else fit.table[indices]
+            loss = objective(fit, logits, labels, table).mean()
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.detach())
+            right.append(correct(logits.detach(), labels))
+        mean_loss, accuracy = torch.stack(losses).mean().item(), torch.cat(right).float().mean().item()
+        history.append(Epoch(fit.round, fit.phase, epoch, client.index, mean_loss, accuracy))
+    return history
+
+
+@torch.no_grad()
+def predict(client: Client, images: Tensor) -> Tensor:
+    """Logits, float32 [n, 1] or [n, C], of uint8 images [n, size, size, 3], in large batches."""
+    logits = []
+    for batch in images.split(EVALUATION_BATCH):
+        with autocast(client.device, client.experiment):
+            logits.append(client.model(to_float(batch)).float())
+    return torch.cat(logits)
+
+
+def autocast(device: torch.device, experiment: Experiment):
+    return torch.autocast(device.type, torch.bfloat16, enabled=experiment.precision == "bf16")

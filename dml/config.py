@@ -1,0 +1,59 @@
+"""The experiment: every default of the project stands here and nowhere else.
+
+Paper symbols: K is `clients`, R is `rounds`. The folds are (K + 1) R + 1: a fresh private fold for every client and a
+fresh public fold each round, and one that pre-trains the shared initial model.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CACHE = ROOT / "data" / "cache"
+RUNS = ROOT / "data" / "runs"
+RECORDED = ROOT / "data" / "recorded"
+FIGURES = ROOT / "figures"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What determines a result, besides the data, the arm and the seed."""
+
+    clients: int = 5
+    rounds: int = 12
+    epochs: int = 10  # of every phase: pre-training, private, public, pooled
+    batch: int = 32
+    size: int = 100  # pixels a side
+    train_images: int = 0  # 0: every image there is; otherwise so many, balanced over the classes
+    unseen_images: int = 0
+    learning_rate: float = 1e-3
+    epsilon: float = 1e-7  # Adam's, Keras' default
+    train_share: float = 0.8  # of a private fold; the rest is validation
+    asynchronous_share: float = 0.7
+    deep_every: int = 3  # rounds between two exchanges of the deep layers (asynchronous arm)
+    precision: str = "float32"
+
+    def __post_init__(self):
+        if self.clients < 2:
+            raise ValueError(f"clients={self.clients}: mutual learning needs at least 2")
+        if self.rounds < 1 or self.epochs < 1 or self.batch < 1:
+            raise ValueError("rounds, epochs and batch must be at least 1")
+        if self.precision not in ("float32", "bf16"):
+            raise ValueError(f"precision={self.precision!r}: choose float32 or bf16")
+
+    @property
+    def folds(self) -> int:
+        return (self.clients + 1) * self.rounds + 1
+
+
+PROFILES = {
+    "smoke": Experiment(rounds=4, size=40, train_images=600, unseen_images=500),
+    "paper": Experiment(),
+}
+SEEDS = {"smoke": 3, "paper": 1}  # how many seeds a profile runs unless told otherwise
+
+
+def profile(name: str, precision: str = "float32") -> Experiment:
+    """The named experiment. Raises ValueError naming the profiles there are."""
+    if name not in PROFILES:
+        raise ValueError(f"profile {name!r}: choose one of {', '.join(PROFILES)}")
+    return replace(PROFILES[name], precision=precision)

@@ -1,0 +1,49 @@
+"""Who gets which image, and when: the paper's fresh, class-stratified folds."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dml.config import Experiment
+from dml.streams import SERVER, stream
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Indices into the training set; every fold is shuffled and disjoint from every other."""
+
+    pretrain: np.ndarray
+    private: tuple[tuple[np.ndarray, ...], ...]  # [round][client]
+    public: tuple[np.ndarray, ...]  # [round]
+
+
+def plan(labels: np.ndarray, experiment: Experiment, seed: int) -> Folds:
+    """Deal the training set into (K + 1) R + 1 stratified folds, as the published notebooks do.
+
+    `labels` are int [N]. Each class is shuffled and cut into as many nearly equal parts; part i of every class makes
+    fold i, which is shuffled again, so that "the first 80 %" of a fold is a random 80 %.
+    Raises ValueError when a class has fewer images than there are folds.
+    """
+    rng = stream(seed, SERVER, "folds")
+    parts = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        if len(members) < experiment.folds:
+            raise ValueError(
+                f"class {label} has {len(members)} training images; {experiment.clients} clients over "
+                f"{experiment.rounds} rounds need {experiment.folds} folds and so at least {experiment.folds} images"
+            )
+        parts.append(np.array_split(rng.permutation(members), experiment.folds))
+    folds = [rng.permutation(np.concatenate(part)) for part in zip(*parts, strict=True)]
+    rounds = [folds[1 + r * (experiment.clients + 1) :][: experiment.clients + 1] for r in range(experiment.rounds)]
+    return Folds(
+        pretrain=folds[0],
+        private=tuple(tuple(each[:-1]) for each in rounds),
+        public=tuple(each[-1] for each in rounds),
+    )
+
+
+def first(fold: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """The leading `share` of a fold, which trains, and the rest, which only validates (Keras' rounding: down)."""
+    cut = int(len(fold) * share)
+    return fold[:cut], fold[cut:]

@@ -1,0 +1,73 @@
+"""The machine a run happens on: its device, its memory allocator, and the facts a manifest states about it."""
+
+import ctypes
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+
+import torch
+
+from dml.config import ROOT
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
+PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scipy", "scikit-learn", "matplotlib", "seaborn", "papermill")
+
+
+def settle() -> None:
+    """Make this process a worker: one thread, and freed memory kept for the next step.
+
+    One thread a process and one process a core beat one process with many threads here, and results then do not
+    depend on the number of cores. By default glibc hands every large activation back to the system, and each step
+    pays for its pages again: a fifth of the step time. Elsewhere than on glibc, nothing is changed.
+    """
+    torch.set_num_threads(1)
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def cores() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def device(name: str = "auto") -> torch.device:
+    """ "cpu", "cuda", or whichever is best. Raises ValueError for another name and for cuda where there is none."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device {name!r}: choose auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device 'cuda': torch sees no CUDA device here; choose cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def facts(device: torch.device) -> dict:
+    """Versions, processor and code revision, for a manifest."""
+    name = torch.cuda.get_device_name() if device.type == "cuda" else processor()
+    return {
+        "device": str(device),
+        "processor": name,
+        "cores": cores(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "commit": commit(),
+    }
+
+
+def processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    """The git commit of the code, with "+changes" when the work tree differs from it; "unknown" without git."""
+    try:
+        ask = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
+        return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,0 +1,207 @@
+"""Tidy tables of what was measured, from a cache that survives a killed run.
+
+The unit of work is one (arm, seed). Each is computed once, by a worker process with one thread, and written atomically
+to the cache under a key of everything that determines it; a run that was killed finds there what it had finished.
+"""
+
+import ast
+import hashlib
+import json
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from multiprocessing.connection import wait as wait_for
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from dml import data, machine
+from dml.arms import arms_for, run
+from dml.config import CACHE, Experiment
+from dml.federation import Federation
+from dml.files import replacing
+
+CODE = ("streams", "folds", "models", "losses", "messages", "metrics", "clients", "stack", "federation", "arms")
+RESULTS = ["seed", "arm", "round", "client", "metric", "value"]
+HISTORY = ["seed", "arm", "round", "phase", "epoch", "client", "loss", "accuracy"]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a run measured: `results` and `history` (tidy), and `costs` (seconds per seed and arm, reused or not)."""
+
+    results: pd.DataFrame
+    history: pd.DataFrame
+    costs: pd.DataFrame
+
+    def summary(self) -> str:
+        """One line that says how much was computed and how much was found in the cache."""
+        reused = int(self.costs["reused"].sum())
+        return f"{len(self.costs) - reused} computed, {reused} reused (of {len(self.costs)} pairs of arm and seed)"
+
+
+def images(name: str, experiment: Experiment) -> data.Images:
+    """The data set of an experiment, at its size and counts."""
+    return data.load(
+        name,
+        size=experiment.size,
+        train_count=experiment.train_images,
+        unseen_count=experiment.unseen_images,
+        cache=CACHE / "images",
+    )
+
+
+@lru_cache(maxsize=1)
+def code_version() -> str:
+    """A hash of the code that determines results, blind to comments, docstrings and layout."""
+    digest = hashlib.sha256()
+    for name in CODE:
+        tree = ast.parse(Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+                if isinstance(body[0].value, ast.Constant):
+                    body[0].value.value = ""
+        digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()
+
+
+def key(experiment: Experiment, sha256: str, arm: str, seed: int, device: str) -> str:
+    """The cache key of one (arm, seed): a hash of all that can change its numbers on this machine."""
+    facts = [asdict(experiment), sha256, arm, seed, device, torch.__version__, machine.processor(), code_version()]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def compute(
+    name: str, experiment: Experiment, seeds: Sequence[int], device: str = "auto", force: bool = False
+) -> Tables:
+    """Every arm for every seed on the data set `name`; what the cache holds is not computed again unless `force`.
+
+    Raises DataError or ValueError, before anything is trained, when data and experiment do not fit.
+    """
+    loaded, target = images(name, experiment), machine.device(device)
+    data.require(loaded, experiment.folds)
+    arms = arms_for(len(loaded.classes))
+    files = {
+        (seed, arm): CACHE / "arms" / f"{arm}-seed{seed}-{key(experiment, loaded.sha256, arm, seed, target.type)}.json"
+        for seed in seeds
+        for arm in arms
+    }
+    found = {} if force else {pair: read for pair, file in files.items() if (read := _read(file))}
+    missing = {pair: file for pair, file in files.items() if pair not in found}
+    if missing:
+        engine = _on_cuda if target.type == "cuda" else _in_processes
+        engine(name, experiment, missing)
+    parts = {pair: found.get(pair) or _read(file) for pair, file in files.items()}
+    return Tables(
+        results=_table(parts, "rows", RESULTS),
+        history=_table(parts, "history", HISTORY),
+        costs=pd.DataFrame(
+            {"seed": seed, "arm": arm, "wall_s": part["wall_s"], "cpu_s": part["cpu_s"], "reused": (seed, arm) in found}
+            for (seed, arm), part in parts.items()
+        ),
+    )
+
+
+def _read(file: Path) -> dict | None:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # absent, or cut short by a full disk: compute it again
+        return None
+
+
+def _table(parts: dict, kind: str, columns: list[str]) -> pd.DataFrame:
+    rows = [{"seed": seed, "arm": arm, **row} for (seed, arm), part in parts.items() for row in part[kind]]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _write(fed: Federation, arm: str, file: Path, wall: float, cpu: float) -> None:
+    record = {
+        "seed": fed.seed,
+        "arm": arm,
+        "rows": [asdict(row) for row in fed.rows],
+        "history": [asdict(epoch) for epoch in fed.history],
+        "refusals": fed.refusals,
+        "wall_s": round(wall, 2),
+        "cpu_s": round(cpu, 2),
+    }
+    with replacing(file) as part:
+        part.write_text(json.dumps(record), encoding="utf-8")
+
+
+def _steps(experiment: Experiment, arm: str) -> int:
+    """How many batches of fits an arm yields, for the progress bar."""
+    refines = arm not in ("local", "fedavg", "pooled")
+    return 1 if arm == "pooled" else 1 + experiment.rounds * (1 + refines)
+
+
+# -- on a GPU: one process, all seeds of an arm in one stack ------------------------------------------------------
+
+
+def _on_cuda(name: str, experiment: Experiment, missing: dict) -> None:
+    loaded, device = images(name, experiment), torch.device("cuda")
+    bar = tqdm(total=sum(_steps(experiment, arm) for arm in {arm for _, arm in missing}), desc="training", unit="phase")
+    for arm in dict.fromkeys(arm for _, arm in missing):
+        files = {seed: file for (seed, each), file in missing.items() if each == arm}
+        began, cpu = time.perf_counter(), time.process_time()
+        federations = [Federation(experiment, loaded, seed, device) for seed in files]
+        run(arm, federations, bar.update)
+        wall, cpu = (time.perf_counter() - began) / len(files), (time.process_time() - cpu) / len(files)
+        for fed in federations:
+            _write(fed, arm, files[fed.seed], wall, cpu)
+    bar.close()
+
+
+# -- on a CPU: one worker a core, one (arm, seed) a job -----------------------------------------------------------
+
+
+def _in_processes(name: str, experiment: Experiment, missing: dict) -> None:
+    context = multiprocessing.get_context("spawn")
+    done, total = context.Value("i", 0), sum(_steps(experiment, arm) for _, arm in missing)
+    workers = min(machine.cores(), len(missing))
+    longest_first = sorted(missing, key=lambda pair: (pair[0], -_steps(experiment, pair[1])))
+    with ProcessPoolExecutor(workers, context, _start_worker, (done,)) as pool:
+        jobs = [pool.submit(_job, name, experiment, *pair, missing[pair]) for pair in longest_first]
+        try:
+            with tqdm(total=total, desc="training", unit="phase") as bar:
+                while wait(jobs, timeout=0.5).not_done:
+                    bar.update(done.value - bar.n)
+                    failed = next((job for job in jobs if job.done() and job.exception()), None)
+                    if failed:
+                        break
+                bar.update(done.value - bar.n)
+            for job in jobs:
+                job.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+_done = None  # a worker's view of the shared count of finished phases
+
+
+def _start_worker(done) -> None:
+    global _done
+    _done = done
+    machine.settle()
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (wait_for([parent.sentinel]), os._exit(1)), daemon=True).start()
+
+
+def _advance() -> None:
+    with _done.get_lock():
+        _done.value += 1
+
+
+def _job(name: str, experiment: Experiment, seed: int, arm: str, file: Path) -> None:
+    began, cpu = time.perf_counter(), time.process_time()
+    fed = Federation(experiment, images(name, experiment), seed)
+    run(arm, [fed], _advance)
+    _write(fed, arm, file, time.perf_counter() - began, time.process_time() - cpu)

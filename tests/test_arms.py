@@ -1,0 +1,155 @@
+import numpy as np
+import pytest
+import torch
+
+from dml.arms import ARMS, arms_for, mean, peers_of, run
+from dml.data import Images, Split
+from dml.federation import Federation
+from dml.losses import log_probabilities
+from dml.messages import Aggregate, Losses, Weights, decode
+
+
+def recording(fed):
+    """Keep a copy of every message that crosses the wire."""
+    seen = []
+    fed.wire = lambda sender, data: seen.append((sender, decode(data))) or data
+    return seen
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_runs_and_reports_every_client(arm, federation):
+    fed = federation()
+    run(arm, [fed])
+    unseen = {row.client for row in fed.rows if row.metric == "unseen accuracy"}
+    assert unseen == ({-1} if arm == "pooled" else {0, 1, 2})
+    assert all(np.isfinite(row.value) for row in fed.rows)
+    assert all(np.isfinite(epoch.loss) for epoch in fed.history)
+
+
+def test_arms_share_initial_weights_folds_and_first_local_round(federation):
+    histories = {}
+    for arm in ("dml", "fedavg", "local+public", "asynchronous"):
+        fed = federation()
+        run(arm, [fed])
+        histories[arm] = [e for e in fed.history if e.phase == "pretrain" or (e.phase == "local" and e.round == 1)]
+    assert histories["dml"] == histories["fedavg"] == histories["local+public"]
+    assert histories["asynchronous"][:2] == histories["dml"][:2]  # pre-training; it trains on 70 %, not on 80 %
+
+
+def test_same_seed_same_rows_other_seed_others(federation):
+    runs = []
+    for seed in (0, 0, 1):
+        fed = federation(seed)
+        run("dml", [fed])
+        runs.append((fed.rows, fed.history))
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_the_global_random_state_is_neither_read_nor_changed(federation):
+    torch.manual_seed(1)
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    run("dml", [federation()])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.array_equal(np.random.get_state()[1], numpy_before)
+
+
+def test_fedavg_of_two_clients_by_hand():
+    a = Weights(round=1, sender=0, values={"w": torch.tensor([1.0, 2.0])})
+    b = Weights(round=1, sender=1, values={"w": torch.tensor([3.0, 6.0])})
+    assert mean([a, b])["w"].tolist() == [2.0, 4.0]
+    assert mean([a, b], [0.5, 1.0])["w"].tolist() == [1.75, 3.5]  # scaled, divided by K: not by 1.5
+
+
+def test_fedavg_leaves_all_clients_with_the_mean_of_what_they_sent(federation):
+    fed = federation()
+    seen = recording(fed)
+    run("fedavg", [fed])
+    last = [m for sender, m in seen if m.round == 3 and sender >= 0]
+    for name in last[0].values:
+        expected = sum(m.values[name] for m in last) / 3
+        for client in fed.clients:
+            torch.testing.assert_close(client.parameters()[name], expected)
+
+
+def test_asynchronous_schedule_and_scaling(federation):
+    fed = federation()
+    seen = recording(fed)
+    run("asynchronous", [fed])
+    assert [m.group for sender, m in seen if sender == -1] == ["shallow", "shallow", "deep"]
+    ups = [m for sender, m in seen if sender == 0]
+    assert all(name.startswith("conv") for name in ups[0].values)
+    assert all(name.startswith("dense") for name in ups[2].values)
+    assert all(0 <= m.accuracy <= 1 for m in ups)
+    held = {c.index: 0.3 * len(fed.private(1, c)) for c in fed.clients}
+    assert ups[0].accuracy * np.ceil(held[0]) == pytest.approx(round(ups[0].accuracy * np.ceil(held[0])), abs=1e-4)
+
+
+def test_dml_exchanges_losses_up_and_one_table_down_and_nothing_else(federation):
+    fed = federation()
+    seen = recording(fed)
+    run("dml", [fed])
+    assert [type(m) for _, m in seen] == ([Losses] * 3 + [Aggregate]) * 3
+    size = len(fed.folds.public[0])
+    up = [row.value for row in fed.rows if row.metric == "payload up" and row.round == 1]
+    assert up == [4 * size] * 3
+    assert all(row.value > 4 * size for row in fed.rows if row.metric == "bytes up" and row.round == 1)
+
+
+@pytest.mark.parametrize("arm", ["local", "local+public", "self", "pooled"])
+def test_controls_exchange_nothing(arm, federation):
+    fed = federation()
+    seen = recording(fed)
+    run(arm, [fed])
+    assert seen == [] and not any("bytes" in row.metric for row in fed.rows)
+
+
+def test_peer_table_of_each_client():
+    shares = {i: log_probabilities(torch.tensor([[float(i)]])) for i in range(3)}
+    down = Aggregate(round=1, sender=-1, total=sum(shares.values()), clients=3)
+    torch.testing.assert_close(peers_of(0, shares, down), (shares[1] + shares[2]) / 2)
+    torch.testing.assert_close(peers_of(9, shares, down), sum(shares.values()) / 3)  # refused: all are peers
+    alone = Aggregate(round=1, sender=-1, total=shares[0], clients=1)
+    assert peers_of(0, {0: shares[0]}, alone) is None
+
+
+HOSTILE = {
+    "garbage": lambda message: b"garbage",
+    "wrong length": lambda m: Losses(round=m.round, sender=m.sender, losses=torch.zeros(2)).encode(),
+    "NaN": lambda m: Losses(round=m.round, sender=m.sender, losses=m.losses * float("nan")).encode(),
+    "negative": lambda m: Losses(round=m.round, sender=m.sender, losses=m.losses - 100).encode(),
+    "another's name": lambda m: Losses(round=m.round, sender=0, losses=m.losses).encode(),
+    "another round": lambda m: Losses(round=9, sender=m.sender, losses=m.losses).encode(),
+    "another kind": lambda m: Aggregate(round=m.round, sender=m.sender, total=m.losses[:, None], clients=1).encode(),
+}
+
+
+@pytest.mark.parametrize("attack", HOSTILE)
+def test_a_malformed_message_is_refused_and_the_round_goes_on(attack, federation):
+    def wire(sender, data):
+        return HOSTILE[attack](decode(data)) if sender == 1 else data
+
+    fed = federation(wire=wire)
+    run("dml", [fed])
+    assert len(fed.refusals) == 3 and all("client 1" in text for text in fed.refusals)
+    refused = [(row.round, row.client) for row in fed.rows if row.metric == "refused"]
+    assert refused == [(1, 1), (2, 1), (3, 1)]
+    assert {row.client for row in fed.rows if row.metric == "unseen accuracy"} == {0, 1, 2}
+
+
+def test_when_every_message_is_refused_clients_refine_alone(federation):
+    alone, control = federation(wire=lambda sender, data: b"lost"), federation()
+    run("dml", [alone])
+    run("local+public", [control])
+    assert alone.history == control.history
+
+
+def test_three_classes_send_probabilities(tiny, pictures):
+    def three(split):
+        return Split(split.images, torch.arange(len(split.labels)) % 3, split.files, split.sizes)
+
+    images = Images("shapes", ("a", "b", "c"), three(pictures.train), three(pictures.unseen), "1" * 64, "test")
+    fed = Federation(tiny, images, 0)
+    seen = recording(fed)
+    run("dml", [fed])
+    assert seen[0][1].probabilities.shape == (len(fed.folds.public[0]), 3)
+    assert "dml-one-term" not in arms_for(3) and "dml-one-term" in arms_for(2)

@@ -1,0 +1,105 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from safetensors.torch import save
+
+from dml.losses import log_probabilities, model_loss
+from dml.messages import Aggregate, Losses, MessageError, Predictions, Weights, decode
+from dml.models import VisionNet
+
+unit = arrays(np.float32, st.integers(1, 40), elements=st.floats(0, 1, width=32))
+
+
+def two_classes(p):
+    p = torch.from_numpy(p)
+    return Predictions(round=3, sender=1, probabilities=torch.stack((1 - p, p), -1))
+
+
+@settings(max_examples=40, deadline=None)
+@given(unit)
+def test_round_trip_of_predictions(p):
+    message = two_classes(p)
+    back = decode(message.encode())
+    assert (type(back), back.round, back.sender) == (Predictions, 3, 1)
+    assert torch.equal(back.probabilities, message.probabilities)
+
+
+@settings(max_examples=40, deadline=None)
+@given(arrays(np.float32, 20, elements=st.floats(-15, 15, width=32)))
+def test_losses_and_probabilities_interconvert(logits):
+    logits, labels = torch.from_numpy(logits)[:, None], torch.arange(20) % 2
+    log_p = log_probabilities(logits)
+    losses = Losses(round=1, sender=0, losses=model_loss(log_p, labels))
+    np.testing.assert_allclose(losses.log_probabilities(labels), log_p, rtol=2e-5, atol=2e-7)
+    again = Predictions(round=1, sender=0, probabilities=log_p.exp()).losses(labels)
+    np.testing.assert_allclose(again.losses, losses.losses, rtol=1e-3, atol=2e-7)
+
+
+def test_a_loss_of_zero_or_of_hundreds_stays_finite():
+    table = Losses(round=1, sender=0, losses=torch.tensor([0.0, 500.0])).log_probabilities(torch.tensor([0, 0]))
+    assert torch.isfinite(table).all() and table.min() == pytest.approx(np.log(1e-7), rel=1e-6)
+
+
+def test_weights_round_trip_and_bytes_of_the_published_model():
+    values = {name: p.detach() for name, p in VisionNet().named_parameters()}
+    message = Weights(round=2, sender=4, values=values, accuracy=0.75)
+    data = message.encode()
+    back = decode(data)
+    assert back.accuracy == 0.75 and all(torch.equal(back.values[name], values[name]) for name in values)
+    assert message.payload == 4 * 1_862_785
+    assert message.nbytes == len(data) and 0 < message.nbytes - message.payload < 1024
+
+
+def test_bytes_of_a_public_fold():
+    losses = Losses(round=1, sender=0, losses=torch.zeros(52))
+    table = Aggregate(round=1, sender=-1, total=torch.zeros(52, 2), clients=5)
+    assert losses.payload == 4 * 52 and table.payload == 4 * 52 * 2
+    assert losses.payload < losses.nbytes < losses.payload + 200
+    assert decode(table.encode()).clients == 5
+
+
+def altered(message, **header):
+    """The message with some header fields replaced, as a careless or hostile sender could."""
+    fields = {name: getattr(message, name) for name in message.scalars}
+    text = {"version": 1, "kind": type(message).__name__, **fields} | header
+    return save(dict(message.tensors()), {"dml": json.dumps(text)})
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "not a message"),
+        (b"\x80\x04\x95pickle", "not a message"),
+        (save({"losses": torch.zeros(3)}), "not a message"),
+        (altered(Losses(round=1, sender=0, losses=torch.zeros(3)), version=9), "version 9"),
+        (altered(Losses(round=1, sender=0, losses=torch.zeros(3)), kind="Pickle"), "unknown kind 'Pickle'"),
+        (altered(Losses(round=1, sender=0, losses=torch.zeros(3)), extra=1), "missing or unknown"),
+        (Losses(round=1, sender=0, losses=torch.tensor([1.0, float("nan")])).encode(), "not finite"),
+        (Losses(round=1, sender=0, losses=torch.zeros(3, dtype=torch.float64)).encode(), "float64"),
+    ],
+)
+def test_what_is_no_message_is_refused_with_a_reason(data, reason):
+    with pytest.raises(MessageError, match=reason):
+        decode(data)
+
+
+def test_checks_of_the_receiver():
+    with pytest.raises(MessageError, match=r"shape \[2\], expected \[3\]"):
+        Losses(round=1, sender=0, losses=torch.zeros(2)).check(3, 2)
+    with pytest.raises(MessageError, match="negative loss"):
+        Losses(round=1, sender=0, losses=torch.tensor([-0.1])).check(1, 2)
+    with pytest.raises(MessageError, match="not for 3"):
+        Losses(round=1, sender=0, losses=torch.zeros(1)).check(1, 3)
+    with pytest.raises(MessageError, match=r"outside \[0, 1\]"):
+        Predictions(round=1, sender=0, probabilities=torch.tensor([[1.5, -0.5]])).check(1, 2)
+    with pytest.raises(MessageError, match="sum to 1"):
+        Predictions(round=1, sender=0, probabilities=torch.tensor([[0.5, 0.2]])).check(1, 2)
+    with pytest.raises(MessageError, match="expected the parameters a"):
+        Weights(round=1, sender=0, values={"b": torch.zeros(1)}).check({"a": torch.zeros(1)})
+    with pytest.raises(MessageError, match=r"accuracy 1.2 is outside"):
+        Weights(round=1, sender=0, values={}, accuracy=1.2).check({})

@@ -1,0 +1,42 @@
+"""The stacked engine against the plain loop, its oracle."""
+
+import pytest
+import torch
+
+from dml.arms import ARMS
+from dml.clients import fit_one
+from dml.stack import fit_all
+
+
+def run_with(engine, arm, federations):
+    for steps in zip(*(ARMS[arm](fed) for fed in federations), strict=True):
+        fits = [fit for step in steps for fit in step]
+        owners = [fed for fed, step in zip(federations, steps, strict=True) for _ in step]
+        for owner, history in zip(owners, engine(fits), strict=True):
+            owner.history.extend(history)
+
+
+@pytest.mark.parametrize("arm", ["dml", "dml-peer-first", "asynchronous", "fedavg+public", "pooled"])
+def test_stack_equals_loop_for_clients_and_seeds(arm, federation):
+    loop, stack = ([federation(seed) for seed in (0, 1)] for _ in range(2))
+    run_with(lambda fits: [fit_one(fit) for fit in fits], arm, loop)
+    run_with(fit_all, arm, stack)
+    for one, other in zip(loop, stack, strict=True):
+        for a, b in zip(one.history, other.history, strict=True):
+            assert (a.round, a.phase, a.epoch, a.client) == (b.round, b.phase, b.epoch, b.client)
+            assert a.loss == pytest.approx(b.loss, rel=2e-3, abs=2e-3)
+        for a, b in zip([*one.clients, one.server], [*other.clients, other.server], strict=True):
+            for name, parameter in a.parameters().items():
+                torch.testing.assert_close(parameter, b.parameters()[name], rtol=0.02, atol=2e-3)
+
+
+def test_folds_of_unequal_length_are_padded_without_weight(federation):
+    loop, stack = federation(), federation()
+    for fed, engine in ((loop, lambda fits: [fit_one(f) for f in fits]), (stack, fit_all)):
+        fits = fed.local(1)
+        short = [fit.__class__(fit.client, 1, "local", fit.images[: 7 - i], fit.labels[: 7 - i]) for i, fit in enumerate(fits)]
+        fed.history = [row for rows in engine(short) for row in rows]
+    for a, b in zip(loop.history, stack.history, strict=True):
+        assert a.loss == pytest.approx(b.loss, rel=1e-5) and a.accuracy == pytest.approx(b.accuracy)
+    for a, b in zip(loop.clients, stack.clients, strict=True):
+        torch.testing.assert_close(a.parameters()["dense2.weight"], b.parameters()["dense2.weight"], rtol=1e-4, atol=1e-5)
