@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-CACHE = ROOT / "data" / "cache"
-RUNS = ROOT / "data" / "runs"
-RECORDED = ROOT / "data" / "recorded"
+DATA = ROOT / "data"
+CACHE = DATA / "cache"
+RUNS = DATA / "runs"
+RECORDED = DATA / "recorded" / "paper-facemask"  # the tables behind the committed figures
 FIGURES = ROOT / "figures"
 
 

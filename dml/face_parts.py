@@ -70,9 +70,7 @@ class Brush:
         self.matrix, self.origin = np.array([[cos, sin], [-sin, cos]]) * self.unit, scene.centre * image.width
         self.y = np.linspace(-1.22, 1.32, 28)
         up, down = np.maximum(-self.y / 1.22, 0), np.maximum(self.y / 1.32, 0)
-        self.half = np.sqrt(
-            np.maximum(1 - up**2, 0) * np.maximum(1 - down**jaw, 0)
-        )  # half the head's width at y
+        self.half = np.sqrt(np.maximum(1 - up**2, 0) * np.maximum(1 - down**jaw, 0))  # half the head's width at y
 
     def place(self, points, flat: bool) -> list:
         """Pixels of points. Unless `flat`, they lie on a face seen from the front, and turn with the head."""
@@ -136,9 +134,7 @@ def features(brush: Brush, dice):
         brush.line(oval(x, 0, 0.23, 0.15 * wide, -np.pi, 0, 8), shade(skin, -0.8), 0.065)
         brush.line(arch(0.24, -0.3, lift, x), shade(hair, -0.2), thick)
     tip, side = 0.22 * np.sin(scene.yaw), -1 if scene.light[0] > 0 else 1
-    brush.fill(
-        [(0.1 * side, -0.02), (0.2 * side + tip, 0.4), (tip, 0.46), (tip, 0.2)], shade(skin, -0.3), 110
-    )
+    brush.fill([(0.1 * side, -0.02), (0.2 * side + tip, 0.4), (tip, 0.46), (tip, 0.2)], shade(skin, -0.3), 110)
     brush.line(arch(0.17, 0.4, 0.54, tip), shade(skin, -0.42), 0.06)
     brush.fill(oval(tip - 0.03 * side, 0.33, 0.08, 0.07, n=10), shade(skin, 0.35), 130)
     smile, gap, wide = dice.uniform(-0.06, 0.14), dice.uniform(-0.15, 0.17), dice.uniform(0.27, 0.4)

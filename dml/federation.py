@@ -40,7 +40,7 @@ class Federation:
     experiment: Experiment
     images: Images
     seed: int
-    device: torch.device = torch.device("cpu")
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
     wire: Wire = lambda sender, data: data
     rows: list[Row] = field(default_factory=list)
     history: list[Epoch] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What one party sends another: frozen messages with a byte form, and the check a receiver makes before it believes one.
+"""What one party sends another: frozen messages with a byte form, and the checks a receiver makes first.
 
 Bandwidth is counted on these objects and privacy is attacked on them, so arms exchange nothing else. The byte form is
 safetensors (a JSON header and raw numbers): it is never unpickled, and its length is what would be on the wire.
@@ -56,7 +56,7 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Weights(Message):
-    """Named parameters: the whole model (FedAvg), or one group of layers with its validation accuracy (asynchronous)."""
+    """Named parameters: the whole model (FedAvg), or one group of layers and its accuracy (asynchronous)."""
 
     values: Mapping[str, Tensor]
     group: str = "all"  # "all", "shallow" or "deep"
@@ -82,7 +82,7 @@ class Weights(Message):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Losses(Message):
-    """Per-example losses -log p_y [N] on the public fold: with public labels and two classes, this *is* the prediction."""
+    """Per-example losses -log p_y [N] on the public fold: with two classes and public labels, the prediction."""
 
     losses: Tensor
 
@@ -98,7 +98,9 @@ class Losses(Message):
         """log P [N, 2], no lower than log FLOOR; p_y = exp(-loss) and the other class has the rest."""
         true = -self.losses
         other = torch.log(-torch.expm1(true))
-        table = torch.where(labels.unsqueeze(-1) == torch.arange(2, device=labels.device), true[:, None], other[:, None])
+        table = torch.where(
+            labels.unsqueeze(-1) == torch.arange(2, device=labels.device), true[:, None], other[:, None]
+        )
         return table.clamp_min(torch.log(torch.tensor(FLOOR)).item())
 
 

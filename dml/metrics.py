@@ -44,7 +44,7 @@ def scores(logits: Tensor, labels: np.ndarray) -> dict[str, float]:
 
 
 def calibration_error(p: np.ndarray, labels: np.ndarray) -> float:
-    """Expected calibration error (Guo et al. 2017): mean |confidence - accuracy| over bins, weighted by their images."""
+    """Expected calibration error (Guo et al. 2017): |confidence - accuracy| of a bin, mean over its images."""
     confidence, right = p.max(1), p.argmax(1) == labels
     edges = np.linspace(0, 1, BINS + 1)[1:-1]
     bins = np.digitize(confidence, edges, right=True)

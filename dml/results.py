@@ -65,10 +65,9 @@ def code_version() -> str:
     for name in CODE:
         tree = ast.parse(Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8"))
         for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-                if isinstance(body[0].value, ast.Constant):
-                    body[0].value.value = ""
+            documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            if documented and ast.get_docstring(node) is not None:
+                node.body[0].value.value = ""
         digest.update(ast.dump(tree).encode())
     return digest.hexdigest()
 
@@ -79,27 +78,29 @@ def key(experiment: Experiment, sha256: str, arm: str, seed: int, device: str) -
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
 
 
-def compute(
-    name: str, experiment: Experiment, seeds: Sequence[int], device: str = "auto", force: bool = False
-) -> Tables:
-    """Every arm for every seed on the data set `name`; what the cache holds is not computed again unless `force`.
+def files(name: str, experiment: Experiment, seeds: Sequence[int], device: str = "auto") -> dict[tuple, Path]:
+    """Where the cache keeps each (seed, arm), computed or not."""
+    loaded, target = images(name, experiment), machine.device(device).type
+    return {
+        (seed, arm): CACHE / "arms" / f"{arm}-seed{seed}-{key(experiment, loaded.sha256, arm, seed, target)}.json"
+        for seed in seeds
+        for arm in arms_for(len(loaded.classes))
+    }
+
+
+def compute(name: str, experiment: Experiment, seeds: Sequence[int], device: str = "auto") -> Tables:
+    """Every arm for every seed on the data set `name`; what the cache holds is not computed again.
 
     Raises DataError or ValueError, before anything is trained, when data and experiment do not fit.
     """
-    loaded, target = images(name, experiment), machine.device(device)
-    data.require(loaded, experiment.folds)
-    arms = arms_for(len(loaded.classes))
-    files = {
-        (seed, arm): CACHE / "arms" / f"{arm}-seed{seed}-{key(experiment, loaded.sha256, arm, seed, target.type)}.json"
-        for seed in seeds
-        for arm in arms
-    }
-    found = {} if force else {pair: read for pair, file in files.items() if (read := _read(file))}
-    missing = {pair: file for pair, file in files.items() if pair not in found}
+    data.require(images(name, experiment), experiment.folds)
+    places = files(name, experiment, seeds, device)
+    found = {pair: part for pair, file in places.items() if (part := _read(file))}
+    missing = {pair: file for pair, file in places.items() if pair not in found}
     if missing:
-        engine = _on_cuda if target.type == "cuda" else _in_processes
+        engine = _on_cuda if machine.device(device).type == "cuda" else _in_processes
         engine(name, experiment, missing)
-    parts = {pair: found.get(pair) or _read(file) for pair, file in files.items()}
+    parts = {pair: found.get(pair) or _read(file) for pair, file in places.items()}
     return Tables(
         results=_table(parts, "rows", RESULTS),
         history=_table(parts, "history", HISTORY),

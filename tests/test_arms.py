@@ -47,10 +47,10 @@ def test_same_seed_same_rows_other_seed_others(federation):
 
 def test_the_global_random_state_is_neither_read_nor_changed(federation):
     torch.manual_seed(1)
-    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     run("dml", [federation()])
     assert torch.equal(torch.get_rng_state(), before)
-    assert np.array_equal(np.random.get_state()[1], numpy_before)
+    assert np.array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
 
 
 def test_fedavg_of_two_clients_by_hand():

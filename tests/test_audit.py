@@ -72,9 +72,7 @@ def test_sharpness_is_the_variance_of_the_laplacian():
 
 def test_style_gives_the_class_away():
     flat = NOISE // 16 + 100
-    images = Images(
-        "test", ("flat", "rough"), split([*flat[:4], *NOISE[:4]], [0] * 4 + [1] * 4, "train"), None, "", ""
-    )
+    images = Images("test", ("flat", "rough"), split([*flat[:4], *NOISE[:4]], [0] * 4 + [1] * 4, "train"), None, "", "")
     images = Images(**{**vars(images), "unseen": split(NOISE[:8], [0, 1] * 4, "unseen")})
     table = audit.style_only_accuracy(images).set_index(["set", "class"])
     assert table.loc[("train", "rough")].tolist() == [1, 1] and table.loc[("train", "flat")].tolist() == [

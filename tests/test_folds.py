@@ -34,5 +34,5 @@ def test_folds_are_shuffled_so_that_the_first_part_holds_both_classes():
 
 
 def test_too_few_images_names_class_and_counts():
-    with pytest.raises(ValueError, match="class 1 has 5 training images.*25 folds"):
+    with pytest.raises(ValueError, match=r"class 1 has 5 training images.*25 folds"):
         plan(np.repeat([0, 1], [30, 5]), Experiment(rounds=4), seed=0)

@@ -34,9 +34,14 @@ def test_folds_of_unequal_length_are_padded_without_weight(federation):
     loop, stack = federation(), federation()
     for fed, engine in ((loop, lambda fits: [fit_one(f) for f in fits]), (stack, fit_all)):
         fits = fed.local(1)
-        short = [fit.__class__(fit.client, 1, "local", fit.images[: 7 - i], fit.labels[: 7 - i]) for i, fit in enumerate(fits)]
+        short = [
+            fit.__class__(fit.client, 1, "local", fit.images[: 7 - i], fit.labels[: 7 - i])
+            for i, fit in enumerate(fits)
+        ]
         fed.history = [row for rows in engine(short) for row in rows]
     for a, b in zip(loop.history, stack.history, strict=True):
         assert a.loss == pytest.approx(b.loss, rel=1e-5) and a.accuracy == pytest.approx(b.accuracy)
     for a, b in zip(loop.clients, stack.clients, strict=True):
-        torch.testing.assert_close(a.parameters()["dense2.weight"], b.parameters()["dense2.weight"], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            a.parameters()["dense2.weight"], b.parameters()["dense2.weight"], rtol=1e-4, atol=1e-5
+        )

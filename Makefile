@@ -1,0 +1,42 @@
+# The commands of the project. `make` alone lists them; each does its own set-up, and a second call installs nothing.
+# PYTHON: the interpreter to build .venv with (3.11 or newer). ARGS: arguments for the command, for example
+#   make reproduce ARGS="--profile paper --data facemask --seeds 3"
+
+PYTHON ?= python3
+PY := .venv/bin/python
+READY := .venv/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help reproduce test figures lab fetch lint clean
+
+help:  ## list the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+reproduce: $(READY)  ## run the notebooks on the embedded faces (ARGS="--profile paper --data facemask" for the paper)
+	@$(PY) -m dml reproduce $(ARGS)
+
+test: $(READY)  ## run the tests
+	@$(PY) -m pytest $(ARGS)
+
+figures: $(READY)  ## draw the committed figures again from the recorded run
+	@$(PY) -m dml figures $(ARGS)
+
+lab: $(READY)  ## open the notebooks in JupyterLab
+	@$(PY) -m jupyterlab --notebook-dir notebooks $(ARGS)
+
+fetch: $(READY)  ## download and verify the author's face-mask images
+	@$(PY) -m dml fetch $(ARGS)
+
+lint: $(READY)  ## check style and notebooks
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+clean:  ## remove the environment, caches and runs (the fetched images stay)
+	rm -rf .venv data/cache data/runs .pytest_cache .hypothesis .ruff_cache dml.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one with make PYTHON=...")'
+	@test -x $(PY) || $(PYTHON) -m venv .venv
+	$(PY) -m pip install --disable-pip-version-check -r requirements.lock
+	$(PY) -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

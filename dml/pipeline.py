@@ -1,0 +1,101 @@
+"""Run the numbered notebooks in order, each a papermill copy in a kernel of its own; the manifest comes last."""
+
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from dml.config import ROOT
+from dml.files import replacing
+from dml.runs import Run
+
+NOTEBOOKS = ROOT / "notebooks"
+TAG = "parameters"
+
+log = logging.getLogger(__name__)
+
+
+class PipelineError(RuntimeError):
+    """A notebook that cannot be run or that failed; the text names it, the cell and the error."""
+
+
+def notebooks(only: str = "", folder: Path = NOTEBOOKS) -> list[Path]:
+    """The numbered notebooks in order, or the one whose name starts with `only`. Raises PipelineError for none."""
+    numbered = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    chosen = [path for path in numbered if path.name.startswith(only)]
+    if not chosen:
+        names = ", ".join(path.stem for path in numbered) or "none"
+        raise PipelineError(f"no notebook starts with {only!r} in {folder.name}/; there are: {names}")
+    return chosen
+
+
+def check(notebook: Path, parameters: dict) -> None:
+    """Papermill only warns of a parameter that a notebook does not know; here it is an error, as is a missing tag."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    tagged = [cell for cell in cells if TAG in cell["metadata"].get("tags", [])]
+    if len(tagged) != 1:
+        raise PipelineError(f"{notebook.name} has {len(tagged)} cells tagged {TAG!r}; it needs exactly one")
+    known = papermill.inspect_notebook(str(notebook))
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise PipelineError(f"{notebook.name} has no parameter {', '.join(unknown)}; it has {', '.join(known)}")
+
+
+def execute(notebook: Path, parameters: dict, to: Path) -> float:
+    """Run a copy of `notebook` and keep it in the folder `to`, also when a cell fails. Returns seconds."""
+    check(notebook, parameters)
+    to.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(to / notebook.name),
+            parameters,
+            cwd=str(notebook.parent),
+            progress_bar=False,
+            stderr_file=sys.stderr,
+        )
+    except PapermillExecutionError as error:
+        where = f"{notebook.name}, cell [{error.exec_count}]"
+        raise PipelineError(f"{where}: {error.ename}: {error.evalue}\n(the copy is in {to})") from error
+    return time.perf_counter() - began
+
+
+def reproduce(run: Run, precision: str = "float32", only: str = "") -> Path:
+    """Execute the notebooks for a run and write its manifest. Returns the manifest's path; raises PipelineError.
+
+    A manifest from an earlier run is removed first: while it is there, the run is complete.
+    """
+    chosen = notebooks(only)
+    parameters = {
+        "profile": run.profile,
+        "data": run.data if run.data in ("faces", "facemask") else str(Path(run.data).resolve()),
+        "seeds": list(run.seeds),
+        "results": str(run.folder.resolve()),
+        "figures": str(run.figures.resolve()),
+        "device": run.device,
+        "precision": precision,
+    }
+    for notebook in chosen:
+        check(notebook, parameters)
+    file = run.folder / "manifest.json"
+    file.unlink(missing_ok=True)
+    stages = {}
+    for notebook in chosen:
+        log.info("running %s", notebook.name)
+        stages[notebook.stem] = round(execute(notebook, parameters, run.folder / "notebooks"), 1)
+        log.info("finished %s in %.0f s", notebook.name, stages[notebook.stem])
+    manifest = run.manifest(stages_s=stages, arms_s=_costs(run.folder))
+    with replacing(file) as part:
+        part.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    return file
+
+
+def _costs(folder: Path) -> list[dict]:
+    file = folder / "costs.csv"
+    return pd.read_csv(file).to_dict("records") if file.is_file() else []

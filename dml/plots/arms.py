@@ -1,0 +1,234 @@
+"""The figures of notebook 02, each from the run's tables alone."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dml import stats
+from dml.plots.style import CLIENTS, DOUBLE, LOOKS, REPORTED, caption, figure, percent
+
+FORMS = {"dml": "student\nfirst", "dml-peer-first": "peer\nfirst", "dml-one-term": "one\nterm"}
+QUALITY = {
+    "unseen precision": "precision, no mask",
+    "unseen recall": "recall, no mask",
+    "unseen auc": "area under ROC",
+    "unseen calibration error": "calibration error",
+}
+
+
+def seeds_text(results: pd.DataFrame) -> str:
+    n = results["seed"].nunique()
+    return f"n = {n} seed{'s' if n > 1 else ''}" + ("" if n > 1 else " (no interval from one seed)")
+
+
+@figure
+def histories(history: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
+    """Training loss of every client over all epochs, one panel an arm; epochs on the public fold are shaded."""
+    seed = history["seed"].min()
+    rows = history[(history["seed"] == seed) & (history["arm"] != "pooled")]
+    arms = list(rows["arm"].unique())
+    fig = Figure(figsize=(DOUBLE, 1.45 * -(-len(arms) // 3) + 0.3))
+    grid = fig.subplots(-(-len(arms) // 3), 3, sharex=True, sharey=True, squeeze=False).ravel()
+    drawn = []
+    for axes, arm in zip(grid, arms, strict=False):
+        lines = _timeline(rows[rows["arm"] == arm])
+        for client, line in lines.groupby("client"):
+            axes.plot(line["step"], line["loss"], color=CLIENTS[client], linewidth=0.6, label=f"client {client}")
+        for start in lines.loc[lines["shared"] & (lines["epoch"] == 1), "step"].unique():
+            axes.axvspan(start - 0.5, start + lines["epoch"].max() - 0.5, color="0.88", linewidth=0, zorder=0)
+        axes.set_title(arm)
+        drawn.append(lines)
+    for axes in grid[len(arms) :]:
+        axes.set_visible(False)
+    top = pd.concat(drawn)["loss"]
+    grid[0].set(yscale="log", ylim=(max(top.quantile(0.01), 1e-4), top.max() * 1.3))
+    for axes in grid[-3:]:
+        axes.set_xlabel("epoch")
+    for axes in grid[::3]:
+        axes.set_ylabel("training loss")
+    handles, names = grid[0].get_legend_handles_labels()
+    fig.legend(handles, names, loc="outside upper center", ncols=len(names))
+    caption(fig, f"{data}, seed {seed}, one line a client. Shaded: epochs on the public (or the server's extra) fold.")
+    return fig, pd.concat(drawn)
+
+
+def _timeline(rows: pd.DataFrame) -> pd.DataFrame:
+    """The server's epochs belong to every client, as in the published histories; `step` counts a client's epochs."""
+    clients = sorted(set(rows["client"]) - {-1})
+    parts = []
+    for client in clients:
+        mine = rows[rows["client"].isin([client, -1])].reset_index(drop=True)
+        mine = mine.assign(order=mine["phase"].map({"pretrain": 0, "local": 1, "public": 2, "global": 2}))
+        mine = mine.sort_values(["round", "order", "epoch"], kind="stable")
+        parts.append(mine.assign(client=client, step=range(1, len(mine) + 1), shared=mine["order"] == 2))
+    return pd.concat(parts).drop(columns="order")
+
+
+@figure
+def unseen_accuracy(results: pd.DataFrame, reported: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
+    """Accuracy on the unseen set: every seed (mean of its clients), mean and 95 % interval, reported number dashed."""
+    table = stats.per_seed(results, "unseen accuracy")
+    summary = stats.summarise(results, "unseen accuracy")
+    summary["reported"] = summary["arm"].map(reported.groupby("arm")["accuracy"].mean())
+    fig = Figure(figsize=(DOUBLE, 2.9))
+    axes = fig.subplots()
+    for place, row in enumerate(summary.itertuples()):
+        look = LOOKS[row.arm]
+        axes.scatter(_spread(place, len(table)), table[row.arm], s=9, color=look["color"], alpha=0.6, linewidth=0)
+        _interval(axes, place + 0.28, row, look)
+        axes.text(place, 1.01, f"{100 * row.mean:.1f}", ha="center", fontsize=7, transform=axes.get_xaxis_transform())
+        if not np.isnan(row.reported):
+            axes.hlines(row.reported, place - 0.4, place + 0.4, **REPORTED, label="reported (paper, one seed)")
+    axes.set_xticks(range(len(summary)), summary["arm"], rotation=25, ha="right", rotation_mode="anchor")
+    axes.set_ylabel("unseen accuracy, %")
+    percent(axes)
+    handles, names = axes.get_legend_handles_labels()
+    axes.legend(handles[:1], names[:1], loc="lower right")
+    caption(
+        fig,
+        f"{data}, {seeds_text(results)}. Small dots: one seed each, mean of its clients; "
+        "bar and number on top: mean and 95 % t interval.",
+    )
+    return fig, summary.merge(table.T.add_prefix("seed ").reset_index(), on="arm")
+
+
+def _spread(place: float, count: int) -> np.ndarray:
+    return place + (np.linspace(-0.2, 0.1, count) if count > 1 else np.zeros(1) - 0.05)
+
+
+def _interval(axes: Axes, place: float, row, look: dict, horizontal: bool = False) -> None:
+    error = None if np.isnan(row.low) else [[row.mean - row.low], [row.high - row.mean]]
+    keys = {"color": look["color"], "marker": look["marker"], "capsize": 2, "elinewidth": 1}
+    if horizontal:
+        axes.errorbar(row.mean, place, xerr=error, linestyle="", **keys)
+    else:
+        axes.errorbar(place, row.mean, yerr=error, linestyle="", **keys)
+
+
+@figure
+def client_accuracy(results: pd.DataFrame, reported: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
+    """The paper's own comparison: accuracy on the unseen set by client and arm; reported values as grey dashes."""
+    arms = [arm for arm in ("fedavg", "asynchronous", "dml") if arm in set(results["arm"])]
+    rows = results[(results["metric"] == "unseen accuracy") & results["arm"].isin(arms)]
+    table = rows.groupby(["arm", "client"], sort=False)["value"].agg(["mean", "min", "max", "count"]).reset_index()
+    table = table.merge(reported.rename(columns={"accuracy": "reported"}), how="left", on=["arm", "client"])
+    fig = Figure(figsize=(DOUBLE, 2.3))
+    axes = fig.subplots()
+    for i, arm in enumerate(arms):
+        mine = table[table["arm"] == arm]
+        x = mine["client"] + (i - 1) * 0.22
+        error = [mine["mean"] - mine["min"], mine["max"] - mine["mean"]]
+        look = {key: LOOKS[arm][key] for key in ("color", "marker")}
+        axes.errorbar(x, mine["mean"], yerr=error, linestyle="", capsize=2, elinewidth=0.8, label=arm, **look)
+        axes.hlines(mine["reported"], x - 0.1, x + 0.1, **REPORTED, label="reported" if i == 0 else None)
+    clients = sorted(table["client"].unique())
+    axes.set_xticks(clients, [f"client {client}" for client in clients])
+    axes.set_ylabel("unseen accuracy, %")
+    percent(axes)
+    axes.legend(ncols=4, loc="lower left")
+    caption(
+        fig, f"{data}, {seeds_text(results)}. Marker: mean over seeds, bar: their range. Dashed: the paper (one seed)."
+    )
+    return fig, table
+
+
+@figure
+def paired_differences(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
+    """Unseen accuracy of every arm minus FedAvg's (left) and minus local+public's (right), paired over seeds."""
+    fig = Figure(figsize=(DOUBLE, 2.7))
+    panels, tables = fig.subplots(1, 2, sharey=False), []
+    for axes, against in zip(panels, ("fedavg", "local+public"), strict=True):
+        table, values = stats.compare(results, "unseen accuracy", against), stats.per_seed(results, "unseen accuracy")
+        for place, row in enumerate(table.itertuples()):
+            look, each = LOOKS[row.arm], values[row.arm] - values[against]
+            axes.scatter(each, np.full(len(each), place + 0.22), s=8, color=look["color"], alpha=0.6, linewidth=0)
+            _interval(axes, place, row, look, horizontal=True)
+        axes.axvline(0, color="0.3", linewidth=0.8)
+        axes.set_yticks(range(len(table)), table["arm"])
+        axes.invert_yaxis()
+        axes.set_title(f"minus {against}")
+        axes.set_xlabel("difference, percentage points")
+        percent(axes, "x")
+        tables.append(table)
+    caption(
+        fig,
+        f"{data}, {seeds_text(results)}, paired. Small dots: one seed each; "
+        "marker: mean and 95 % BCa interval (n > 2).",
+    )
+    return fig, pd.concat(tables)
+
+
+@figure
+def quality(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
+    """Precision, recall, area under ROC and calibration error on the unseen set, every arm."""
+    present = {metric: title for metric, title in QUALITY.items() if metric in set(results["metric"])}
+    table = pd.concat(stats.summarise(results, metric).assign(metric=metric) for metric in present)
+    return _panels(results, table, present, f"{data}, {seeds_text(results)}. Mean of the clients; 95 % t interval.")
+
+
+@figure
+def agreement(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
+    """Claim C2: how often clients disagree on unseen images, and the gap from their own images to unseen ones."""
+    both = pd.concat([results, stats.gaps(results)])
+    titles = {
+        "unseen disagreement": "disagreement between clients",
+        "gap": "own training - unseen accuracy",
+        "validation accuracy": "accuracy, own validation images",
+    }
+    table = pd.concat(stats.summarise(both, metric).assign(metric=metric) for metric in titles)
+    text = f"{data}, {seeds_text(results)}. Mean of the clients; 95 % t interval. FedAvg's clients are one model."
+    return _panels(both, table, titles, text)
+
+
+def _panels(results: pd.DataFrame, table: pd.DataFrame, titles: dict[str, str], text: str):
+    arms = [arm for arm in results["arm"].unique() if arm in set(table["arm"])]
+    fig = Figure(figsize=(DOUBLE, 0.55 + 0.2 * len(arms)))
+    grid = fig.subplots(1, len(titles), sharey=True)
+    for axes, (metric, title) in zip(grid, titles.items(), strict=True):
+        values = stats.per_seed(results, metric)
+        for row in table[table["metric"] == metric].itertuples():
+            place, look = arms.index(row.arm), LOOKS[row.arm]
+            axes.scatter(
+                values[row.arm], np.full(len(values), place + 0.25), s=7, color=look["color"], alpha=0.6, linewidth=0
+            )
+            _interval(axes, place, row, look, horizontal=True)
+        axes.set_title(title, fontsize=7)
+        axes.set_xlabel("%")
+        percent(axes, "x")
+    grid[0].set_yticks(range(len(arms)), arms)
+    grid[0].invert_yaxis()
+    caption(fig, text)
+    return fig, table
+
+
+@figure
+def kl_forms(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
+    """The three forms of the peer term side by side, seeds joined: accuracy, recall of each class, calibration."""
+    titles = {
+        "unseen accuracy": "accuracy",
+        "unseen recall": "recall, no mask",
+        "unseen precision": "precision, no mask",
+        "unseen calibration error": "calibration error",
+    }
+    fig = Figure(figsize=(DOUBLE, 2.1))
+    parts = []
+    for axes, (metric, title) in zip(fig.subplots(1, 4), titles.items(), strict=True):
+        table = stats.per_seed(results, metric)
+        forms = [form for form in FORMS if form in table]
+        axes.plot(range(len(forms)), table[forms].T, color="0.75", linewidth=0.7, zorder=1)
+        for place, form in enumerate(forms):
+            look = LOOKS[form]
+            axes.scatter(np.full(len(table), place), table[form], s=10, color=look["color"], alpha=0.7, linewidth=0)
+            axes.plot(place, table[form].mean(), color=look["color"], marker=look["marker"], markersize=6)
+        axes.set_xticks(range(len(forms)), [FORMS[form] for form in forms])
+        axes.set_xlim(-0.5, len(forms) - 0.5)
+        axes.set_title(f"{title}, %", fontsize=7.5)
+        percent(axes)
+        parts.append(table[forms].melt(ignore_index=False).reset_index().assign(metric=metric))
+    caption(
+        fig,
+        f"{data}, {seeds_text(results)}. Lines join one seed; large marker: mean. "
+        "Student first: the paper's equation; peer first: Zhang 2018; one term: the author's code.",
+    )
+    return fig, pd.concat(parts)

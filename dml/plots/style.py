@@ -1,0 +1,74 @@
+"""How figures look, and how they are kept: one style sheet, one colour + line + marker an arm, PDF + PNG + CSV each."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from dml.files import replacing
+
+SINGLE, DOUBLE = 3.3, 7.0  # inches, the two widths of a journal column
+_COLOURS = sns.color_palette("colorblind", 10)
+_ARMS = ("dml", "fedavg", "asynchronous", "local+public", "local", "fedavg+public", "self", "dml-one-term")
+LOOKS = {
+    arm: {"color": _COLOURS[i], "linestyle": ("-", "--", "-.", ":")[i % 4], "marker": "osD^vPXh"[i]}
+    for i, arm in enumerate(_ARMS)
+} | {
+    "dml-peer-first": {"color": _COLOURS[9], "linestyle": "--", "marker": "<"},
+    "pooled": {"color": "0.35", "linestyle": "-", "marker": "*"},
+}
+CLIENTS = sns.color_palette("colorblind", 10)
+REPORTED = {"color": "0.5", "linestyle": "--", "linewidth": 1.0}  # the paper's own number, everywhere
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A finished figure: shown by Jupyter as its PNG; `table` is exactly what was drawn."""
+
+    table: pd.DataFrame
+    pdf: bytes
+    png: bytes
+
+    def _repr_png_(self) -> bytes:
+        return self.png
+
+    def save(self, folder: Path, name: str) -> None:
+        """Write name.pdf, name.png and name.csv, each atomically."""
+        for suffix, content in (("pdf", self.pdf), ("png", self.png), ("csv", self.table.to_csv(index=False).encode())):
+            with replacing(folder / f"{name}.{suffix}") as part:
+                part.write_bytes(content)
+
+
+def figure(draw: Callable[..., tuple[Figure, pd.DataFrame]]) -> Callable[..., Drawn]:
+    """Make a drawing function return a `Drawn`: house style, and the same bytes whenever the same table is drawn."""
+
+    @wraps(draw)
+    def drawn(*args, **kwargs) -> Drawn:
+        with mpl.rc_context():
+            mpl.style.use(Path(__file__).with_name("dml.mplstyle"))
+            fig, table = draw(*args, **kwargs)
+            FigureCanvasAgg(fig)
+            pdf, png = io.BytesIO(), io.BytesIO()
+            fig.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+            fig.savefig(png, format="png", metadata={"Software": None})
+        return Drawn(table, pdf.getvalue(), png.getvalue())
+
+    return drawn
+
+
+def caption(fig: Figure, text: str) -> None:
+    """n, unit, data set and what "reported" means, under the figure."""
+    fig.supxlabel(text, fontsize=6.5, color="0.35", x=0.01, ha="left", wrap=True)
+
+
+def percent(axes: Axes, axis: str = "y") -> None:
+    """Show shares as per cent."""
+    getattr(axes, f"{axis}axis").set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{100 * value:g}"))

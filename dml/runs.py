@@ -1,0 +1,127 @@
+"""A run: an experiment on a data set with its seeds and its folder. The one object that a notebook talks to."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dml import audit, machine, plots, results
+from dml.config import RUNS, SEEDS, Experiment, profile
+from dml.data import Images
+from dml.files import replacing
+from dml.plots.style import Drawn
+from dml.results import Tables
+
+QUANTILES = np.linspace(0, 1, 51)
+
+
+@dataclass(frozen=True)
+class Run:
+    """`folder` gets the tables, `figures` the figures; both are made when something is written."""
+
+    profile: str
+    data: str
+    experiment: Experiment
+    seeds: tuple[int, ...]
+    folder: Path
+    figures: Path
+    device: str
+
+    @classmethod
+    def open(
+        cls,
+        profile_name: str,
+        data: str,
+        seeds: Sequence[int] = (),
+        folder: str = "",
+        figures: str = "",
+        device: str = "auto",
+        precision: str = "float32",
+    ) -> "Run":
+        """A run by the values of a notebook's parameters; empty ones mean the profile's own.
+
+        Raises ValueError for an unknown profile, device, or precision, and for repeated or negative seeds.
+        """
+        experiment = profile(profile_name, precision)
+        chosen = tuple(seeds) or tuple(range(SEEDS[profile_name]))
+        if len(set(chosen)) < len(chosen) or any(not isinstance(s, int) or s < 0 for s in chosen):
+            raise ValueError(f"seeds {list(chosen)}: give different whole numbers from 0 up")
+        machine.device(device)
+        name = data if data in ("faces", "facemask") else Path(data).resolve().name
+        where = Path(folder) if folder else RUNS / f"{profile_name}-{name}{'' if precision == 'float32' else '-bf16'}"
+        return cls(
+            profile_name, data, experiment, chosen, where, Path(figures) if figures else where / "figures", device
+        )
+
+    @cached_property
+    def images(self) -> Images:
+        return results.images(self.data, self.experiment)
+
+    @property
+    def title(self) -> str:
+        """Profile and data set, for captions."""
+        return (
+            f"{self.images.name} ({len(self.images.train):,} train, {len(self.images.unseen):,} unseen), {self.profile}"
+        )
+
+    def compute(self) -> Tables:
+        """Every arm and seed, from the cache where possible; writes results.csv, history.csv and costs.csv."""
+        tables = results.compute(self.data, self.experiment, self.seeds, self.device)
+        for name in ("results", "history", "costs"):
+            self.write(getattr(tables, name), name)
+        return tables
+
+    def forget(self) -> None:
+        """Drop what the cache holds of this run, so that it is computed again."""
+        for file in results.files(self.data, self.experiment, self.seeds, self.device).values():
+            file.unlink(missing_ok=True)
+
+    def describe(self) -> pd.DataFrame:
+        """What figures 01 are drawn from, also written as images.csv: per set and class the number of images and the
+        quantiles of their sharpness. Columns set, class, measure, quantile, value.
+        """
+        rows = []
+        for name, split in (("train", self.images.train), ("unseen", self.images.unseen)):
+            sharp, labels = audit.sharpness(split), split.labels.numpy()
+            for label, title in enumerate(self.images.classes):
+                mine = sharp[labels == label]
+                rows.append((name, title, "count", np.nan, len(mine)))
+                rows += [
+                    (name, title, "sharpness", q, v)
+                    for q, v in zip(QUANTILES, np.quantile(mine, QUANTILES), strict=True)
+                ]
+        table = pd.DataFrame(rows, columns=["set", "class", "measure", "quantile", "value"]).round(6)
+        self.write(table, "images")
+        return table
+
+    def write(self, table: pd.DataFrame, name: str) -> None:
+        with replacing(self.folder / f"{name}.csv") as part:
+            table.to_csv(part, index=False)
+
+    def figure(self, name: str) -> Drawn:
+        """Draw a figure of `plots.FIGURES` from the tables this run has written, keep it, hand it on to be shown."""
+        return self.save(plots.draw(name, self.folder, self.experiment, self.title), name)
+
+    def save(self, drawn: Drawn, name: str) -> Drawn:
+        """Keep a figure as PDF, PNG and CSV."""
+        drawn.save(self.figures, name)
+        return drawn
+
+    def manifest(self, **more) -> dict:
+        """What a reader needs to repeat or to doubt the run; written by the pipeline, last."""
+        return {
+            "profile": self.profile,
+            "data": self.images.name,
+            "source": self.images.source,
+            "data_sha256": self.images.sha256,
+            "classes": self.images.classes,
+            "title": self.title,
+            "experiment": asdict(self.experiment),
+            "seeds": self.seeds,
+            "code_version": results.code_version(),
+            **machine.facts(machine.device(self.device)),
+            **more,
+        }

@@ -1,0 +1,232 @@
+"""Images of every kind decode to the right pixels, the cache is honest, and every error names its cause."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dml import data, facemask
+
+RED = (255, 0, 0)
+
+
+def gradient(width=8, height=6):
+    return np.arange(width * height * 3, dtype=np.uint8).reshape(height, width, 3)
+
+
+def folder_pair(root, classes=("cat", "dog"), count=3):
+    """FOLDER/train and FOLDER/unseen with `count` small images a class, each of its own grey."""
+    for split in ("train", "unseen"):
+        for label, name in enumerate(classes):
+            inside = root / split / name
+            inside.mkdir(parents=True)
+            for index in range(count):
+                Image.new("RGB", (6, 4), (index, label, len(split))).save(inside / f"{index}.png")
+    return root
+
+
+def load(root, cache, size=5, train=0, unseen=0):
+    return data.load(str(root), size=size, train_count=train, unseen_count=unseen, cache=cache)
+
+
+@pytest.fixture
+def pair(tmp_path):
+    return folder_pair(tmp_path / "animals")
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+def test_a_folder_becomes_tensors_in_order(pair, cache):
+    images = load(pair, cache)
+    assert (images.name, images.classes, images.source) == ("animals", ("cat", "dog"), "folder animals")
+    assert images.train.images.dtype == torch.uint8 and images.train.images.shape == (6, 3, 5, 5)
+    assert images.unseen.labels.dtype == torch.int64 and images.unseen.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert images.train.files[0] == "train/cat/0.png" and images.train.files == tuple(sorted(images.train.files))
+    assert images.train.sizes == ((6, 4),) * 6 and len(images.train) == 6
+    assert images.train.images[4, :, 0, 0].tolist() == [1, 1, 5]
+
+
+def test_more_classes_subfolders_and_hidden_files(tmp_path, cache):
+    root = folder_pair(tmp_path / "many", classes=("b", "a", "c"), count=2)
+    nested = root / "train" / "c" / "2024" / "may"
+    nested.mkdir(parents=True)
+    Image.new("L", (3, 3), 7).save(nested / "X.PNG")
+    for name in (".DS_Store", "Thumbs.db", ".hidden.png"):
+        (root / "train" / "c" / name).write_bytes(b"no image")
+    (root / "train" / ".git").mkdir()
+    images = load(root, cache)
+    assert images.classes == ("a", "b", "c")
+    assert images.train.labels.tolist() == [0, 0, 1, 1, 2, 2, 2]
+    assert images.train.files[-1] == "train/c/2024/may/X.PNG"
+
+
+def test_decode_is_nearest_neighbour(tmp_path):
+    Image.fromarray(gradient()).save(tmp_path / "a.png")
+    pixels, size = data.decode(tmp_path / "a.png", 4)
+    assert size == (8, 6) and pixels.shape == (3, 4, 4)
+    rows, columns = [0, 2, 3, 5], [1, 3, 5, 7]  # the centre of each of the 4 cells, rounded down
+    np.testing.assert_array_equal(pixels.transpose(1, 2, 0), gradient()[np.ix_(rows, columns)])
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "name", "expected"),
+    [
+        ("L", 90, "grey.png", (90, 90, 90)),
+        ("LA", (90, 5), "grey-alpha.png", (90, 90, 90)),
+        ("1", 1, "bit.png", (255, 255, 255)),
+        ("I;16", 128 * 256 + 3, "grey16.png", (128, 128, 128)),
+        ("I;16", 255 * 256, "grey16.TIFF", (255, 255, 255)),
+        ("RGBA", (10, 20, 30, 0), "clear.png", (10, 20, 30)),  # transparency is dropped, as published
+        ("CMYK", (0, 255, 255, 0), "print.tif", RED),
+        ("RGB", RED, "plain.BMP", RED),
+        ("RGB", RED, "plain.GIF", RED),
+        ("RGB", RED, "plain.PPM", RED),
+    ],
+)
+def test_every_colour_mode(tmp_path, mode, colour, name, expected):
+    Image.new(mode, (5, 5), colour).save(tmp_path / name)
+    pixels, _ = data.decode(tmp_path / name, 3)
+    assert {tuple(p) for p in pixels.reshape(3, -1).T.tolist()} == {expected}
+
+
+@pytest.mark.parametrize("name", ["a.JPG", "b.jpeg", "c.webp"])
+def test_lossy_formats_are_close(tmp_path, name):
+    Image.new("RGB", (9, 9), (200, 100, 50)).save(tmp_path / name, quality=95)
+    assert np.abs(data.decode(tmp_path / name, 4)[0].mean((1, 2)) - (200, 100, 50)).max() < 4
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_palette_with_transparency_keeps_its_colours(tmp_path):
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, *RED])
+    image.save(tmp_path / "p.png", transparency=bytes([255, 0]))
+    assert data.decode(tmp_path / "p.png", 2)[0][:, 0, 0].tolist() == list(RED)
+
+
+def test_a_rotated_photograph_is_set_upright(tmp_path):
+    pixels = np.zeros((4, 8, 3), np.uint8)
+    pixels[:, :4] = 255  # white on the left
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise: white goes to the top
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    upright, size = data.decode(tmp_path / "turned.png", 4)
+    assert size == (4, 8)
+    assert upright[0, 0].tolist() == [255] * 4 and upright[0, -1].tolist() == [0] * 4
+
+
+def test_the_cache_is_read_and_the_same(pair, cache, monkeypatch):
+    first = load(pair, cache)
+    monkeypatch.setattr(data, "decode", lambda *_: pytest.fail("decoded again"))
+    second = load(pair, cache)
+    assert second.sha256 == first.sha256 and second.train.sizes == first.train.sizes
+    assert second.classes == first.classes and second.unseen.files == first.unseen.files
+    assert torch.equal(second.unseen.images, first.unseen.images)
+    assert [path.suffix for path in cache.iterdir()] == [".safetensors"]
+
+
+def test_a_changed_file_is_decoded_again(pair, cache):
+    first = load(pair, cache)
+    Image.new("RGB", (6, 4), RED).save(pair / "train" / "cat" / "0.png")
+    assert load(pair, cache).sha256 != first.sha256
+    assert load(pair, cache, size=6).train.images.shape[-1] == 6
+
+
+@pytest.mark.parametrize("damage", ["truncated", "not safetensors", "flipped bit", "foreign"])
+def test_a_damaged_cache_is_rebuilt(pair, cache, damage):
+    first = load(pair, cache)
+    (file,) = cache.iterdir()
+    raw = file.read_bytes()
+    if damage == "truncated":
+        file.write_bytes(raw[: len(raw) // 2])
+    elif damage == "not safetensors":
+        file.write_bytes(b"junk")
+    elif damage == "flipped bit":
+        file.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    else:
+        header = json.dumps({}).encode()
+        file.write_bytes(len(header).to_bytes(8, "little") + header)
+    again = load(pair, cache)
+    assert again.sha256 == first.sha256 and file.read_bytes() == raw
+
+
+def test_bad_files_are_named_and_nothing_is_left_behind(pair, cache):
+    good = pair / "train" / "cat" / "0.png"
+    Image.fromarray(gradient(64, 64)).save(good)
+    good.write_bytes(good.read_bytes()[:-200])
+    (pair / "unseen" / "dog" / "note.jpg").write_text("hello")
+    (pair / "unseen" / "dog" / "empty.jpg").touch()
+    with pytest.raises(data.DataError, match=r"3 of 14 files.*cat.0\.png.*empty\.jpg.*note\.jpg"):
+        load(pair, cache)
+    for index in range(9):
+        (pair / "train" / "dog" / f"bad{index}.png").write_text("hello")
+    with pytest.raises(data.DataError, match=r"12 of 23 files.* and 7 more"):
+        load(pair, cache)
+    assert not cache.exists()
+
+
+def test_a_failed_write_leaves_nothing(pair, cache, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(data.DataError, match="No space left"):
+        load(pair, cache)
+    assert list(cache.iterdir()) == []
+
+
+def test_impossible_requests(pair, cache, tmp_path):
+    for text, root, options in [
+        ("nowhere", tmp_path / "nowhere", {}),
+        ("at least 1", pair, {"size": 0}),
+        ("negative", pair, {"train": -1}),
+        ("cannot cover 2 classes", pair, {"train": 1}),
+        ("no folder train", pair / "train", {}),
+    ]:
+        with pytest.raises(data.DataError, match=text):
+            load(root, cache, **options)
+
+
+def test_a_cap_takes_a_balanced_fixed_subset_and_decodes_only_it(tmp_path, cache):
+    root = folder_pair(tmp_path / "big", classes=("a", "b", "c"), count=7)
+    (root / "train" / "a" / "zz-broken.png").write_text("no image")
+    for train in (3, 4, 9):
+        images = load(root, cache, train=train, unseen=3)
+        assert len(images.train) == train and len(images.unseen) == 3
+        counts = torch.bincount(images.train.labels)
+        assert counts.max() - counts.min() <= 1
+        assert images.train.files == load(root, tmp_path / "other", train=train, unseen=3).train.files
+
+
+def test_require_names_class_count_and_folds(pair, cache):
+    images = load(pair, cache)
+    data.require(images, 3)
+    with pytest.raises(data.DataError, match=r'"cat" has 3 training images, but 4 stratified folds'):
+        data.require(images, 4)
+
+
+def test_drawn_faces(cache):
+    images = data.load("faces", size=16, train_count=6, unseen_count=4, cache=cache)
+    assert images.classes == ("mask", "no mask") and images.source == "drawn, seed 0"
+    assert images.train.images.shape == (6, 3, 16, 16) and images.unseen.labels.shape == (4,)
+    assert images.unseen.files[3] == "unseen/0003" and images.train.sizes[0] == (16, 16)
+    assert data.load("faces", size=16, train_count=6, unseen_count=4, cache=cache).sha256 == images.sha256
+    with pytest.raises(data.DataError, match="at least 2"):
+        data.load("faces", size=16, train_count=0, unseen_count=4, cache=cache)
+
+
+def test_the_real_photographs(cache):
+    try:
+        facemask.find()
+    except data.DataError as absent:
+        pytest.skip(str(absent))
+    images = data.load("facemask", size=20, train_count=12, unseen_count=10, cache=cache)
+    assert images.classes == ("mask", "no mask") and "9,820" in images.source
+    assert images.train.labels.bincount().tolist() == [6, 6] and images.train.files[0].startswith("Global/Mask/")
+    assert images.unseen.labels.bincount().tolist() == [5, 5] and images.unseen.files[-1].startswith("Test/NoMask/")
+    assert set(images.unseen.sizes) == {(128, 128)}  # of the originals, whichever copy was read
