@@ -43,9 +43,7 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(act=reproduce)
 
     two = commands.add_parser("figures", help="draw every figure again from a finished run's tables, in seconds")
-    two.add_argument(
-        "--from", dest="source", type=Path, default=RECORDED, metavar="DIR", help="a run's folder (the recorded run)"
-    )
+    two.add_argument("--from", dest="source", type=Path, metavar="DIR", help="a run's folder (every recorded run)")
     two.add_argument("--out", type=Path, default=FIGURES, metavar="DIR", help="where the figures go (figures/)")
     two.set_defaults(act=figures)
 
@@ -70,8 +68,13 @@ def reproduce(args: argparse.Namespace) -> int:
 
 
 def figures(args: argparse.Namespace) -> int:
-    names = plots.redraw(args.source, args.out)
-    print(f"{len(names)} figures from {args.source} in {args.out}: {', '.join(names)}")
+    runs = [args.source] if args.source else sorted(path.parent for path in RECORDED.glob("*/manifest.json"))
+    for run in runs:
+        to = args.out if args.source else args.out / run.name
+        names = plots.redraw(run, to)
+        print(f"{to}: {len(names)} figures from {run}")
+    if not args.source:
+        plots.embedded_faces().save(args.out, "01_embedded_faces")
     return 0
 
 

@@ -60,7 +60,7 @@ def _resume(url: str, part: Path, file: Path) -> None:
         if etag:  # without one, nothing tells whether a rest belongs to this beginning
             version.write_text(etag)
         total = start + int(reply.headers["Content-Length"]) if "Content-Length" in reply.headers else None
-        bar = tqdm(desc="download", initial=start, total=total, unit="B", unit_scale=True, disable=None)
+        bar = tqdm(desc="download", initial=start, total=total, unit="B", unit_scale=True)
         with bar, part.open("ab" if start else "wb") as out:
             for block in reply.iter_content(BLOCK):
                 bar.update(out.write(block))
@@ -77,7 +77,7 @@ def extract(archive: Path, wanted: Mapping[str, tuple[int, str]], to: Path) -> s
     Raises Unreadable for a broken archive, DataError when a file cannot be written.
     """
     refused, written = set(), set()
-    with tqdm(desc="extract", total=len(wanted), unit="file", disable=None) as bar:
+    with tqdm(desc="extract", total=len(wanted), unit="file") as bar:
         for path, data in _contents(archive, wanted):
             size, sha256 = wanted[path]
             if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from torch.nn.functional import interpolate, normalize
 
 from dml import facemask
-from dml.config import DATA
+from dml.config import DATA, PROFILES, Experiment
 from dml.data import Images, Split
 from dml.files import DataError
 
@@ -29,6 +30,12 @@ CELL = ["set_a", "class_a", "set_b", "class_b"]
 def published() -> pd.DataFrame:
     """The paper's accuracies on its unseen set, from one seed: columns arm, client, accuracy."""
     return pd.read_csv(DATA / "published.csv")
+
+
+def reported(data: str, experiment: Experiment) -> pd.DataFrame:
+    """What the paper reports for a run: `published()` for its protocol on its images, no rows for anything else."""
+    same = data == "facemask" and replace(experiment, precision="float32") == PROFILES["paper"]
+    return published() if same else published().iloc[:0]
 
 
 def overview(images: Images) -> pd.DataFrame:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "data"
 CACHE = DATA / "cache"
 RUNS = DATA / "runs"
-RECORDED = DATA / "recorded" / "paper-facemask"  # the tables behind the committed figures
+RECORDED = DATA / "recorded"  # runs whose tables are committed: one folder each
 FIGURES = ROOT / "figures"
 
 

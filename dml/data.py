@@ -174,7 +174,7 @@ def _decode_all(chosen: Sequence[list[Entry]], size: int) -> list[Split]:
         return entries[index].size or dims
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: Pillow releases the GIL while it decodes
-        results = list(tqdm(pool.map(place, range(len(entries))), "decode", len(entries), unit="image", disable=None))
+        results = list(tqdm(pool.map(place, range(len(entries))), "decode", len(entries), unit="image"))
     if bad := [result for result in results if isinstance(result, str)]:
         raise DataError(f"{len(bad)} of {len(entries)} files cannot be decoded as images: {listing(bad)}")
     splits, start = [], 0

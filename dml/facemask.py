@@ -160,7 +160,7 @@ def verify(folder: Path) -> Report:
     found, missing, extra = _match(Path(folder), rows)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = pool.map(lambda pair: _kind(*pair), found)
-        kinds = list(tqdm(results, "verify", len(found), unit="file", disable=None))
+        kinds = list(tqdm(results, "verify", len(found), unit="file"))
     counts = Counter(kinds)
     kind = max((ORIGINALS, COPY), key=counts.__getitem__)
     kind = kind if counts[kind] else NEITHER

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 
@@ -98,7 +98,8 @@ def compute(name: str, experiment: Experiment, seeds: Sequence[int], device: str
     found = {pair: part for pair, file in places.items() if (part := _read(file))}
     missing = {pair: file for pair, file in places.items() if pair not in found}
     if missing:
-        engine = _on_cuda if machine.device(device).type == "cuda" else _in_processes
+        target = machine.device(device)
+        engine = partial(_in_stacks, device=target) if target.type == "cuda" else _in_processes
         engine(name, experiment, missing)
     parts = {pair: found.get(pair) or _read(file) for pair, file in places.items()}
     return Tables(
@@ -146,8 +147,8 @@ def _steps(experiment: Experiment, arm: str) -> int:
 # -- on a GPU: one process, all seeds of an arm in one stack ------------------------------------------------------
 
 
-def _on_cuda(name: str, experiment: Experiment, missing: dict) -> None:
-    loaded, device = images(name, experiment), torch.device("cuda")
+def _in_stacks(name: str, experiment: Experiment, missing: dict, device: torch.device) -> None:
+    loaded = images(name, experiment)
     bar = tqdm(total=sum(_steps(experiment, arm) for arm in {arm for _, arm in missing}), desc="training", unit="phase")
     for arm in dict.fromkeys(arm for _, arm in missing):
         files = {seed: file for (seed, each), file in missing.items() if each == arm}
@@ -166,22 +167,21 @@ def _on_cuda(name: str, experiment: Experiment, missing: dict) -> None:
 def _in_processes(name: str, experiment: Experiment, missing: dict) -> None:
     context = multiprocessing.get_context("spawn")
     done, total = context.Value("i", 0), sum(_steps(experiment, arm) for _, arm in missing)
-    workers = min(machine.cores(), len(missing))
+    workers, others = min(machine.cores(), len(missing)), set(multiprocessing.active_children())
     longest_first = sorted(missing, key=lambda pair: (pair[0], -_steps(experiment, pair[1])))
     with ProcessPoolExecutor(workers, context, _start_worker, (done,)) as pool:
-        jobs = [pool.submit(_job, name, experiment, *pair, missing[pair]) for pair in longest_first]
+        left = {pool.submit(_job, name, experiment, *pair, missing[pair]) for pair in longest_first}
         try:
             with tqdm(total=total, desc="training", unit="phase") as bar:
-                while wait(jobs, timeout=0.5).not_done:
+                while left:
+                    finished, left = wait(left, timeout=0.5)
                     bar.update(done.value - bar.n)
-                    failed = next((job for job in jobs if job.done() and job.exception()), None)
-                    if failed:
-                        break
-                bar.update(done.value - bar.n)
-            for job in jobs:
-                job.result()
-        except BaseException:
+                    for job in finished:
+                        job.result()  # raises here what was raised there
+        except BaseException:  # a failure or an interrupt: do not let the others finish what they have begun
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()
             raise
 
 

@@ -61,6 +61,10 @@ class Run:
         return results.images(self.data, self.experiment)
 
     @property
+    def about(self) -> plots.About:
+        return plots.About(self.experiment, self.images.name, self.title)
+
+    @property
     def title(self) -> str:
         """Profile and data set, for captions."""
         return (
@@ -103,7 +107,7 @@ class Run:
 
     def figure(self, name: str) -> Drawn:
         """Draw a figure of `plots.FIGURES` from the tables this run has written, keep it, hand it on to be shown."""
-        return self.save(plots.draw(name, self.folder, self.experiment, self.title), name)
+        return self.save(plots.draw(name, self.folder, self.about), name)
 
     def save(self, drawn: Drawn, name: str) -> Drawn:
         """Keep a figure as PDF, PNG and CSV."""

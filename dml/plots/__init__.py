@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
-from dml.audit import published
-from dml.config import Experiment
-from dml.files import DataError
+from dml import claims
+from dml.audit import reported
+from dml.config import CACHE, Experiment
+from dml.data import load
+from dml.files import DataError, replacing
 from dml.plots import arms, split
 from dml.plots.style import Drawn
 
@@ -23,27 +26,45 @@ def _counts(images: pd.DataFrame) -> pd.DataFrame:
     return counts.rename(columns={"value": "count"}).astype({"count": int})
 
 
+@dataclass(frozen=True)
+class About:
+    """What a figure says of its run besides the table."""
+
+    experiment: Experiment
+    data: str
+    title: str
+
+    @property
+    def reported(self) -> pd.DataFrame:
+        return reported(self.data, self.experiment)
+
+
 FIGURES: dict[str, tuple[str, Callable[..., Drawn]]] = {
-    "01_fold_plan": ("images", lambda t, exp, title: split.fold_plan(_counts(t), exp, title)),
-    "01_style_confound": ("images", lambda t, exp, title: split.style_confound(_quantiles(t), title)),
-    "02_histories": ("history", lambda t, exp, title: arms.histories(t, title)),
-    "02_unseen_accuracy": ("results", lambda t, exp, title: arms.unseen_accuracy(t, published(), title)),
-    "02_client_accuracy": ("results", lambda t, exp, title: arms.client_accuracy(t, published(), title)),
-    "02_paired_differences": ("results", lambda t, exp, title: arms.paired_differences(t, title)),
-    "02_quality": ("results", lambda t, exp, title: arms.quality(t, title)),
-    "02_agreement": ("results", lambda t, exp, title: arms.agreement(t, title)),
-    "02_kl_forms": ("results", lambda t, exp, title: arms.kl_forms(t, title)),
+    "01_fold_plan": ("images", lambda t, run: split.fold_plan(_counts(t), run.experiment, run.title)),
+    "01_style_confound": ("images", lambda t, run: split.style_confound(_quantiles(t), run.title)),
+    "02_histories": ("history", lambda t, run: arms.histories(t, run.title)),
+    "02_unseen_accuracy": ("results", lambda t, run: arms.unseen_accuracy(t, run.reported, run.title)),
+    "02_client_accuracy": ("results", lambda t, run: arms.client_accuracy(t, run.reported, run.title)),
+    "02_paired_differences": ("results", lambda t, run: arms.paired_differences(t, run.title)),
+    "02_quality": ("results", lambda t, run: arms.quality(t, run.title)),
+    "02_agreement": ("results", lambda t, run: arms.agreement(t, run.title)),
+    "02_kl_forms": ("results", lambda t, run: arms.kl_forms(t, run.title)),
 }
 
 
-def draw(name: str, folder: Path, experiment: Experiment, title: str) -> Drawn:
+def read(folder: Path, name: str) -> pd.DataFrame:
+    """A table of a run, with exactly the numbers that were written."""
+    return pd.read_csv(folder / f"{name}.csv", float_precision="round_trip")
+
+
+def draw(name: str, folder: Path, about: About) -> Drawn:
     """The named figure, from the table in a run's folder that it needs (`FIGURES` says which)."""
     source, make = FIGURES[name]
-    return make(pd.read_csv(folder / f"{source}.csv", float_precision="round_trip"), experiment, title)
+    return make(read(folder, source), about)
 
 
 def redraw(folder: Path, to: Path) -> list[str]:
-    """Every figure again, from the tables in a run's folder alone. Returns the names of the figures drawn.
+    """Every figure again, and claims.md, from the tables in a run's folder alone. Returns the figures' names.
 
     Raises DataError when `folder` holds no finished run.
     """
@@ -51,8 +72,16 @@ def redraw(folder: Path, to: Path) -> list[str]:
     if not file.is_file():
         raise DataError(f"{folder} has no manifest.json; it must be the folder of a finished run (see `reproduce`)")
     manifest = json.loads(file.read_text(encoding="utf-8"))
-    experiment = Experiment(**manifest["experiment"])
+    about = About(Experiment(**manifest["experiment"]), manifest["data"], manifest["title"])
     present = [name for name, (source, _) in FIGURES.items() if (folder / f"{source}.csv").is_file()]
     for name in tqdm(present, desc="drawing", unit="figure"):
-        draw(name, folder, experiment, manifest["title"]).save(to, name)
+        draw(name, folder, about).save(to, name)
+    with replacing(to / "claims.md") as part:
+        results, costs = read(folder, "results"), read(folder, "costs")
+        part.write_text(claims.markdown(results, costs, about.reported, about.title), encoding="utf-8")
     return present
+
+
+def embedded_faces() -> Drawn:
+    """A contact sheet of the drawn faces at the paper's size; they come from code, so they need no table."""
+    return split.contact_sheet(load("faces", size=100, train_count=80, unseen_count=80, cache=CACHE / "images"))

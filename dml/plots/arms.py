@@ -10,8 +10,8 @@ from dml.plots.style import CLIENTS, DOUBLE, LOOKS, REPORTED, caption, figure, p
 
 FORMS = {"dml": "student\nfirst", "dml-peer-first": "peer\nfirst", "dml-one-term": "one\nterm"}
 QUALITY = {
-    "unseen precision": "precision, no mask",
-    "unseen recall": "recall, no mask",
+    "unseen precision": "precision",
+    "unseen recall": "recall",
     "unseen auc": "area under ROC",
     "unseen calibration error": "calibration error",
 }
@@ -164,7 +164,13 @@ def quality(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """Precision, recall, area under ROC and calibration error on the unseen set, every arm."""
     present = {metric: title for metric, title in QUALITY.items() if metric in set(results["metric"])}
     table = pd.concat(stats.summarise(results, metric).assign(metric=metric) for metric in present)
-    return _panels(results, table, present, f"{data}, {seeds_text(results)}. Mean of the clients; 95 % t interval.")
+    return _panels(
+        results,
+        table,
+        present,
+        f"{data}, {seeds_text(results)}. Mean of the clients; 95 % t interval. "
+        "Precision and recall: of class 1 (no mask), or the mean over more than two classes.",
+    )
 
 
 @figure
@@ -193,6 +199,8 @@ def _panels(results: pd.DataFrame, table: pd.DataFrame, titles: dict[str, str], 
                 values[row.arm], np.full(len(values), place + 0.25), s=7, color=look["color"], alpha=0.6, linewidth=0
             )
             _interval(axes, place, row, look, horizontal=True)
+        left, right = axes.get_xlim()
+        axes.set_xlim(left if metric == "gap" else max(left, -0.01), min(right, 1.01))  # a t interval can leave [0, 1]
         axes.set_title(title, fontsize=7)
         axes.set_xlabel("%")
         percent(axes, "x")
@@ -207,8 +215,8 @@ def kl_forms(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """The three forms of the peer term side by side, seeds joined: accuracy, recall of each class, calibration."""
     titles = {
         "unseen accuracy": "accuracy",
-        "unseen recall": "recall, no mask",
-        "unseen precision": "precision, no mask",
+        "unseen recall": "recall",
+        "unseen precision": "precision",
         "unseen calibration error": "calibration error",
     }
     fig = Figure(figsize=(DOUBLE, 2.1))

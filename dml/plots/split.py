@@ -28,7 +28,7 @@ def contact_sheet(images: Images) -> tuple[Figure, pd.DataFrame]:
             axes = grid[row, column]
             axes.imshow(sheet.permute(1, 2, 0).numpy(), interpolation="nearest")
             axes.set_axis_off()
-            axes.set_title(f"{name}: {title} ({len(members):,} images)")
+            axes.set_title(f"{name}: {title}")
             files += [{"set": name, "class": title, "file": split.files[i]} for i in chosen]
     caption(fig, f"{images.name}: {images.source}. Drawn at random, generator seed 0.")
     return fig, pd.DataFrame(files)

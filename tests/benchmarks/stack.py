@@ -1,0 +1,51 @@
+"""Training many clients at once: the stacked engine against the plain loop, for clients and seeds.
+
+    python tests/benchmarks/stack.py [--device auto] [--profile smoke] [--seeds 4]
+
+Prints seconds for one local phase of every client of every seed, and the ratio loop / stack. Worth it on a GPU; on a
+CPU the loop wins, which is why the CPU engine runs one process a core instead.
+"""
+
+import argparse
+import time
+from statistics import median
+
+import torch
+
+from dml import machine
+from dml.clients import fit_one
+from dml.config import PROFILES
+from dml.federation import Federation
+from dml.results import images
+from dml.stack import fit_all
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--device", default="auto")
+    options.add_argument("--profile", choices=PROFILES, default="smoke")
+    options.add_argument("--seeds", type=int, default=4)
+    args = options.parse_args()
+    device, experiment = machine.device(args.device), PROFILES[args.profile]
+    if device.type == "cpu":
+        machine.settle()
+    data = images("faces", experiment)
+    federations = [Federation(experiment, data, seed, device) for seed in range(args.seeds)]
+    fits = [fit for fed in federations for fit in fed.local(1)]
+    engines = {"loop": lambda: [fit_one(fit) for fit in fits], "stack": lambda: fit_all(fits)}
+    times = {name: [] for name in engines}
+    for repeat in range(4):
+        for name, engine in engines.items():
+            began = time.perf_counter()
+            engine()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if repeat:
+                times[name].append(time.perf_counter() - began)
+    loop, stack = median(times["loop"]), median(times["stack"])
+    speed = f"loop {loop:.2f} s, stack {stack:.2f} s, ratio {loop / stack:.2f}"
+    print(f"{device}, {args.profile}: {len(fits)} clients, {speed}")
+
+
+if __name__ == "__main__":
+    main()

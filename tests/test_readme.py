@@ -1,0 +1,30 @@
+"""The README prints what `make figures` regenerates from the recorded runs, and nothing else."""
+
+import re
+
+import pytest
+
+from dml import plots
+from dml.config import RECORDED, ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RUNS = [path.parent.name for path in sorted(RECORDED.glob("*/manifest.json"))]
+
+
+def test_there_are_recorded_runs_and_the_readme_shows_each():
+    assert "paper-facemask" in RUNS
+    assert re.findall(r"<!-- claims: (\S+) -->", README) == RUNS
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_tables_of_the_readme_and_committed_figures_are_those_of_the_recorded_run(run, tmp_path):
+    names = plots.redraw(RECORDED / run, tmp_path)
+    block = re.search(rf"<!-- claims: {run} -->\n(.*?)<!-- end -->", README, re.DOTALL).group(1)
+    assert block == (tmp_path / "claims.md").read_text(encoding="utf-8")
+    for name in [f"{name}.csv" for name in names] + ["claims.md"]:
+        assert (ROOT / "figures" / run / name).read_bytes() == (tmp_path / name).read_bytes(), name
+
+
+def test_every_picture_of_the_readme_is_there():
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", README)
+    assert pictures and all((ROOT / picture).is_file() for picture in pictures)
