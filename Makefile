@@ -10,7 +10,7 @@ READY := .venv/ready
 .PHONY: help reproduce test figures lab fetch lint clean
 
 help:  ## list the commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 reproduce: $(READY)  ## run the notebooks on the embedded faces (ARGS="--profile paper --data facemask" for the paper)
 	@$(PY) -m dml reproduce $(ARGS)
@@ -36,7 +36,8 @@ clean:  ## remove the environment, caches and runs (the fetched images stay)
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one with make PYTHON=...")'
-	@test -x $(PY) || $(PYTHON) -m venv .venv
+	@$(PY) -m pip --version >/dev/null 2>&1 || { rm -rf .venv; $(PYTHON) -m venv .venv; } || \
+		{ rm -rf .venv; echo "python3 cannot make an environment: install its venv module (Debian: python3-venv)"; exit 1; }
 	$(PY) -m pip install --disable-pip-version-check -r requirements.lock
 	$(PY) -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@

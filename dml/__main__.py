@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--seeds", type=seeds, default=(), metavar="N|LIST", help="how many seeds (5), or which (0,3,7)")
     one.add_argument("--only", default="", metavar="NUMBER", help="one notebook, by the start of its name (02)")
     one.add_argument("--out", default="", metavar="DIR", help="the run's folder (data/runs/PROFILE-DATA)")
-    one.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    one.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU if there is one")
     one.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="float32 is the reference")
     one.add_argument("--force", action="store_true", help="compute again what the cache already holds")
     one.set_defaults(act=reproduce)
@@ -62,7 +62,7 @@ def reproduce(args: argparse.Namespace) -> int:
     run = Run.open(args.profile, args.data, args.seeds, args.out, device=args.device, precision=args.precision)
     if args.force:
         run.forget()
-    manifest = pipeline.reproduce(run, args.precision, args.only)
+    manifest = pipeline.reproduce(run, args.only)
     print(f"Done. Tables, figures, notebooks: {run.folder}\nManifest: {manifest}")
     return 0
 

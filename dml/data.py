@@ -124,6 +124,12 @@ def decode(path: Path, size: int) -> tuple[np.ndarray, tuple[int, int]]:
     return np.asarray(small).transpose(2, 0, 1), image.size
 
 
+def folder_name(folder: Path) -> str:
+    """A short name for a folder of images: never that of another folder, nor of an embedded or known data set."""
+    digest = hashlib.sha256(str(folder).encode()).hexdigest()[:6]
+    return f"{re.sub(r'[^A-Za-z0-9_]+', '-', folder.name) or 'folder'}-{digest}"
+
+
 def _drawn(size: int, counts: tuple[int, int]) -> tuple[str, object, Callable[[], Images]]:
     """Name, what decides the pixels (the source code that draws them), and how to make them."""
     if min(counts) < len(facemask.CLASSES):
@@ -150,13 +156,17 @@ def _decoded(data: str, size: int, counts: tuple[int, int]) -> tuple[str, object
         folder = Path(data).expanduser().resolve()
         if not folder.is_dir():
             raise DataError(f'data "{data}" is neither "faces", "facemask" nor a folder')
-        name = re.sub(r"\W+", "-", folder.name) or "folder"
+        name = folder_name(folder)
         classes, found = class_folders(folder)
     chosen = [subset(found[i], counts[i], len(classes), seed=(SEED, i)) for i in range(2)]
 
     def build() -> Images:
-        source = str(facemask.verify(folder)) if data == "facemask" else f"folder {folder.name}"
-        return _images(name, classes, _decode_all(chosen, size), source)
+        if data != "facemask":
+            return _images(name, classes, _decode_all(chosen, size), f"folder {folder.name}")
+        report = facemask.verify(folder)
+        if not report.ok:
+            raise DataError(f"{folder}: {report.summary()}")
+        return _images(name, classes, _decode_all(chosen, size), str(report))
 
     stats = [(entry, entry.path.stat()) for split in chosen for entry in split]
     return name, [(str(e.path), e.label, stat.st_size, stat.st_mtime_ns) for e, stat in stats], build

@@ -135,7 +135,7 @@ class Federation:
             self.record(message.round, message.sender, "bytes up", len(data))
             self.record(message.round, message.sender, "payload up", message.payload)
             try:
-                received.append(self._check(decode(data), message))
+                received.append(self._check(decode(data, self.device), message))
             except MessageError as refusal:
                 self.refusals.append(f"round {message.round}, client {message.sender}: {refusal}")
                 self.record(message.round, message.sender, "refused", 1)
@@ -162,7 +162,7 @@ class Federation:
         for client in self.clients:
             self.record(message.round, client.index, "bytes down", len(data))
             self.record(message.round, client.index, "payload down", message.payload)
-        return decode(data)
+        return decode(data, self.device)
 
     # -- the record -----------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ import ctypes
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import version
 
 import torch
@@ -33,6 +34,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def settle_gpu() -> None:
+    """Make a GPU compute the reference: float32 as float32 (torch's default is TF32), the same way each time."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+
+
 def device(name: str = "auto") -> torch.device:
     """ "cpu", "cuda", or whichever is best. Raises ValueError for another name and for cuda where there is none."""
     if name not in ("auto", "cpu", "cuda"):
@@ -44,19 +51,37 @@ def device(name: str = "auto") -> torch.device:
 
 def facts(device: torch.device) -> dict:
     """Versions, processor and code revision, for a manifest."""
-    name = torch.cuda.get_device_name() if device.type == "cuda" else processor()
     return {
         "device": str(device),
-        "processor": name,
+        "processor": processor(device),
         "cores": cores(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": versions(PACKAGES),
         "commit": commit(),
     }
 
 
-def processor() -> str:
+def has_bf16(device: torch.device) -> bool:
+    """Whether bf16 arithmetic is in the hardware; emulated, it would only be slow."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(file.read().split())
+    except OSError:
+        return False
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """The installed versions of packages."""
+    return {name: version(name) for name in packages}
+
+
+def processor(device: torch.device) -> str:
+    """The model name of what computes: the GPU, or the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))

@@ -76,8 +76,8 @@ class Weights(Message):
             raise MessageError(f"expected the parameters {', '.join(like)}, got {', '.join(self.values) or 'none'}")
         for name, value in self.values.items():
             _expect_shape(name, value, tuple(like[name].shape))
-        if not 0 <= self.accuracy <= 1:
-            raise MessageError(f"accuracy {self.accuracy} is outside [0, 1]")
+        if not isinstance(self.accuracy, int | float) or not 0 <= self.accuracy <= 1:
+            raise MessageError(f"accuracy {self.accuracy!r} is no number in [0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -141,18 +141,18 @@ class Aggregate(Message):
 KINDS = {kind.__name__: kind for kind in (Weights, Losses, Predictions, Aggregate)}
 
 
-def decode(data: bytes) -> Message:
-    """The message that `encode` wrote. Raises MessageError, with the reason, for anything else."""
+def decode(data: bytes, device: torch.device | str = "cpu") -> Message:
+    """The message that `encode` wrote, on a device. Raises MessageError, with the reason, for anything else."""
     try:
-        tensors = load(data)
+        tensors = {name: value.to(device) for name, value in load(data).items()}
         length = int.from_bytes(data[:8], "little")
-        header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["dml"])
+        header = dict(json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["dml"]))
         version, kind = header.pop("version"), header.pop("kind")
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise MessageError(f"not a message: {error}") from error
     if version != VERSION:
         raise MessageError(f"version {version!r}; this side speaks version {VERSION}")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise MessageError(f"unknown kind {kind!r}; expected one of {', '.join(KINDS)}")
     for name, value in tensors.items():
         if value.dtype != torch.float32:

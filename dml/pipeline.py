@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import papermill
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from dml.config import ROOT
@@ -36,14 +37,17 @@ def notebooks(only: str = "", folder: Path = NOTEBOOKS) -> list[Path]:
 
 def check(notebook: Path, parameters: dict) -> None:
     """Papermill only warns of a parameter that a notebook does not know; here it is an error, as is a missing tag."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    tagged = [cell for cell in cells if TAG in cell["metadata"].get("tags", [])]
+    tagged = [cell for cell in _cells(notebook) if TAG in cell["metadata"].get("tags", [])]
     if len(tagged) != 1:
         raise PipelineError(f"{notebook.name} has {len(tagged)} cells tagged {TAG!r}; it needs exactly one")
     known = papermill.inspect_notebook(str(notebook))
     unknown = sorted(set(parameters) - set(known))
     if unknown:
         raise PipelineError(f"{notebook.name} has no parameter {', '.join(unknown)}; it has {', '.join(known)}")
+
+
+def _cells(notebook: Path) -> list[dict]:
+    return json.loads(notebook.read_text(encoding="utf-8"))["cells"]
 
 
 def execute(notebook: Path, parameters: dict, to: Path) -> float:
@@ -60,18 +64,25 @@ def execute(notebook: Path, parameters: dict, to: Path) -> float:
             progress_bar=False,
             stderr_file=sys.stderr,
         )
-    except PapermillExecutionError as error:
-        where = f"{notebook.name}, cell [{error.exec_count}]"
-        raise PipelineError(f"{where}: {error.ename}: {error.evalue}\n(the copy is in {to})") from error
+    except (PapermillExecutionError, DeadKernelError) as error:
+        if isinstance(error, DeadKernelError):  # it does not say where
+            begun = [cell.get("execution_count") or 0 for cell in _cells(to / notebook.name)]
+            cell, what = max(begun), "the kernel died (killed, or out of memory?)"
+        else:
+            cell, what = error.exec_count, f"{error.ename}: {error.evalue}"
+        raise PipelineError(f"{notebook.name}, cell [{cell}]: {what}\n(the copy is in {to})") from error
     return time.perf_counter() - began
 
 
-def reproduce(run: Run, precision: str = "float32", only: str = "") -> Path:
-    """Execute the notebooks for a run and write its manifest. Returns the manifest's path; raises PipelineError.
+def reproduce(run: Run, only: str = "") -> Path:
+    """Execute the notebooks for a run and write its manifest. Returns the manifest's path.
 
-    A manifest from an earlier run is removed first: while it is there, the run is complete.
+    Raises DataError for unusable data, PipelineError for a notebook; both before anything runs, where that is possible.
+    A manifest from an earlier run is removed first: while it is there, the run is complete. So are the tables of a run
+    with other seeds, data or code: what lies in the folder belongs together.
     """
     chosen = notebooks(only)
+    log.info("data: %s", run.title)  # loads it
     parameters = {
         "profile": run.profile,
         "data": run.data if run.data in ("faces", "facemask") else str(Path(run.data).resolve()),
@@ -79,12 +90,12 @@ def reproduce(run: Run, precision: str = "float32", only: str = "") -> Path:
         "results": str(run.folder.resolve()),
         "figures": str(run.figures.resolve()),
         "device": run.device,
-        "precision": precision,
+        "precision": run.experiment.precision,
     }
     for notebook in chosen:
         check(notebook, parameters)
     file = run.folder / "manifest.json"
-    file.unlink(missing_ok=True)
+    _clear(run)
     stages = {}
     for notebook in chosen:
         log.info("running %s", notebook.name)
@@ -94,6 +105,15 @@ def reproduce(run: Run, precision: str = "float32", only: str = "") -> Path:
     with replacing(file) as part:
         part.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return file
+
+
+def _clear(run: Run) -> None:
+    file, same = run.folder / "manifest.json", ("experiment", "seeds", "data_sha256", "code_version")
+    old = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    new = json.loads(json.dumps(run.manifest()))
+    file.unlink(missing_ok=True)
+    for table in () if all(old.get(name) == new[name] for name in same) else run.folder.glob("*.csv"):
+        table.unlink()
 
 
 def _costs(folder: Path) -> list[dict]:

@@ -28,6 +28,7 @@ from dml.config import CACHE, Experiment
 from dml.federation import Federation
 from dml.files import replacing
 
+NUMERIC = ("torch", "numpy", "scipy", "scikit-learn")  # packages whose version can change a digit
 CODE = ("streams", "folds", "models", "losses", "messages", "metrics", "clients", "stack", "federation", "arms")
 RESULTS = ["seed", "arm", "round", "client", "metric", "value"]
 HISTORY = ["seed", "arm", "round", "phase", "epoch", "client", "loss", "accuracy"]
@@ -35,7 +36,7 @@ HISTORY = ["seed", "arm", "round", "phase", "epoch", "client", "loss", "accuracy
 
 @dataclass(frozen=True)
 class Tables:
-    """What a run measured: `results` and `history` (tidy), and `costs` (seconds per seed and arm, reused or not)."""
+    """What a run measured: `results` and `history` (tidy); `costs`: seconds, commit, and whether it was reused."""
 
     results: pd.DataFrame
     history: pd.DataFrame
@@ -72,15 +73,16 @@ def code_version() -> str:
     return digest.hexdigest()
 
 
-def key(experiment: Experiment, sha256: str, arm: str, seed: int, device: str) -> str:
+def key(experiment: Experiment, sha256: str, arm: str, seed: int, device: torch.device) -> str:
     """The cache key of one (arm, seed): a hash of all that can change its numbers on this machine."""
-    facts = [asdict(experiment), sha256, arm, seed, device, torch.__version__, machine.processor(), code_version()]
+    where = [device.type, machine.processor(device), machine.versions(NUMERIC)]
+    facts = [asdict(experiment), sha256, arm, seed, where, code_version()]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
 
 
 def files(name: str, experiment: Experiment, seeds: Sequence[int], device: str = "auto") -> dict[tuple, Path]:
     """Where the cache keeps each (seed, arm), computed or not."""
-    loaded, target = images(name, experiment), machine.device(device).type
+    loaded, target = images(name, experiment), machine.device(device)
     return {
         (seed, arm): CACHE / "arms" / f"{arm}-seed{seed}-{key(experiment, loaded.sha256, arm, seed, target)}.json"
         for seed in seeds
@@ -106,7 +108,12 @@ def compute(name: str, experiment: Experiment, seeds: Sequence[int], device: str
         results=_table(parts, "rows", RESULTS),
         history=_table(parts, "history", HISTORY),
         costs=pd.DataFrame(
-            {"seed": seed, "arm": arm, "wall_s": part["wall_s"], "cpu_s": part["cpu_s"], "reused": (seed, arm) in found}
+            {
+                "seed": seed,
+                "arm": arm,
+                **{name: part[name] for name in ("wall_s", "cpu_s", "commit")},
+                "reused": (seed, arm) in found,
+            }
             for (seed, arm), part in parts.items()
         ),
     )
@@ -131,6 +138,7 @@ def _write(fed: Federation, arm: str, file: Path, wall: float, cpu: float) -> No
         "rows": [asdict(row) for row in fed.rows],
         "history": [asdict(epoch) for epoch in fed.history],
         "refusals": fed.refusals,
+        "commit": machine.commit(),
         "wall_s": round(wall, 2),
         "cpu_s": round(cpu, 2),
     }
@@ -144,21 +152,25 @@ def _steps(experiment: Experiment, arm: str) -> int:
     return 1 if arm == "pooled" else 1 + experiment.rounds * (1 + refines)
 
 
-# -- on a GPU: one process, all seeds of an arm in one stack ------------------------------------------------------
+# -- on a GPU: one process, the clients of several seeds in one stack ---------------------------------------------
+
+TOGETHER = 8  # seeds: 40 clients fill a large GPU, and memory does not grow with the number of seeds
 
 
 def _in_stacks(name: str, experiment: Experiment, missing: dict, device: torch.device) -> None:
-    loaded = images(name, experiment)
-    bar = tqdm(total=sum(_steps(experiment, arm) for arm in {arm for _, arm in missing}), desc="training", unit="phase")
+    machine.settle_gpu()
+    loaded, stacks = images(name, experiment), []
     for arm in dict.fromkeys(arm for _, arm in missing):
-        files = {seed: file for (seed, each), file in missing.items() if each == arm}
-        began, cpu = time.perf_counter(), time.process_time()
-        federations = [Federation(experiment, loaded, seed, device) for seed in files]
-        run(arm, federations, bar.update)
-        wall, cpu = (time.perf_counter() - began) / len(files), (time.process_time() - cpu) / len(files)
-        for fed in federations:
-            _write(fed, arm, files[fed.seed], wall, cpu)
-    bar.close()
+        seeds = [seed for seed, each in missing if each == arm]
+        stacks += [(arm, seeds[start : start + TOGETHER]) for start in range(0, len(seeds), TOGETHER)]
+    with tqdm(total=sum(_steps(experiment, arm) for arm, _ in stacks), desc="training", unit="phase") as bar:
+        for arm, seeds in stacks:
+            began, cpu = time.perf_counter(), time.process_time()
+            federations = [Federation(experiment, loaded, seed, device) for seed in seeds]
+            run(arm, federations, bar.update)
+            wall, cpu = (time.perf_counter() - began) / len(seeds), (time.process_time() - cpu) / len(seeds)
+            for fed in federations:
+                _write(fed, arm, missing[fed.seed, arm], wall, cpu)
 
 
 # -- on a CPU: one worker a core, one (arm, seed) a job -----------------------------------------------------------

@@ -49,6 +49,8 @@ class Run:
         chosen = tuple(seeds) or tuple(range(SEEDS[profile_name]))
         if len(set(chosen)) < len(chosen) or any(not isinstance(s, int) or s < 0 for s in chosen):
             raise ValueError(f"seeds {list(chosen)}: give different whole numbers from 0 up")
+        if precision == "bf16" and not machine.has_bf16(machine.device(device)):
+            raise ValueError("precision 'bf16': this processor has no bf16 arithmetic; use float32")
         machine.device(device)
         name = data if data in ("faces", "facemask") else Path(data).resolve().name
         where = Path(folder) if folder else RUNS / f"{profile_name}-{name}{'' if precision == 'float32' else '-bf16'}"
@@ -67,9 +69,9 @@ class Run:
     @property
     def title(self) -> str:
         """Profile and data set, for captions."""
-        return (
-            f"{self.images.name} ({len(self.images.train):,} train, {len(self.images.unseen):,} unseen), {self.profile}"
-        )
+        counts = f"{len(self.images.train):,} train, {len(self.images.unseen):,} unseen"
+        bf16 = ", bf16" if self.experiment.precision == "bf16" else ""
+        return f"{self.images.name} ({counts}), {self.profile}{bf16}"
 
     def compute(self) -> Tables:
         """Every arm and seed, from the cache where possible; writes results.csv, history.csv and costs.csv."""

@@ -1,9 +1,13 @@
-"""A federation small enough for a unit test, on drawn faces."""
+"""A federation small enough for a unit test, on drawn faces; and a sandbox in which whole runs leave no trace."""
+
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from dml import faces
+from dml import config, faces, results, runs
 from dml.config import Experiment
 from dml.data import Images, Split
 from dml.federation import Federation
@@ -34,3 +38,56 @@ def pictures(tiny):
 def federation(tiny, pictures):
     """A maker of federations: same seed, same everything."""
     return lambda seed=0, **changes: Federation(tiny, pictures, seed, **changes)
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A place of its own for caches and runs, where the profile "smoke" is `experiment`."""
+
+    folder: Path
+    experiment: Experiment
+
+    @property
+    def cache(self) -> Path:
+        return self.folder / "cache"
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / "runs"
+
+    def environment(self) -> dict[str, str]:
+        """The environment that puts a new Python (a worker, a kernel, a command) into the sandbox as it starts."""
+        start = self.folder / "start"
+        start.mkdir(exist_ok=True)
+        (start / "sitecustomize.py").write_text(
+            "from pathlib import Path\n"
+            "from dml import config\n"
+            f"config.CACHE, config.RUNS = Path({str(self.cache)!r}), Path({str(self.runs)!r})\n"
+            f"config.PROFILES['smoke'] = config.Experiment(**{asdict(self.experiment)!r})\n"
+        )
+        path = os.pathsep.join(filter(None, (str(start), os.environ.get("PYTHONPATH"))))
+        return {**os.environ, "PYTHONPATH": path}
+
+
+@pytest.fixture(scope="session")
+def small():
+    """An experiment whose every arm takes a fraction of a second."""
+    return replace(config.PROFILES["smoke"], clients=2, rounds=1, epochs=1, size=20, train_images=40, unseen_images=20)
+
+
+@pytest.fixture(scope="session")
+def sandbox_in(small):
+    """A maker of sandboxes of the experiment `small`, for commands; this process stays outside."""
+    return lambda folder: Sandbox(folder, small)
+
+
+@pytest.fixture
+def sandbox(tmp_path, monkeypatch, small, sandbox_in):
+    """This process, and every Python it starts, in a sandbox of the experiment `small`."""
+    place = sandbox_in(tmp_path / "sandbox")
+    place.folder.mkdir()
+    monkeypatch.setenv("PYTHONPATH", place.environment()["PYTHONPATH"])
+    monkeypatch.setattr(results, "CACHE", place.cache)
+    monkeypatch.setattr(runs, "RUNS", place.runs)
+    monkeypatch.setitem(config.PROFILES, "smoke", small)
+    return place

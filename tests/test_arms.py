@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from dml.arms import ARMS, arms_for, mean, peers_of, run
+from dml.clients import fit_one
 from dml.data import Images, Split
 from dml.federation import Federation
 from dml.losses import log_probabilities
@@ -153,3 +154,99 @@ def test_three_classes_send_probabilities(tiny, pictures):
     run("dml", [fed])
     assert seen[0][1].probabilities.shape == (len(fed.folds.public[0]), 3)
     assert "dml-one-term" not in arms_for(3) and "dml-one-term" in arms_for(2)
+
+
+PHASES = {  # of every round, after one pre-training; what tells the arms apart
+    "dml": "local public",
+    "dml-peer-first": "local public",
+    "dml-one-term": "local public",
+    "self": "local public",
+    "local+public": "local public",
+    "fedavg+public": "local public",
+    "local": "local",
+    "fedavg": "local",
+    "asynchronous": "local global",
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, pictures):
+    """Every arm's federation after its run, seed 0."""
+    federations = {}
+    for arm in ARMS:
+        federations[arm] = Federation(tiny, pictures, 0)
+        run(arm, [federations[arm]])
+    return federations
+
+
+@pytest.mark.parametrize("arm", PHASES)
+def test_phases_of_every_round(arm, finished):
+    found = [(e.round, e.phase) for e in finished[arm].history]
+    expected = [(0, "pretrain")] + [(round, phase) for round in (1, 2, 3) for phase in PHASES[arm].split()]
+    assert list(dict.fromkeys(found)) == expected
+
+
+def test_arms_with_public_steps_differ_only_from_the_first_refinement_on(finished):
+    def part(arm, public):
+        return [e for e in finished[arm].history if e.round == 0 or (e.round == 1 and (e.phase == "public") == public)]
+
+    arms = ("dml", "dml-peer-first", "dml-one-term", "self", "local+public")
+    for i, one in enumerate(arms):
+        for other in arms[i + 1 :]:
+            assert part(one, public=False) == part(other, public=False)
+            assert part(one, public=True) != part(other, public=True), (one, other)
+    assert part("fedavg+public", public=True) == part("local+public", public=True)  # it averages afterwards
+
+
+def test_asynchronous_server_holds_the_scaled_sum_divided_by_k_then_trains(federation):
+    fed, seen = federation(), []
+    steps = ARMS["asynchronous"](fed)
+    fed.wire = lambda sender, data: seen.append(decode(data)) or data
+    for fits in steps:
+        if fits[0].phase == "global":  # between the upload and the server's training
+            break
+        for fit in fits:
+            fit_one(fit)
+    assert len(seen) == 3 and all(0 < m.accuracy < 1 for m in seen)  # so that the scaling is seen
+    for name, value in fed.server.parameters().items():
+        if name in seen[0].values:
+            torch.testing.assert_close(value, sum(m.accuracy * m.values[name] for m in seen) / 3)
+    assert len(fits[0].labels) == int(0.7 * len(fed.folds.public[0]))
+
+
+def test_optimisers_are_the_published_ones(federation):
+    fed = federation()
+    client = fed.clients[0]
+    assert client.optimiser.defaults["eps"] == 1e-7 and client.optimiser.defaults["lr"] == 1e-3
+    fit_one(fed.local(1)[0])
+    steps = client.optimiser.state[client.model.dense2.bias]["step"].item()
+    fit_one(fed.refine(1)[0])  # a fresh optimiser: the kept one does not move
+    assert client.optimiser.state[client.model.dense2.bias]["step"].item() == steps > 0
+    fit_one(fed.local(2)[0])
+    assert client.optimiser.state[client.model.dense2.bias]["step"].item() == 2 * steps
+
+
+def test_shares_of_the_folds_that_train(federation):
+    fed = federation()
+    assert len(fed.pool()[0].labels) == int(0.8 * len(fed.labels))
+    assert [len(fit.labels) for fit in fed.local(2)] == [int(0.8 * len(fold)) for fold in fed.folds.private[1]]
+    assert [len(fit.labels) for fit in fed.refine(2)] == [len(fed.folds.public[1])] * 3
+
+
+def test_report_measures_what_trained_a_client_apart_from_what_did_not(federation):
+    fed, asked = federation(), []
+    fed.accuracy = lambda client, fold: asked.append((client.index, set(fold.tolist()))) or 0.5
+    fed.report()
+    for index in range(3):
+        seen, held = (fold for client, fold in asked if client == index)
+        trained = {i for each in fed.folds.private for i in each[index][: int(0.8 * len(each[index]))].tolist()}
+        assert seen == trained and not seen & held
+        assert seen | held == {i for each in fed.folds.private for i in each[index].tolist()}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_runs_on_a_gpu(arm, federation):
+    federations = [federation(seed, device=torch.device("cuda")) for seed in (0, 1)]
+    run(arm, federations)
+    assert all(np.isfinite(row.value) for fed in federations for row in fed.rows)

@@ -88,6 +88,43 @@ def test_what_is_no_message_is_refused_with_a_reason(data, reason):
         decode(data)
 
 
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(ANY, st.dictionaries(st.sampled_from(["version", "kind", "round", "sender", "group", "accuracy"]), ANY))
+def test_whatever_arrives_is_a_message_or_refused(header, fields):
+    message = Losses(round=1, sender=0, losses=torch.zeros(3))
+    for text in (json.dumps(header), json.dumps({"version": 1, "kind": "Weights", "round": 1, "sender": 0} | fields)):
+        try:
+            decoded = decode(save(dict(message.tensors()), {"dml": text}))
+            if isinstance(decoded, Weights):
+                decoded.check({"losses": torch.zeros(3)})
+        except MessageError as refusal:
+            assert str(refusal)
+        else:
+            assert decoded.tensors().keys() == {"losses"}
+
+
+def test_deep_nesting_and_odd_accuracies_are_refused():
+    with pytest.raises(MessageError, match="not a message"):
+        decode(save({"losses": torch.zeros(3)}, {"dml": "[" * 200_000}))
+    for accuracy in ("x", None, [1]):
+        with pytest.raises(MessageError, match="no number"):
+            Weights(round=1, sender=0, values={}, accuracy=accuracy).check({})
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=200))
+def test_bytes_that_nobody_wrote_are_refused(data):
+    with pytest.raises(MessageError):
+        decode(data)
+
+
 def test_checks_of_the_receiver():
     with pytest.raises(MessageError, match=r"shape \[2\], expected \[3\]"):
         Losses(round=1, sender=0, losses=torch.zeros(2)).check(3, 2)
@@ -101,5 +138,5 @@ def test_checks_of_the_receiver():
         Predictions(round=1, sender=0, probabilities=torch.tensor([[0.5, 0.2]])).check(1, 2)
     with pytest.raises(MessageError, match="expected the parameters a"):
         Weights(round=1, sender=0, values={"b": torch.zeros(1)}).check({"a": torch.zeros(1)})
-    with pytest.raises(MessageError, match=r"accuracy 1.2 is outside"):
+    with pytest.raises(MessageError, match=r"accuracy 1.2 is no number"):
         Weights(round=1, sender=0, values={}, accuracy=1.2).check({})

@@ -13,7 +13,7 @@ from dml.audit import reported
 from dml.config import CACHE, Experiment
 from dml.data import load
 from dml.files import DataError, replacing
-from dml.plots import arms, split
+from dml.plots import arms, split, training
 from dml.plots.style import Drawn
 
 
@@ -42,9 +42,10 @@ class About:
 FIGURES: dict[str, tuple[str, Callable[..., Drawn]]] = {
     "01_fold_plan": ("images", lambda t, run: split.fold_plan(_counts(t), run.experiment, run.title)),
     "01_style_confound": ("images", lambda t, run: split.style_confound(_quantiles(t), run.title)),
-    "02_histories": ("history", lambda t, run: arms.histories(t, run.title)),
+    "02_histories": ("history", lambda t, run: training.histories(t, run.title)),
     "02_unseen_accuracy": ("results", lambda t, run: arms.unseen_accuracy(t, run.reported, run.title)),
     "02_client_accuracy": ("results", lambda t, run: arms.client_accuracy(t, run.reported, run.title)),
+    "02_rounds": ("results", lambda t, run: training.rounds(t, run.title)),
     "02_paired_differences": ("results", lambda t, run: arms.paired_differences(t, run.title)),
     "02_quality": ("results", lambda t, run: arms.quality(t, run.title)),
     "02_agreement": ("results", lambda t, run: arms.agreement(t, run.title)),
@@ -53,8 +54,8 @@ FIGURES: dict[str, tuple[str, Callable[..., Drawn]]] = {
 
 
 def read(folder: Path, name: str) -> pd.DataFrame:
-    """A table of a run, with exactly the numbers that were written."""
-    return pd.read_csv(folder / f"{name}.csv", float_precision="round_trip")
+    """A table of a run."""
+    return pd.read_csv(folder / f"{name}.csv")
 
 
 def draw(name: str, folder: Path, about: About) -> Drawn:
@@ -71,14 +72,18 @@ def redraw(folder: Path, to: Path) -> list[str]:
     file = folder / "manifest.json"
     if not file.is_file():
         raise DataError(f"{folder} has no manifest.json; it must be the folder of a finished run (see `reproduce`)")
-    manifest = json.loads(file.read_text(encoding="utf-8"))
-    about = About(Experiment(**manifest["experiment"]), manifest["data"], manifest["title"])
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        about = About(Experiment(**manifest["experiment"]), manifest["data"], manifest["title"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{file} was not written by this version of `reproduce` ({error!r})") from error
     present = [name for name, (source, _) in FIGURES.items() if (folder / f"{source}.csv").is_file()]
     for name in tqdm(present, desc="drawing", unit="figure"):
         draw(name, folder, about).save(to, name)
-    with replacing(to / "claims.md") as part:
+    if (folder / "results.csv").is_file():  # not after `reproduce --only 01`
         results, costs = read(folder, "results"), read(folder, "costs")
-        part.write_text(claims.markdown(results, costs, about.reported, about.title), encoding="utf-8")
+        with replacing(to / "claims.md") as part:
+            part.write_text(claims.markdown(results, costs, about.reported, about.title), encoding="utf-8")
     return present
 
 

@@ -1,4 +1,4 @@
-"""The figures of notebook 02, each from the run's tables alone."""
+"""The figures of notebook 02 that compare arms, each from the run's results alone."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dml import stats
-from dml.plots.style import CLIENTS, DOUBLE, LOOKS, REPORTED, caption, figure, percent
+from dml.plots.style import DOUBLE, LOOKS, REPORTED, caption, figure, percent, seeds_text
 
 FORMS = {"dml": "student\nfirst", "dml-peer-first": "peer\nfirst", "dml-one-term": "one\nterm"}
 QUALITY = {
@@ -15,54 +15,6 @@ QUALITY = {
     "unseen auc": "area under ROC",
     "unseen calibration error": "calibration error",
 }
-
-
-def seeds_text(results: pd.DataFrame) -> str:
-    n = results["seed"].nunique()
-    return f"n = {n} seed{'s' if n > 1 else ''}" + ("" if n > 1 else " (no interval from one seed)")
-
-
-@figure
-def histories(history: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
-    """Training loss of every client over all epochs, one panel an arm; epochs on the public fold are shaded."""
-    seed = history["seed"].min()
-    rows = history[(history["seed"] == seed) & (history["arm"] != "pooled")]
-    arms = list(rows["arm"].unique())
-    fig = Figure(figsize=(DOUBLE, 1.45 * -(-len(arms) // 3) + 0.3))
-    grid = fig.subplots(-(-len(arms) // 3), 3, sharex=True, sharey=True, squeeze=False).ravel()
-    drawn = []
-    for axes, arm in zip(grid, arms, strict=False):
-        lines = _timeline(rows[rows["arm"] == arm])
-        for client, line in lines.groupby("client"):
-            axes.plot(line["step"], line["loss"], color=CLIENTS[client], linewidth=0.6, label=f"client {client}")
-        for start in lines.loc[lines["shared"] & (lines["epoch"] == 1), "step"].unique():
-            axes.axvspan(start - 0.5, start + lines["epoch"].max() - 0.5, color="0.88", linewidth=0, zorder=0)
-        axes.set_title(arm)
-        drawn.append(lines)
-    for axes in grid[len(arms) :]:
-        axes.set_visible(False)
-    top = pd.concat(drawn)["loss"]
-    grid[0].set(yscale="log", ylim=(max(top.quantile(0.01), 1e-4), top.max() * 1.3))
-    for axes in grid[-3:]:
-        axes.set_xlabel("epoch")
-    for axes in grid[::3]:
-        axes.set_ylabel("training loss")
-    handles, names = grid[0].get_legend_handles_labels()
-    fig.legend(handles, names, loc="outside upper center", ncols=len(names))
-    caption(fig, f"{data}, seed {seed}, one line a client. Shaded: epochs on the public (or the server's extra) fold.")
-    return fig, pd.concat(drawn)
-
-
-def _timeline(rows: pd.DataFrame) -> pd.DataFrame:
-    """The server's epochs belong to every client, as in the published histories; `step` counts a client's epochs."""
-    clients = sorted(set(rows["client"]) - {-1})
-    parts = []
-    for client in clients:
-        mine = rows[rows["client"].isin([client, -1])].reset_index(drop=True)
-        mine = mine.assign(order=mine["phase"].map({"pretrain": 0, "local": 1, "public": 2, "global": 2}))
-        mine = mine.sort_values(["round", "order", "epoch"], kind="stable")
-        parts.append(mine.assign(client=client, step=range(1, len(mine) + 1), shared=mine["order"] == 2))
-    return pd.concat(parts).drop(columns="order")
 
 
 @figure
@@ -121,15 +73,15 @@ def client_accuracy(results: pd.DataFrame, reported: pd.DataFrame, data: str) ->
         error = [mine["mean"] - mine["min"], mine["max"] - mine["mean"]]
         look = {key: LOOKS[arm][key] for key in ("color", "marker")}
         axes.errorbar(x, mine["mean"], yerr=error, linestyle="", capsize=2, elinewidth=0.8, label=arm, **look)
-        axes.hlines(mine["reported"], x - 0.1, x + 0.1, **REPORTED, label="reported" if i == 0 else None)
+        if mine["reported"].notna().any():
+            axes.hlines(mine["reported"], x - 0.1, x + 0.1, **REPORTED, label="reported" if i == 0 else None)
     clients = sorted(table["client"].unique())
     axes.set_xticks(clients, [f"client {client}" for client in clients])
     axes.set_ylabel("unseen accuracy, %")
     percent(axes)
-    axes.legend(ncols=4, loc="lower left")
-    caption(
-        fig, f"{data}, {seeds_text(results)}. Marker: mean over seeds, bar: their range. Dashed: the paper (one seed)."
-    )
+    fig.legend(*axes.get_legend_handles_labels(), ncols=4, loc="outside upper center")
+    dashed = "" if reported.empty else " Dashed: the paper (one seed)."
+    caption(fig, f"{data}, {seeds_text(results)}. Marker: mean over seeds, bar: their range.{dashed}")
     return fig, table
 
 
@@ -154,7 +106,7 @@ def paired_differences(results: pd.DataFrame, data: str) -> tuple[Figure, pd.Dat
     caption(
         fig,
         f"{data}, {seeds_text(results)}, paired. Small dots: one seed each; "
-        "marker: mean and 95 % BCa interval (n > 2).",
+        "marker: mean and 95 % interval (BCa from six seeds on, t below).",
     )
     return fig, pd.concat(tables)
 
@@ -169,7 +121,7 @@ def quality(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
         table,
         present,
         f"{data}, {seeds_text(results)}. Mean of the clients; 95 % t interval. "
-        "Precision and recall: of class 1 (no mask), or the mean over more than two classes.",
+        "Precision and recall: of class 1, or the mean over more than two classes.",
     )
 
 
@@ -212,7 +164,7 @@ def _panels(results: pd.DataFrame, table: pd.DataFrame, titles: dict[str, str], 
 
 @figure
 def kl_forms(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
-    """The three forms of the peer term side by side, seeds joined: accuracy, recall of each class, calibration."""
+    """The three forms of the peer term side by side, seeds joined: accuracy, precision, recall, calibration."""
     titles = {
         "unseen accuracy": "accuracy",
         "unseen recall": "recall",
@@ -237,6 +189,7 @@ def kl_forms(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     caption(
         fig,
         f"{data}, {seeds_text(results)}. Lines join one seed; large marker: mean. "
+        "Precision and recall: of class 1. "
         "Student first: the paper's equation; peer first: Zhang 2018; one term: the author's code.",
     )
     return fig, pd.concat(parts)

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from dml.files import replacing
 
-SINGLE, DOUBLE = 3.3, 7.0  # inches, the two widths of a journal column
+DOUBLE = 7.0  # inches, the width of a journal's two columns
 _COLOURS = sns.color_palette("colorblind", 10)
 _ARMS = ("dml", "fedavg", "asynchronous", "local+public", "local", "fedavg+public", "self", "dml-one-term")
 LOOKS = {
@@ -33,9 +33,9 @@ REPORTED = {"color": "0.5", "linestyle": "--", "linewidth": 1.0}  # the paper's 
 class Drawn:
     """A finished figure: shown by Jupyter as its PNG; `table` is exactly what was drawn."""
 
-    table: pd.DataFrame
-    pdf: bytes
-    png: bytes
+    table: pd.DataFrame = field(repr=False)
+    pdf: bytes = field(repr=False)
+    png: bytes = field(repr=False)
 
     def _repr_png_(self) -> bytes:
         return self.png
@@ -67,6 +67,12 @@ def figure(draw: Callable[..., tuple[Figure, pd.DataFrame]]) -> Callable[..., Dr
 def caption(fig: Figure, text: str) -> None:
     """n, unit, data set and what "reported" means, under the figure."""
     fig.supxlabel(text, fontsize=6.5, color="0.35", x=0.01, ha="left", wrap=True)
+
+
+def seeds_text(results: pd.DataFrame) -> str:
+    """How many seeds a figure shows."""
+    n = results["seed"].nunique()
+    return f"n = {n} seed{'s' if n > 1 else ''}" + ("" if n > 1 else " (no interval from one seed)")
 
 
 def percent(axes: Axes, axis: str = "y") -> None:

@@ -1,0 +1,322 @@
+"""The cache: keyed by all that matters and nothing else, whole after any accident, the same bytes every time."""
+
+import ast
+import json
+import multiprocessing
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from dml import results
+from dml.arms import ARMS, arms_for, run
+from dml.files import DataError
+from dml.runs import Run
+
+SOURCE = Path(results.__file__).parent
+ARMS_SOURCE = (SOURCE / "arms.py").read_text(encoding="utf-8")
+
+
+def in_this_process(name, experiment, missing):
+    """An engine for tests: the jobs of the workers, one after the other, without a worker."""
+    results._done = multiprocessing.get_context("spawn").Value("i", 0)
+    for (seed, arm), file in missing.items():
+        results._job(name, experiment, seed, arm, file)
+
+
+@pytest.fixture
+def quick(sandbox, monkeypatch):
+    """The sandbox with two arms, computed in this process."""
+    monkeypatch.setattr(results, "arms_for", lambda classes: ("dml", "pooled"))
+    monkeypatch.setattr(results, "_in_processes", in_this_process)
+    return sandbox
+
+
+def cached(sandbox):
+    return sorted((sandbox.cache / "arms").glob("*.json"))
+
+
+def all_gone(seconds=10):
+    """Whether every worker of this process ends within some seconds."""
+    until = time.monotonic() + seconds
+    while multiprocessing.active_children() and time.monotonic() < until:
+        time.sleep(0.1)
+    return not multiprocessing.active_children()
+
+
+# -- the key ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_key_changes_with_all_that_can_change_a_number(small, monkeypatch):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    monkeypatch.setattr(results.machine, "processor", lambda device: "a processor")  # a GPU's needs a GPU
+
+    def key(experiment=small, sha256="a" * 64, arm="dml", seed=0, device=cpu):
+        return results.key(experiment, sha256, arm, seed, device)
+
+    other = {"precision": "bf16"}
+    changed = [replace(small, **{f.name: other.get(f.name) or getattr(small, f.name) + 1}) for f in fields(small)]
+    keys = [key(experiment) for experiment in changed]
+    keys += [key(), key(sha256="b" * 64), key(arm="self"), key(seed=1), key(device=gpu)]
+    for place, name, value in [
+        (results, "code_version", lambda: "other code"),
+        (results.machine, "processor", lambda device: "other processor"),
+        (results.machine, "versions", lambda names: dict.fromkeys(names, "1.0")),
+    ]:
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, value)
+            keys.append(key())
+    assert len(set(keys)) == len(keys) == len(fields(small)) + 8
+    assert key() == key(replace(small)) and key() in keys
+
+
+@pytest.fixture
+def version_of(tmp_path, monkeypatch):
+    """code_version() of a copy of the code in which one module was edited."""
+    for module in results.CODE:
+        shutil.copy(SOURCE / f"{module}.py", tmp_path)
+    monkeypatch.setattr(results, "__file__", str(tmp_path / "results.py"))
+
+    def version(module="arms", edit=lambda source: source):
+        file = tmp_path / f"{module}.py"
+        before = file.read_text(encoding="utf-8")
+        file.write_text(edit(before), encoding="utf-8")
+        try:
+            return results.code_version.__wrapped__()
+        finally:
+            file.write_text(before, encoding="utf-8")
+
+    return version
+
+
+def test_code_version_is_blind_to_comments_docstrings_and_layout(version_of):
+    first = version_of()
+    for edit in (
+        lambda source: "# a comment\n" + source + "\n\n# another\n",
+        lambda source: source.replace('"""The arms of the experiment', '"""Something else'),
+        lambda source: source.replace('"""Distributed mutual learning:', '"""Something else:'),
+        lambda source: source.replace("    fed.report()\n", "    (  # laid out differently\n        fed.report())\n"),
+    ):
+        assert edit((SOURCE / "arms.py").read_text(encoding="utf-8")) != (SOURCE / "arms.py").read_text(
+            encoding="utf-8"
+        )
+        assert version_of(edit=edit) == first
+
+
+@pytest.mark.parametrize("module", results.CODE)
+def test_code_version_sees_a_change_in_every_module_that_computes(module, version_of):
+    assert version_of(module, lambda source: source + "\nEXTRA = 1\n") != version_of()
+
+
+def test_code_version_sees_a_changed_number_and_a_changed_order(version_of):
+    first = version_of()
+    text = (SOURCE / "losses.py").read_text(encoding="utf-8")
+    number = next(node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant) and node.value == 1)
+    lines = text.splitlines(keepends=True)
+    line = lines[number.lineno - 1]
+    lines[number.lineno - 1] = line[: number.col_offset] + "2" + line[number.end_col_offset :]
+    assert version_of("losses", lambda source: "".join(lines)) != first
+    lost = ARMS_SOURCE.replace("        fed.probe(round)\n", "", 1)
+    assert lost != ARMS_SOURCE and version_of("arms", lambda source: lost) != first
+
+
+def test_the_code_that_is_hashed_is_all_the_code_that_arms_import():
+    inputs = {"config", "data", "files", "facemask", "archive", "faces", "face_parts"}  # hashed by value or as pixels
+    found, left = set(), {"arms"}
+    while left:
+        module = left.pop()
+        found.add(module)
+        for node in ast.walk(ast.parse((SOURCE / f"{module}.py").read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "dml":
+                left |= {alias.name for alias in node.names} - found
+            elif isinstance(node, ast.ImportFrom) and node.module.startswith("dml."):
+                left |= {node.module.removeprefix("dml.")} - found
+    assert found - inputs == set(results.CODE)
+
+
+# -- the cache --------------------------------------------------------------------------------------------------------
+
+
+def test_tables_are_tidy_and_in_the_order_of_seeds_and_arms(quick):
+    tables = results.compute("faces", quick.experiment, [4, 1])
+    assert list(tables.results.columns) == ["seed", "arm", "round", "client", "metric", "value"]
+    assert list(tables.history.columns) == ["seed", "arm", "round", "phase", "epoch", "client", "loss", "accuracy"]
+    order = [(4, "dml"), (4, "pooled"), (1, "dml"), (1, "pooled")]
+    for table in (tables.results, tables.history, tables.costs):
+        assert list(table[["seed", "arm"]].drop_duplicates().itertuples(index=False, name=None)) == order
+        assert not table.isna().any(axis=None)
+    assert (tables.costs[["wall_s", "cpu_s"]] >= 0).all(axis=None)
+    found = tables.results[tables.results["metric"] == "unseen accuracy"]
+    assert found.groupby("arm")["client"].agg(sorted).to_dict() == {"dml": [0, 0, 1, 1], "pooled": [-1, -1]}
+    assert set(tables.history["phase"]) == {"pretrain", "local", "public", "pooled"}
+
+
+def test_what_the_cache_holds_is_not_computed_again(quick, monkeypatch):
+    first = results.compute("faces", quick.experiment, [0])
+    assert first.summary() == "2 computed, 0 reused (of 2 pairs of arm and seed)"
+    both = results.compute("faces", quick.experiment, [0, 1])
+    assert both.summary() == "2 computed, 2 reused (of 4 pairs of arm and seed)"
+    monkeypatch.setattr(results, "_in_processes", lambda *_: pytest.fail("computed again"))
+    again = results.compute("faces", quick.experiment, [0])
+    assert again.summary() == "0 computed, 2 reused (of 2 pairs of arm and seed)"
+    assert again.results.equals(first.results) and again.history.equals(first.history)
+    assert both.results[both.results["seed"] == 0].equals(first.results)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", "cut"])
+def test_a_damaged_file_is_computed_again_and_only_it(quick, damage):
+    first = results.compute("faces", quick.experiment, [0])
+    file, other = cached(quick)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2] if damage == "cut" else damage)
+    kept = other.stat().st_mtime_ns
+    again = results.compute("faces", quick.experiment, [0])
+    assert again.summary().startswith("1 computed, 1 reused") and again.results.equals(first.results)
+    assert other.stat().st_mtime_ns == kept and json.loads(file.read_text())["rows"] == json.loads(whole)["rows"]
+
+
+def test_a_failed_job_leaves_nothing_in_the_cache(quick, monkeypatch):
+    def broken(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", broken)
+    with pytest.raises(DataError, match="No space left"):
+        results.compute("faces", quick.experiment, [0])
+    assert [path for path in quick.cache.rglob("*") if path.is_file()] == []
+
+
+def test_another_experiment_is_another_entry(quick):
+    results.compute("faces", quick.experiment, [0])
+    results.compute("faces", replace(quick.experiment, epochs=2), [0])
+    assert len(cached(quick)) == 4
+
+
+def test_a_run_can_forget_what_it_computed(quick, tmp_path):
+    run = Run.open("smoke", "faces", [0], str(tmp_path / "run"))
+    tables = run.compute()
+    assert sorted(path.name for path in run.folder.iterdir()) == ["costs.csv", "history.csv", "results.csv"]
+    before = (run.folder / "results.csv").read_bytes()
+    run.forget()
+    assert cached(quick) == []
+    assert run.compute().results.equals(tables.results) and (run.folder / "results.csv").read_bytes() == before
+
+
+def test_too_few_images_are_an_error_before_anything_is_trained(sandbox, monkeypatch):
+    monkeypatch.setattr(results, "_in_processes", lambda *_: pytest.fail("trained"))
+    with pytest.raises(DataError, match=r"20 training images, but 31 stratified folds"):
+        results.compute("faces", replace(sandbox.experiment, rounds=10), [0])
+    assert not (sandbox.cache / "arms").exists()
+
+
+def test_an_unknown_device_is_an_error_before_anything_is_trained(sandbox, monkeypatch):
+    monkeypatch.setattr(results, "_in_processes", lambda *_: pytest.fail("trained"))
+    with pytest.raises(ValueError, match="choose auto, cpu or cuda"):
+        results.compute("faces", sandbox.experiment, [0], device="tpu")
+
+
+def test_a_folder_of_three_classes_takes_every_arm_but_the_one_of_two_classes(sandbox, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "_in_processes", in_this_process)
+    for part in ("train", "unseen"):
+        for label, name in enumerate(("red", "green", "blue")):
+            inside = tmp_path / "colours" / part / name
+            inside.mkdir(parents=True)
+            for i in range(8):
+                colour = [20 + i] * 3
+                colour[label] = 200
+                Image.new("RGB", (20, 20), tuple(colour)).save(inside / f"{i}.png")
+    experiment = replace(sandbox.experiment, train_images=0, unseen_images=0)
+    tables = results.compute(str(tmp_path / "colours"), experiment, [0])
+    assert list(tables.costs["arm"]) == [arm for arm in ARMS if arm != "dml-one-term"]
+    assert tables.results["value"].notna().all()
+    with pytest.raises(DataError, match='"blue" has 8 training images, but 10'):
+        results.compute(str(tmp_path / "colours"), replace(experiment, rounds=3), [0])
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_the_progress_bar_knows_how_many_phases_an_arm_has(arm, small, pictures):
+    fed, phases = results.Federation(replace(small, rounds=2), pictures, 0), []
+    run(arm, [fed], lambda: phases.append(1))
+    assert len(phases) == results._steps(fed.experiment, arm)
+
+
+def test_the_engine_of_a_gpu_keeps_the_seeds_apart(quick):
+    """On a CPU it runs the plain loop, so its records must be those of the workers, but for the time they took."""
+    device, facts = torch.device("cpu"), ("seed", "arm", "rows", "history", "refusals")
+    places = results.files("faces", quick.experiment, [0, 1, 2])
+    missing = {pair: file for pair, file in places.items() if pair != (1, "dml")}  # as after a killed run
+    results._in_stacks("faces", quick.experiment, missing, device)
+    stacked = {pair: json.loads(file.read_text()) for pair, file in missing.items()}
+    assert len(cached(quick)) == 5
+    in_this_process("faces", quick.experiment, missing)
+    for pair, file in missing.items():
+        alone = json.loads(file.read_text())
+        assert [stacked[pair][fact] for fact in facts] == [alone[fact] for fact in facts]
+        assert (alone["seed"], alone["arm"]) == pair
+
+
+# -- worker processes -------------------------------------------------------------------------------------------------
+
+
+def test_two_runs_from_scratch_give_the_same_bytes(sandbox, tmp_path, monkeypatch):
+    """Once in worker processes and once, with another cache, in this one."""
+    first = Run.open("smoke", "faces", [0], str(tmp_path / "first"))
+    assert first.compute().summary() == "10 computed, 0 reused (of 10 pairs of arm and seed)"
+    assert len(cached(sandbox)) == len(arms_for(2)) == 10 and all_gone()
+    monkeypatch.setattr(results, "CACHE", tmp_path / "other cache")
+    monkeypatch.setattr(results, "_in_processes", in_this_process)
+    second = Run.open("smoke", "faces", [0], str(tmp_path / "second"))
+    assert second.compute().summary() == "10 computed, 0 reused (of 10 pairs of arm and seed)"
+    for table in ("results.csv", "history.csv"):
+        assert (first.folder / table).read_bytes() == (second.folder / table).read_bytes()
+
+
+def test_an_exception_in_a_worker_arrives_here_and_stops_the_others(sandbox, monkeypatch):
+    """The second of many jobs fails at once: nothing waits for the first, and the rest is not begun."""
+    arms = ("dml", "no such arm", "self", "local+public", "fedavg+public", "asynchronous")
+    monkeypatch.setattr(results, "arms_for", lambda classes: arms)
+    with pytest.raises(KeyError, match="no such arm"):
+        results.compute("faces", replace(sandbox.experiment, rounds=3, epochs=200), [0])
+    assert all_gone(seconds=5)
+    assert len(cached(sandbox)) == 0
+
+
+COMPUTE = """
+import sys
+from dml import results
+from dml.config import PROFILES
+if __name__ == "__main__":
+    tables = results.compute("faces", PROFILES["smoke"], [0])
+    tables.results.to_csv(sys.argv[1], index=False)
+    print(tables.summary())
+"""
+
+
+def test_a_run_killed_in_the_middle_goes_on_from_there(sandbox, tmp_path, monkeypatch):
+    """SIGKILL to the run alone: its workers end by themselves, and the next run gives the uninterrupted bytes."""
+    slow = replace(sandbox, experiment=replace(sandbox.experiment, rounds=2, epochs=10))
+    command, environment = [sys.executable, "-c", COMPUTE, str(tmp_path / "resumed.csv")], slow.environment()
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    until = time.monotonic() + 60
+    while not cached(slow) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    process.kill()
+    process.communicate(timeout=10)  # the workers hold the other ends of its pipes: this returns when all have ended
+    done = len(cached(slow))
+    assert process.returncode == -signal.SIGKILL and 1 <= done < 10
+    assert not (tmp_path / "resumed.csv").exists()
+
+    resumed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    assert f"{10 - done} computed, {done} reused (of 10" in resumed.stdout
+
+    monkeypatch.setattr(results, "CACHE", tmp_path / "other cache")
+    monkeypatch.setattr(results, "_in_processes", in_this_process)
+    whole = results.compute("faces", slow.experiment, [0])
+    assert whole.summary().startswith("10 computed, 0 reused")
+    assert (tmp_path / "resumed.csv").read_text(encoding="utf-8") == whole.results.to_csv(index=False)
