@@ -66,8 +66,9 @@ def execute(notebook: Path, parameters: dict, to: Path) -> float:
         )
     except (PapermillExecutionError, DeadKernelError) as error:
         if isinstance(error, DeadKernelError):  # it does not say where
-            begun = [cell.get("execution_count") or 0 for cell in _cells(to / notebook.name)]
-            cell, what = max(begun), "the kernel died (killed, or out of memory?)"
+            code = [cell for cell in _cells(to / notebook.name) if cell["cell_type"] == "code"]
+            begun = [cell for cell in code if cell["metadata"]["papermill"]["start_time"]]
+            cell, what = len(begun), "the kernel died (killed, or out of memory?)"
         else:
             cell, what = error.exec_count, f"{error.ename}: {error.evalue}"
         raise PipelineError(f"{notebook.name}, cell [{cell}]: {what}\n(the copy is in {to})") from error

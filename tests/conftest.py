@@ -1,5 +1,6 @@
 """A federation small enough for a unit test, on drawn faces; and a sandbox in which whole runs leave no trace."""
 
+import multiprocessing
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -56,7 +57,10 @@ class Sandbox:
         return self.folder / "runs"
 
     def environment(self) -> dict[str, str]:
-        """The environment that puts a new Python (a worker, a kernel, a command) into the sandbox as it starts."""
+        """The environment that puts a new Python (a worker, a kernel, a command) into the sandbox as it starts.
+
+        There is no GPU in it: what these tests check is the same everywhere.
+        """
         start = self.folder / "start"
         start.mkdir(exist_ok=True)
         (start / "sitecustomize.py").write_text(
@@ -66,7 +70,7 @@ class Sandbox:
             f"config.PROFILES['smoke'] = config.Experiment(**{asdict(self.experiment)!r})\n"
         )
         path = os.pathsep.join(filter(None, (str(start), os.environ.get("PYTHONPATH"))))
-        return {**os.environ, "PYTHONPATH": path}
+        return {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""}
 
 
 @pytest.fixture(scope="session")
@@ -82,12 +86,36 @@ def sandbox_in(small):
 
 
 @pytest.fixture
-def sandbox(tmp_path, monkeypatch, small, sandbox_in):
+def enter(monkeypatch):
+    """A function that puts this process, and every Python it starts, into a sandbox until the test ends."""
+
+    def enter(place: Sandbox) -> Sandbox:
+        place.folder.mkdir(exist_ok=True)
+        for name in ("PYTHONPATH", "CUDA_VISIBLE_DEVICES"):
+            monkeypatch.setenv(name, place.environment()[name])
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setattr(results, "CACHE", place.cache)
+        monkeypatch.setattr(runs, "RUNS", place.runs)
+        monkeypatch.setitem(config.PROFILES, "smoke", place.experiment)
+        return place
+
+    return enter
+
+
+@pytest.fixture
+def sandbox(tmp_path, sandbox_in, enter):
     """This process, and every Python it starts, in a sandbox of the experiment `small`."""
-    place = sandbox_in(tmp_path / "sandbox")
-    place.folder.mkdir()
-    monkeypatch.setenv("PYTHONPATH", place.environment()["PYTHONPATH"])
-    monkeypatch.setattr(results, "CACHE", place.cache)
-    monkeypatch.setattr(runs, "RUNS", place.runs)
-    monkeypatch.setitem(config.PROFILES, "smoke", small)
-    return place
+    return enter(sandbox_in(tmp_path / "sandbox"))
+
+
+@pytest.fixture
+def no_workers(monkeypatch):
+    """The jobs of the worker processes run in this process, one after the other."""
+
+    def engine(name, experiment, missing):
+        monkeypatch.setattr(results, "_done", multiprocessing.get_context("spawn").Value("i", 0))
+        for (seed, arm), file in missing.items():
+            results._job(name, experiment, seed, arm, file)
+
+    monkeypatch.setattr(results, "_in_processes", engine)
+    return engine

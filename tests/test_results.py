@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from dml import results
-from dml.arms import ARMS, arms_for, run
+from dml.arms import ARMS, run
 from dml.files import DataError
 from dml.runs import Run
 
@@ -24,18 +24,10 @@ SOURCE = Path(results.__file__).parent
 ARMS_SOURCE = (SOURCE / "arms.py").read_text(encoding="utf-8")
 
 
-def in_this_process(name, experiment, missing):
-    """An engine for tests: the jobs of the workers, one after the other, without a worker."""
-    results._done = multiprocessing.get_context("spawn").Value("i", 0)
-    for (seed, arm), file in missing.items():
-        results._job(name, experiment, seed, arm, file)
-
-
 @pytest.fixture
-def quick(sandbox, monkeypatch):
+def quick(sandbox, no_workers, monkeypatch):
     """The sandbox with two arms, computed in this process."""
     monkeypatch.setattr(results, "arms_for", lambda classes: ("dml", "pooled"))
-    monkeypatch.setattr(results, "_in_processes", in_this_process)
     return sandbox
 
 
@@ -221,8 +213,7 @@ def test_an_unknown_device_is_an_error_before_anything_is_trained(sandbox, monke
         results.compute("faces", sandbox.experiment, [0], device="tpu")
 
 
-def test_a_folder_of_three_classes_takes_every_arm_but_the_one_of_two_classes(sandbox, tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "_in_processes", in_this_process)
+def test_a_folder_of_three_classes_takes_every_arm_but_the_one_of_two_classes(sandbox, no_workers, tmp_path):
     for part in ("train", "unseen"):
         for label, name in enumerate(("red", "green", "blue")):
             inside = tmp_path / "colours" / part / name
@@ -246,15 +237,17 @@ def test_the_progress_bar_knows_how_many_phases_an_arm_has(arm, small, pictures)
     assert len(phases) == results._steps(fed.experiment, arm)
 
 
-def test_the_engine_of_a_gpu_keeps_the_seeds_apart(quick):
+def test_the_engine_of_a_gpu_keeps_the_seeds_apart(quick, no_workers, monkeypatch):
     """On a CPU it runs the plain loop, so its records must be those of the workers, but for the time they took."""
+    monkeypatch.setattr(results.machine, "settle_gpu", lambda: None)
+    monkeypatch.setattr(results, "TOGETHER", 2)  # three seeds of "pooled" take two stacks
     device, facts = torch.device("cpu"), ("seed", "arm", "rows", "history", "refusals")
     places = results.files("faces", quick.experiment, [0, 1, 2])
     missing = {pair: file for pair, file in places.items() if pair != (1, "dml")}  # as after a killed run
     results._in_stacks("faces", quick.experiment, missing, device)
     stacked = {pair: json.loads(file.read_text()) for pair, file in missing.items()}
     assert len(cached(quick)) == 5
-    in_this_process("faces", quick.experiment, missing)
+    no_workers("faces", quick.experiment, missing)
     for pair, file in missing.items():
         alone = json.loads(file.read_text())
         assert [stacked[pair][fact] for fact in facts] == [alone[fact] for fact in facts]
@@ -262,19 +255,6 @@ def test_the_engine_of_a_gpu_keeps_the_seeds_apart(quick):
 
 
 # -- worker processes -------------------------------------------------------------------------------------------------
-
-
-def test_two_runs_from_scratch_give_the_same_bytes(sandbox, tmp_path, monkeypatch):
-    """Once in worker processes and once, with another cache, in this one."""
-    first = Run.open("smoke", "faces", [0], str(tmp_path / "first"))
-    assert first.compute().summary() == "10 computed, 0 reused (of 10 pairs of arm and seed)"
-    assert len(cached(sandbox)) == len(arms_for(2)) == 10 and all_gone()
-    monkeypatch.setattr(results, "CACHE", tmp_path / "other cache")
-    monkeypatch.setattr(results, "_in_processes", in_this_process)
-    second = Run.open("smoke", "faces", [0], str(tmp_path / "second"))
-    assert second.compute().summary() == "10 computed, 0 reused (of 10 pairs of arm and seed)"
-    for table in ("results.csv", "history.csv"):
-        assert (first.folder / table).read_bytes() == (second.folder / table).read_bytes()
 
 
 def test_an_exception_in_a_worker_arrives_here_and_stops_the_others(sandbox, monkeypatch):
@@ -288,35 +268,32 @@ def test_an_exception_in_a_worker_arrives_here_and_stops_the_others(sandbox, mon
 
 
 COMPUTE = """
-import sys
 from dml import results
 from dml.config import PROFILES
 if __name__ == "__main__":
-    tables = results.compute("faces", PROFILES["smoke"], [0])
-    tables.results.to_csv(sys.argv[1], index=False)
-    print(tables.summary())
+    results.compute("faces", PROFILES["smoke"], [0])
 """
 
 
-def test_a_run_killed_in_the_middle_goes_on_from_there(sandbox, tmp_path, monkeypatch):
+def test_a_run_killed_in_the_middle_goes_on_from_there(tmp_path, small, sandbox_in, enter, request):
     """SIGKILL to the run alone: its workers end by themselves, and the next run gives the uninterrupted bytes."""
-    slow = replace(sandbox, experiment=replace(sandbox.experiment, rounds=2, epochs=10))
-    command, environment = [sys.executable, "-c", COMPUTE, str(tmp_path / "resumed.csv")], slow.environment()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    place = enter(replace(sandbox_in(tmp_path / "killed"), experiment=replace(small, rounds=2, epochs=10)))
+    process = subprocess.Popen([sys.executable, "-c", COMPUTE], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     until = time.monotonic() + 60
-    while not cached(slow) and process.poll() is None and time.monotonic() < until:
+    while not cached(place) and process.poll() is None and time.monotonic() < until:
         time.sleep(0.02)
     process.kill()
     process.communicate(timeout=10)  # the workers hold the other ends of its pipes: this returns when all have ended
-    done = len(cached(slow))
+    done = len(cached(place))
     assert process.returncode == -signal.SIGKILL and 1 <= done < 10
-    assert not (tmp_path / "resumed.csv").exists()
 
-    resumed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
-    assert f"{10 - done} computed, {done} reused (of 10" in resumed.stdout
+    resumed = results.compute("faces", place.experiment, [0])
+    assert resumed.summary() == f"{10 - done} computed, {done} reused (of 10 pairs of arm and seed)"
+    assert all_gone()
 
-    monkeypatch.setattr(results, "CACHE", tmp_path / "other cache")
-    monkeypatch.setattr(results, "_in_processes", in_this_process)
-    whole = results.compute("faces", slow.experiment, [0])
+    request.getfixturevalue("no_workers")
+    enter(replace(place, folder=tmp_path / "whole"))
+    whole = results.compute("faces", place.experiment, [0])
     assert whole.summary().startswith("10 computed, 0 reused")
-    assert (tmp_path / "resumed.csv").read_text(encoding="utf-8") == whole.results.to_csv(index=False)
+    assert resumed.results.to_csv() == whole.results.to_csv()
+    assert resumed.history.to_csv() == whole.history.to_csv()

@@ -182,12 +182,6 @@ def test_the_readme_names_the_two_commands(command):
     assert command in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_readme_links_to_files_that_exist():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
-    assert [link for link in links if not (ROOT / link).exists()] == []
-
-
 def test_make_alone_lists_the_commands():
     listed = subprocess.run(["make", "-C", str(ROOT)], capture_output=True, text=True, check=True).stdout
     for target in ("reproduce", "test", "figures", "lab", "fetch", "clean"):

@@ -2,8 +2,9 @@
 
     python tests/benchmarks/step.py [--threads 1]
 
-Prints medians of interleaved repetitions and ratios; nothing is asserted. The matrix-rate bound is the step's
-multiplications and additions (counted by torch) divided by what a large square matrix product reaches here.
+Prints medians of interleaved repetitions and ratios; nothing is asserted. "Memory kept" is the allocator setting of
+`machine.settle`, which the project's workers use; what stands above it in the table runs without. The matrix-rate
+bound is the step's multiplications and additions (counted by torch) over what a large square product reaches here.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from dml import machine
-from dml.clients import Client, Fit, fit_one
+from dml.clients import EVALUATION_BATCH, Client, Fit, fit_one, predict
 from dml.config import PROFILES
 from dml.models import VisionNet
 
@@ -97,6 +98,17 @@ def matrix_rate() -> float:
     return 2 * 2048**3 / timed({"product": lambda: a @ b})["product"]
 
 
+def evaluation(rate: float) -> None:
+    """Five clients on the 5,988 unseen images, from the time of a few large batches."""
+    client = Client(0, VisionNet(), PROFILES["paper"], seed=0)
+    images = torch.randint(0, 256, (4 * EVALUATION_BATCH, SIZE, SIZE, 3), dtype=torch.uint8)
+    seconds = timed({"evaluation": lambda: predict(client, images)})["evaluation"] * 5 * 5988 / len(images)
+    with FlopCounterMode(display=False) as counter:
+        predict(client, images[:1])
+    bound = counter.get_total_flops() * 5 * 5988 / rate
+    print(f"evaluation of five clients on 5,988 images: {seconds:.0f} s, x bound {seconds / bound:.2f}")
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--threads", type=int, default=1)
@@ -106,7 +118,14 @@ def main():
     machine.settle()
     torch.set_num_threads(threads)
     rate = matrix_rate()
-    ours = timed({"bare step": bare_step(), "training loop": real_step(), "training loop, bf16": real_step("bf16")})
+    ours = timed(
+        {
+            "naive, memory kept": naive_step(torch.contiguous_format),
+            "bare step": bare_step(),
+            "training loop": real_step(),
+            "training loop, bf16": real_step("bf16"),
+        }
+    )
     with FlopCounterMode(display=False) as counter:
         bare_step()()
     bound = counter.get_total_flops() / rate
@@ -115,6 +134,7 @@ def main():
     for name, seconds in {**plain, **ours, "matrix-rate bound": bound}.items():
         print(f"{name:22}{1e3 * seconds:8.1f}{plain['naive'] / seconds:9.2f}{seconds / bound:9.2f}")
     print(f"loop overhead: {100 * (ours['training loop'] / ours['bare step'] - 1):.1f} %")
+    evaluation(rate)
 
 
 if __name__ == "__main__":
