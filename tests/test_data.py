@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 
 from dml import data, facemask
+from dml.audit import reported
+from dml.config import PROFILES
 
 RED = (255, 0, 0)
 
@@ -44,7 +46,7 @@ def cache(tmp_path):
 
 def test_a_folder_becomes_tensors_in_order(pair, cache):
     images = load(pair, cache)
-    assert (images.name, images.classes, images.source) == ("animals", ("cat", "dog"), "folder animals")
+    assert images.name.startswith("animals-") and (images.classes, images.source) == (("cat", "dog"), "folder animals")
     assert images.train.images.dtype == torch.uint8 and images.train.images.shape == (6, 3, 5, 5)
     assert images.unseen.labels.dtype == torch.int64 and images.unseen.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert images.train.files[0] == "train/cat/0.png" and images.train.files == tuple(sorted(images.train.files))
@@ -230,3 +232,10 @@ def test_the_real_photographs(cache):
     assert images.train.labels.bincount().tolist() == [6, 6] and images.train.files[0].startswith("Global/Mask/")
     assert images.unseen.labels.bincount().tolist() == [5, 5] and images.unseen.files[-1].startswith("Test/NoMask/")
     assert set(images.unseen.sizes) == {(128, 128)}  # of the originals, whichever copy was read
+
+
+def test_a_folder_of_ones_own_never_passes_for_a_known_data_set(tmp_path):
+    mine, other = (data.folder_name(tmp_path / place / "facemask") for place in ("a", "b"))
+    assert len({mine, other, "facemask"}) == 3
+    assert reported(mine, PROFILES["paper"]).empty and len(reported("facemask", PROFILES["paper"])) == 16
+    assert reported("facemask", PROFILES["smoke"]).empty
