@@ -163,7 +163,9 @@ def _in_stacks(name: str, experiment: Experiment, missing: dict, device: torch.d
     for arm in dict.fromkeys(arm for _, arm in missing):
         seeds = [seed for seed, each in missing if each == arm]
         stacks += [(arm, seeds[start : start + TOGETHER]) for start in range(0, len(seeds), TOGETHER)]
-    with tqdm(total=sum(_steps(experiment, arm) for arm, _ in stacks), desc="training", unit="phase") as bar:
+    with tqdm(
+        total=sum(_steps(experiment, arm) for arm, _ in stacks), desc="training", unit="phase", mininterval=2
+    ) as bar:
         for arm, seeds in stacks:
             began, cpu = time.perf_counter(), time.process_time()
             federations = [Federation(experiment, loaded, seed, device) for seed in seeds]
@@ -184,10 +186,11 @@ def _in_processes(name: str, experiment: Experiment, missing: dict) -> None:
     with ProcessPoolExecutor(workers, context, _start_worker, (done,)) as pool:
         left = {pool.submit(_job, name, experiment, *pair, missing[pair]) for pair in longest_first}
         try:
-            with tqdm(total=total, desc="training", unit="phase") as bar:
+            with tqdm(total=total, desc="training", unit="phase", mininterval=2) as bar:
                 while left:
                     finished, left = wait(left, timeout=0.5)
-                    bar.update(done.value - bar.n)
+                    if done.value > bar.n:
+                        bar.update(done.value - bar.n)
                     for job in finished:
                         job.result()  # raises here what was raised there
         except BaseException:  # a failure or an interrupt: do not let the others finish what they have begun

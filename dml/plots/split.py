@@ -48,7 +48,13 @@ def fold_plan(counts: pd.DataFrame, experiment: Experiment, data: str) -> tuple[
         rows += [(f"client {i}", round, f"client {i}", f) for i, f in enumerate(folds.private[round - 1])]
         rows.append(("public", round, "all", folds.public[round - 1]))
     names = ["pre-training", *(f"client {i}" for i in range(experiment.clients)), "public"]
-    colours = dict(zip(names, [(0.6, 0.6, 0.6), *CLIENTS[: experiment.clients], (0.35, 0.35, 0.35)], strict=True))
+    colours = dict(
+        zip(
+            names,
+            [(0.6, 0.6, 0.6), *(CLIENTS[i % len(CLIENTS)] for i in range(experiment.clients)), (0.35, 0.35, 0.35)],
+            strict=True,
+        )
+    )
     fig = Figure(figsize=(DOUBLE, 0.26 * len(names) + 0.75))
     axes, table = fig.subplots(), []
     for name, round, seen_by, fold in rows:

@@ -18,7 +18,13 @@ def histories(history: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     for axes, arm in zip(grid, arms, strict=False):
         lines = _timeline(rows[rows["arm"] == arm])
         for client, line in lines.groupby("client"):
-            axes.plot(line["step"], line["loss"], color=CLIENTS[client], linewidth=0.6, label=f"client {client}")
+            axes.plot(
+                line["step"],
+                line["loss"],
+                color=CLIENTS[client % len(CLIENTS)],
+                linewidth=0.6,
+                label=f"client {client}",
+            )
         for start in lines.loc[lines["shared"] & (lines["epoch"] == 1), "step"].unique():
             axes.axvspan(start - 0.5, start + lines["epoch"].max() - 0.5, color="0.88", linewidth=0, zorder=0)
         axes.set_title(arm)
@@ -27,8 +33,10 @@ def histories(history: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
         axes.set_visible(False)
     top = pd.concat(drawn)["loss"]
     grid[0].set(yscale="log", ylim=(max(top.quantile(0.01), 1e-4), top.max() * 1.3))
-    for axes in grid[-3:]:
-        axes.set_xlabel("epoch")
+    for column in range(3):
+        for axes in grid[column : len(arms) : 3][-1:]:  # the lowest panel of the column that shows something
+            axes.set_xlabel("epoch")
+            axes.tick_params(labelbottom=True)
     for axes in grid[::3]:
         axes.set_ylabel("training loss")
     handles, names = grid[0].get_legend_handles_labels()
