@@ -167,7 +167,7 @@ def text_files():
 
 
 def test_no_file_names_a_machine_or_a_package_index():
-    places = ("work", "farm", "tmp/bash_jobs", "root", "home")  # absolute paths, not "notebooks/work/"
+    places = ("work", "farm", "tmp/bash_jobs", "root", "home")  # as absolute paths, not inside relative ones
     machine = r"(?<![\w.*})~-])/(?:" + "|".join(places) + r")/"
     index = "|".join(("py" + "pi.org", "python" + "hosted", "index" + "-url", "find" + "-links", "/sim" + "ple/"))
     pattern = re.compile(f"{machine}|{index}")
