@@ -86,7 +86,7 @@ def reproduce(run: Run, only: str = "") -> Path:
     log.info("data: %s", run.title)  # loads it
     parameters = {
         "profile": run.profile,
-        "data": run.data if run.data in ("faces", "facemask") else str(Path(run.data).resolve()),
+        "data": run.data,
         "seeds": list(run.seeds),
         "results": str(run.folder.resolve()),
         "figures": str(run.figures.resolve()),

@@ -10,7 +10,7 @@ import pandas as pd
 
 from dml import audit, machine, plots, results
 from dml.config import RUNS, SEEDS, Experiment, profile
-from dml.data import Images
+from dml.data import Images, folder_name
 from dml.files import replacing
 from dml.plots.style import Drawn
 from dml.results import Tables
@@ -49,10 +49,13 @@ class Run:
         chosen = tuple(seeds) or tuple(range(SEEDS[profile_name]))
         if len(set(chosen)) < len(chosen) or any(not isinstance(s, int) or s < 0 for s in chosen):
             raise ValueError(f"seeds {list(chosen)}: give different whole numbers from 0 up")
-        if precision == "bf16" and not machine.has_bf16(machine.device(device)):
+        target = machine.device(device)
+        if precision == "bf16" and not machine.has_bf16(target):
             raise ValueError("precision 'bf16': this processor has no bf16 arithmetic; use float32")
-        machine.device(device)
-        name = data if data in ("faces", "facemask") else Path(data).resolve().name
+        name = data
+        if data not in ("faces", "facemask"):  # a folder: by its whole path, for kernels that start elsewhere
+            folder_of_images = Path(data).expanduser().resolve()
+            data, name = str(folder_of_images), folder_name(folder_of_images)
         where = Path(folder) if folder else RUNS / f"{profile_name}-{name}{'' if precision == 'float32' else '-bf16'}"
         return cls(
             profile_name, data, experiment, chosen, where, Path(figures) if figures else where / "figures", device

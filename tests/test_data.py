@@ -11,6 +11,7 @@ from PIL import Image
 from dml import data, facemask
 from dml.audit import reported
 from dml.config import PROFILES
+from dml.runs import Run
 
 RED = (255, 0, 0)
 
@@ -239,3 +240,10 @@ def test_a_folder_of_ones_own_never_passes_for_a_known_data_set(tmp_path):
     assert len({mine, other, "facemask"}) == 3
     assert reported(mine, PROFILES["paper"]).empty and len(reported("facemask", PROFILES["paper"])) == 16
     assert reported("facemask", PROFILES["smoke"]).empty
+    runs = [Run.open("paper", str(tmp_path / place / "facemask")) for place in ("a", "b")]
+    assert [run.folder.name for run in runs] == [f"paper-{mine}", f"paper-{other}"]
+
+
+def test_a_home_folder_is_expanded_once_for_all(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Run.open("smoke", "~/pictures").data == str((tmp_path / "pictures").resolve())
