@@ -12,12 +12,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from dml.clients import Fit, fit_one
+from dml.clients import Fit
 from dml.federation import Federation
 from dml.folds import first
 from dml.losses import share, without_own
 from dml.messages import Aggregate, Weights
-from dml.stack import fit_all
+from dml.stack import carry_out
 from dml.streams import SERVER
 
 Arm = Callable[[Federation], Iterator[list[Fit]]]
@@ -157,10 +157,9 @@ def run(arm: str, federations: Sequence[Federation], progress: Callable[[], None
 
     Rows and training history are left in the federations. `progress` is called after every batch of fits.
     """
-    stacked = federations[0].device.type == "cuda"
     for steps in zip(*(ARMS[arm](each) for each in federations), strict=True):
         fits = [fit for step in steps for fit in step]
-        histories = fit_all(fits) if stacked else [fit_one(fit) for fit in fits]
+        histories = carry_out(fits)
         owners = [fed for fed, step in zip(federations, steps, strict=True) for _ in step]
         for owner, history in zip(owners, histories, strict=True):
             owner.history.extend(history)

@@ -53,6 +53,37 @@ PROFILES = {
 SEEDS = {"smoke": 3, "paper": 1}  # how many seeds a profile runs unless told otherwise
 
 
+@dataclass(frozen=True)
+class Draw:
+    """How much of everything a membership game has (dml/privacy/game.py)."""
+
+    groups: int = 16  # sets of other clients; a target's own group is no shadow of it
+    victims: int = 4  # in a group: groups * victims are the shadows, and each is the target in turn
+    canaries: int = 8  # mislabelled candidates of the pool
+    unseen: int = 200  # images of the unseen set, to state the price of a defence
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How hard the privacy probes of notebook 03 try."""
+
+    draw: Draw = Draw()
+    games: int = 2  # of the run's seeds: each is a game with a pool of its own; the first also gets all the controls
+    overfit_epochs: int = 40  # of the control in which membership must be found
+    private_groups: int = 4  # groups of each differentially private variant
+    private_noise: tuple[float, ...] = (0.03, 0.3, 1.0)  # DP-SGD's noise multipliers
+    skewed: int = 8  # federations whose folds are not balanced, for the probe of class balance
+    skewed_rounds: int = 4
+    cases: int = 4  # images that gradient inversion tries to recover, at each batch size
+    iterations: int = 300  # of gradient inversion
+
+
+PROBES = {
+    "smoke": Probe(Draw(groups=6, canaries=4), 1, private_groups=3, private_noise=(0.01, 0.5), skewed=6, skewed_rounds=2, cases=2),
+    "paper": Probe(),
+}
+
+
 def profile(name: str, precision: str = "float32") -> Experiment:
     """The named experiment. Raises ValueError naming the profiles there are."""
     if name not in PROFILES:

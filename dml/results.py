@@ -7,22 +7,17 @@ to the cache under a key of everything that determines it; a run that was killed
 import ast
 import hashlib
 import json
-import multiprocessing
-import os
-import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
-from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 
 import pandas as pd
 import torch
 from tqdm import tqdm
 
-from dml import data, machine
+from dml import data, machine, workers
 from dml.arms import arms_for, run
 from dml.config import CACHE, Experiment
 from dml.federation import Federation
@@ -59,25 +54,29 @@ def images(name: str, experiment: Experiment) -> data.Images:
     )
 
 
-@lru_cache(maxsize=1)
-def code_version() -> str:
+@lru_cache
+def code_version(modules: tuple[str, ...] = CODE) -> str:
     """A hash of the code that determines results, blind to comments, docstrings and layout."""
-    digest = hashlib.sha256()
-    for name in CODE:
-        tree = ast.parse(Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8"))
+    found = hashlib.sha256()
+    for name in modules:
+        tree = ast.parse((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
             if documented and ast.get_docstring(node) is not None:
                 node.body[0].value.value = ""
-        digest.update(ast.dump(tree).encode())
-    return digest.hexdigest()
+        found.update(ast.dump(tree).encode())
+    return found.hexdigest()
 
 
 def key(experiment: Experiment, sha256: str, arm: str, seed: int, device: torch.device) -> str:
     """The cache key of one (arm, seed): a hash of all that can change its numbers on this machine."""
+    return digest([asdict(experiment), sha256, arm, seed], device, code_version())
+
+
+def digest(facts: list, device: torch.device, code: str) -> str:
+    """A cache key: a hash of facts, of the machine and the versions that compute with them, and of the code."""
     where = [device.type, machine.processor(device), machine.versions(NUMERIC)]
-    facts = [asdict(experiment), sha256, arm, seed, where, code_version()]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+    return hashlib.sha256(json.dumps([*facts, where, code], sort_keys=True).encode()).hexdigest()[:20]
 
 
 def files(name: str, experiment: Experiment, seeds: Sequence[int], device: str = "auto") -> dict[tuple, Path]:
@@ -179,45 +178,18 @@ def _in_stacks(name: str, experiment: Experiment, missing: dict, device: torch.d
 
 
 def _in_processes(name: str, experiment: Experiment, missing: dict) -> None:
-    context = multiprocessing.get_context("spawn")
-    done, total = context.Value("i", 0), sum(_steps(experiment, arm) for _, arm in missing)
-    workers, others = min(machine.cores(), len(missing)), set(multiprocessing.active_children())
     longest_first = sorted(missing, key=lambda pair: (pair[0], -_steps(experiment, pair[1])))
-    with ProcessPoolExecutor(workers, context, _start_worker, (done,)) as pool:
-        left = {pool.submit(_job, name, experiment, *pair, missing[pair]) for pair in longest_first}
-        try:
-            with tqdm(total=total, desc="training", unit="phase", mininterval=2) as bar:
-                while left:
-                    finished, left = wait(left, timeout=0.5)
-                    if done.value > bar.n:
-                        bar.update(done.value - bar.n)
-                    for job in finished:
-                        job.result()  # raises here what was raised there
-        except BaseException:  # a failure or an interrupt: do not let the others finish what they have begun
-            pool.shutdown(wait=False, cancel_futures=True)
-            for worker in set(multiprocessing.active_children()) - others:
-                worker.terminate()
-            raise
-
-
-_done = None  # a worker's view of the shared count of finished phases
-
-
-def _start_worker(done) -> None:
-    global _done
-    _done = done
-    machine.settle()
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (wait_for([parent.sentinel]), os._exit(1)), daemon=True).start()
-
-
-def _advance() -> None:
-    with _done.get_lock():
-        _done.value += 1
+    workers.carry_out(
+        [
+            workers.Job(_job, (name, experiment, *pair, missing[pair]), _steps(experiment, pair[1]))
+            for pair in longest_first
+        ],
+        unit="phase",
+    )
 
 
 def _job(name: str, experiment: Experiment, seed: int, arm: str, file: Path) -> None:
     began, cpu = time.perf_counter(), time.process_time()
     fed = Federation(experiment, images(name, experiment), seed)
-    run(arm, [fed], _advance)
+    run(arm, [fed], workers.advance)
     _write(fed, arm, file, time.perf_counter() - began, time.process_time() - cpu)

@@ -12,7 +12,14 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.nn.utils.rnn import pad_sequence
 
-from dml.clients import Client, Epoch, Fit, adam, autocast, correct, objective, to_float
+from dml.clients import Client, Epoch, Fit, adam, autocast, correct, fit_one, objective, to_float
+
+
+def carry_out(fits: Sequence[Fit]) -> list[list[Epoch]]:
+    """Do the fits in the way that is fast on their device: stacks on a GPU, one after the other on a CPU."""
+    if fits and fits[0].client.device.type == "cuda":
+        return fit_all(fits)
+    return [fit_one(fit) for fit in fits]
 
 
 def fit_all(fits: Sequence[Fit]) -> list[list[Epoch]]:

@@ -8,7 +8,7 @@ import numpy as np
 
 SERVER = -1  # the index of the one party that is not a client
 
-PURPOSES = ("folds", "weights", "local order", "local dropout", "public dropout", "pool")
+PURPOSES = ("folds", "weights", "local order", "local dropout", "public dropout", "pool", "game", "noise")
 
 
 def stream(seed: int, client: int, purpose: str) -> np.random.Generator:

@@ -1,6 +1,5 @@
 """A federation small enough for a unit test, on drawn faces; and a sandbox in which whole runs leave no trace."""
 
-import multiprocessing
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -113,7 +112,6 @@ def no_workers(monkeypatch):
     """The jobs of the worker processes run in this process, one after the other."""
 
     def engine(name, experiment, missing):
-        monkeypatch.setattr(results, "_done", multiprocessing.get_context("spawn").Value("i", 0))
         for (seed, arm), file in missing.items():
             results._job(name, experiment, seed, arm, file)
 

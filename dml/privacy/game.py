@@ -1,0 +1,161 @@
+"""The membership game: who draws what.
+
+One client, the *victim*, trains on a random half of a *pool* of candidates; the attacker has to say which half. The
+pool holds no near-duplicates and is drawn and halved class by class, so that neither style nor balance tells the
+answer. A few candidates, the *canaries*, carry a wrong label: what a model makes of them it can only have memorised.
+The other clients, the *bystanders*, draw from a reserve outside the pool. All start from one public, pre-trained model.
+"""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dml import audit, results
+from dml.config import Draw, Experiment
+from dml.data import Images, Split
+from dml.federation import Federation, Wire
+from dml.files import DataError
+from dml.folds import Folds
+from dml.stack import carry_out
+from dml.streams import SERVER, stream
+
+VICTIM = 0  # the client that is attacked; the last client is the curious peer
+SPARE = 3  # times as many images in the reserve as the bystanders of one group need, where the data allow it
+
+
+@dataclass(frozen=True, eq=False)
+class Game:
+    """Index arrays point into `images.train`, which holds the game's images only, labelled as they are trained on.
+
+    pool: [N] candidates; canary: bool [N]; members: bool [M, N], what victim m trained on; public: the public fold;
+    private[g]: the bystanders of group g, [K - 1, n]; held: a client's validation images; initial: the public model.
+    """
+
+    experiment: Experiment  # of two rounds: the first is attacked, the second never begins
+    draw: Draw
+    images: Images
+    seed: int
+    pool: np.ndarray
+    canary: np.ndarray
+    members: np.ndarray
+    public: np.ndarray
+    private: np.ndarray
+    held: np.ndarray
+    initial: dict[str, Tensor]
+
+    def group(self, m: int) -> int:
+        """The group of victim m."""
+        return m // self.draw.victims
+
+    def federation(self, m: int, wire: Wire, device: torch.device) -> Federation:
+        """Victim m among the bystanders of its group, with randomness of its own, all at the public model."""
+        seed = 1_000_000 * (self.seed + 1) + m  # far from the seeds of the experiment
+        fed = Federation(self.experiment, self.images, seed, device, wire)
+        mine = stream(seed, VICTIM, "game").permutation(self.pool[self.members[m]])
+        folds = tuple(np.concatenate((each, self.held)) for each in (mine, *self.private[self.group(m)]))
+        fed.folds = Folds(self.public, (folds, folds), (self.public, self.public))
+        fed.server.load(self.initial)
+        fed.hand_out()
+        return fed
+
+
+@lru_cache(maxsize=1)
+def deal(name: str, experiment: Experiment, draw: Draw, seed: int) -> Game:
+    """The game of a seed on the data set `name`; a client has as many images as in the experiment.
+
+    Raises DataError when there are too few images without near-duplicates.
+    """
+    rng, everything = stream(seed, SERVER, "game"), results.images(name, experiment)
+    classes, clients = len(everything.classes), experiment.clients - 1
+    fold = len(everything.train) // experiment.folds
+    share = 2 * (int(experiment.train_share * fold) // classes // 2)  # a client's images of a class: even, to be halved
+    held = _held(share * classes, experiment.train_share)
+    counts = [2 * share, fold // classes, fold // classes, -(-held // classes)]
+    images = _draw(everything, sum(counts) + clients * share, SPARE * clients * share, draw.unseen, rng)
+    decks = [np.flatnonzero(images.train.labels.numpy() == label) for label in range(classes)]
+    pool, public, pretrain, validation = (_take(decks, count, rng) for count in counts)
+    private = [_take(list(decks), clients * share, rng, clients) for _ in range(draw.groups)]
+
+    labels, canary = images.train.labels.clone(), np.zeros(len(pool), bool)
+    for label in range(classes):
+        mine = np.flatnonzero(labels[pool].numpy() == label)
+        canary[rng.choice(mine, 2 * round(draw.canaries / classes / 2), replace=False)] = True
+    wrong = torch.from_numpy(pool[canary])
+    labels[wrong] = (labels[wrong] + torch.from_numpy(rng.integers(1, classes, len(wrong)))) % classes
+    images = replace(images, train=replace(images.train, labels=labels))
+
+    kinds = labels[pool].numpy() + classes * canary
+    strata = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
+    members = np.zeros((draw.groups * draw.victims, len(pool)), bool)
+    for row in members:
+        for stratum in strata:
+            row[rng.choice(stratum, (len(stratum) + rng.integers(2)) // 2, replace=False)] = True
+
+    two = replace(experiment, rounds=2, asynchronous_share=experiment.train_share)
+    server = Federation(two, images, seed)
+    server.folds = replace(server.folds, pretrain=pretrain)
+    carry_out(server.pretrain())
+    return Game(
+        two,
+        draw,
+        images,
+        seed,
+        pool,
+        canary,
+        members,
+        public,
+        np.stack(private),
+        validation[:held],
+        server.server.parameters(),
+    )
+
+
+def _held(count: int, share: float) -> int:
+    """How many validation images a fold needs so that its first `share` are `count` images."""
+    size = count
+    while int(size * share) < count:
+        size += 1
+    return size - count
+
+
+def _draw(everything: Images, least: int, spare: int, unseen: int, rng: np.random.Generator) -> Images:
+    """As many images of each class without near-duplicates as the game needs, and up to `spare` more; and some of the
+    unseen set, to state accuracies.
+    """
+    near = audit.near_duplicates(replace(everything, unseen=_some(everything.unseen, np.arange(0))))
+    keep = ~np.isin(everything.train.files, near["file_b"].unique())
+    labels, chosen = everything.train.labels.numpy(), []
+    for label, title in enumerate(everything.classes):
+        deck = rng.permutation(np.flatnonzero(keep & (labels == label)))
+        if len(deck) < least:
+            raise DataError(
+                f'class "{title}" has {len(deck)} training images without near-duplicates; the membership game needs '
+                f"{least}: use more images, fewer clients or more rounds (smaller folds)"
+            )
+        chosen.append(deck[: least + spare])
+    few = rng.permutation(len(everything.unseen))[:unseen]
+    return replace(
+        everything, train=_some(everything.train, np.concatenate(chosen)), unseen=_some(everything.unseen, few)
+    )
+
+
+def _some(split: Split, indices: np.ndarray) -> Split:
+    """The images of a set at these indices."""
+    at = torch.from_numpy(indices)
+    files, sizes = ([each[i] for i in indices] for each in (split.files, split.sizes))
+    return Split(split.images[at], split.labels[at], tuple(files), tuple(sizes))
+
+
+def _take(decks: list[np.ndarray], count: int, rng: np.random.Generator, hands: int = 0) -> np.ndarray:
+    """`count` random images of each class, taken off the decks and shuffled; dealt evenly to `hands` if given."""
+    drawn = []
+    for label, deck in enumerate(decks):
+        shuffled = rng.permutation(deck)
+        drawn.append(shuffled[:count])
+        decks[label] = shuffled[count:]
+    if not hands:
+        return rng.permutation(np.concatenate(drawn))
+    return rng.permuted(np.concatenate([each.reshape(hands, -1) for each in drawn], axis=1), axis=1)

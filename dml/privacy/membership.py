@@ -1,0 +1,122 @@
+"""Was this image among those the victim trained on? Attacks on the signals of a view, calibrated on shadows.
+
+An attack gets one target's signals, those of the shadows (other victims of the same game, with bystanders of their own
+and random halves of their own) and the shadows' halves; it returns a score for each candidate, higher for members.
+
+- `loss threshold`: the log-odds of the candidate's own label, without shadows (Yeom et al. 2018, arXiv 1709.01604).
+- `LiRA offline`, `LiRA online`: likelihood ratio of Gaussians, one variance for all candidates, as few shadows demand
+  (Carlini et al. 2022, arXiv 2112.03570); offline knows only shadows *without* the candidate.
+- `RMIA`: how often the candidate's probability, relative to its usual one, beats that of population points, here the
+  public fold (Zarifzadeh et al. 2024, arXiv 2312.03262), with the offline correction `OFFLINE`.
+- `public ridge`: membership regressed on the public predictions alone, the candidate itself is never queried
+  (the idea of Jagielski et al. 2023, arXiv 2303.03446); the penalty is chosen by leave-one-out on the shadows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit, logsumexp
+from scipy.stats import norm, rankdata
+from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+OFFLINE = 0.3  # RMIA: the probability of a candidate as if a model had also seen it
+ALPHAS = np.logspace(-1, 4, 11)  # ridge penalties
+
+
+@dataclass(frozen=True, eq=False)
+class Signals:
+    """One view of M federations: `candidates` log-odds [M, N], `public` features [M, P (C)], `members` bool [M, N]."""
+
+    candidates: np.ndarray
+    public: np.ndarray
+    members: np.ndarray
+    labels: np.ndarray  # of the public fold, [P]
+
+    def pick(self, rows) -> "Signals":
+        """Some of the federations."""
+        return Signals(self.candidates[rows], self.public[rows], self.members[rows], self.labels)
+
+
+def loss_threshold(target: Signals, shadows: Signals) -> np.ndarray:
+    return target.candidates[0]
+
+
+def lira_offline(target: Signals, shadows: Signals) -> np.ndarray:
+    mean, spread = _moments(shadows, ~shadows.members)
+    return (target.candidates[0] - mean) / spread
+
+
+def lira_online(target: Signals, shadows: Signals) -> np.ndarray:
+    inside, outside = _moments(shadows, shadows.members), _moments(shadows, ~shadows.members)
+    return norm.logpdf(target.candidates[0], *inside) - norm.logpdf(target.candidates[0], *outside)
+
+
+def _moments(shadows: Signals, chosen: np.ndarray) -> tuple[np.ndarray, float]:
+    """The mean of every candidate over the chosen shadows, and one standard deviation for all candidates."""
+    count = chosen.sum(0)
+    mean = np.where(chosen, shadows.candidates, 0).sum(0) / count
+    within = np.where(chosen, (shadows.candidates - mean) ** 2, 0).sum() / (count - 1).sum()
+    return mean, np.sqrt(within) + 1e-9
+
+
+def rmia(target: Signals, shadows: Signals) -> np.ndarray:
+    outside = np.where(shadows.members, np.nan, expit(shadows.candidates))
+    candidates = expit(target.candidates[0]) / _prior(np.nanmean(outside, 0))
+    population = expit(_odds(target))[0] / _prior(expit(_odds(shadows)).mean(0))
+    return (candidates[:, None] >= population).mean(1)
+
+
+def _prior(outside: np.ndarray) -> np.ndarray:
+    return ((1 + OFFLINE) * outside + 1 - OFFLINE) / 2
+
+
+def _odds(signals: Signals) -> np.ndarray:
+    """The log-odds of the true class of the public images, [M, P]."""
+    if signals.public.shape[1] == len(signals.labels):
+        return signals.public * (2 * signals.labels - 1)
+    logits = signals.public.reshape(len(signals.public), len(signals.labels), -1)
+    true = np.arange(logits.shape[-1]) == signals.labels[:, None]
+    return logits[:, true] - logsumexp(np.where(true, -np.inf, logits), axis=-1)
+
+
+def public_ridge(target: Signals, shadows: Signals) -> np.ndarray:
+    model = make_pipeline(StandardScaler(), RidgeCV(ALPHAS))
+    return model.fit(shadows.public, shadows.members.astype(float)).predict(target.public)[0]
+
+
+ATTACKS: dict[str, Callable[[Signals, Signals], np.ndarray]] = {
+    "loss threshold": loss_threshold,
+    "LiRA offline": lira_offline,
+    "LiRA online": lira_online,
+    "RMIA": rmia,
+    "public ridge": public_ridge,
+}
+
+
+def scores(attack: str, signals: Signals, group: np.ndarray, targets: Signals | None = None) -> np.ndarray:
+    """Scores [M, N] of every federation as target, with those outside its group as shadows.
+
+    `targets`, when given, are attacked in the place of the federations themselves (a control).
+    """
+    aims = targets or signals
+    return np.stack(
+        [ATTACKS[attack](aims.pick([m]), signals.pick(group != group[m])) for m in range(len(signals.members))]
+    )
+
+
+def strongest(found: dict[str, np.ndarray], measure: Callable[[np.ndarray, slice], float]) -> np.ndarray:
+    """The scores of the best attack, chosen for each half of the targets on the other half alone.
+
+    `found` holds [M, N] scores by attack; `measure` rates scores on some of the targets. Scores of different attacks
+    are made comparable by their ranks.
+    """
+    count = len(next(iter(found.values())))
+    halves = slice(0, None, 2), slice(1, None, 2)
+    chosen = np.empty_like(next(iter(found.values())), dtype=float)
+    for here, other in (halves, halves[::-1]):
+        best = max(found, key=lambda attack: measure(found[attack], other))
+        chosen[here] = (rankdata(found[best]) / found[best].size).reshape(count, -1)[here]
+    return chosen
