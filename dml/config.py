@@ -72,14 +72,26 @@ class Probe:
     overfit_epochs: int = 40  # of the control in which membership must be found
     private_groups: int = 4  # groups of each differentially private variant
     private_noise: tuple[float, ...] = (0.03, 0.3, 1.0)  # DP-SGD's noise multipliers
-    skewed: int = 8  # federations whose folds are not balanced, for the probe of class balance
-    skewed_rounds: int = 4
+    skewed: int = 6  # federations whose folds are not balanced, for the probe of class balance
+    overfit_skewed: int = 1  # of them are run again with overfit clients
+    skewed_rounds: int = 3
     cases: int = 4  # images that gradient inversion tries to recover, at each batch size
-    iterations: int = 300  # of gradient inversion
+    updates: int = 1  # of them with the slow attack on a whole round's update
+    iterations: int = 200  # of every inversion
 
 
 PROBES = {
-    "smoke": Probe(Draw(groups=6, canaries=4), 1, private_groups=3, private_noise=(0.01, 0.5), skewed=6, skewed_rounds=2, cases=2),
+    "smoke": Probe(
+        draw=Draw(groups=6, canaries=4),
+        games=1,
+        private_groups=3,
+        private_noise=(0.01, 0.5),
+        skewed=4,
+        skewed_rounds=2,
+        cases=2,
+        updates=1,
+        iterations=150,
+    ),
     "paper": Probe(),
 }
 

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from safetensors.torch import save_file
 
 from dml import audit, machine, plots, results
-from dml.config import RUNS, SEEDS, Experiment, profile
+from dml.config import PROBES, RUNS, SEEDS, Experiment, profile
 from dml.data import Images, folder_name
 from dml.files import replacing
 from dml.plots.style import Drawn
+from dml.privacy import suite as privacy
 from dml.results import Tables
 
 QUANTILES = np.linspace(0, 1, 51)
@@ -82,6 +84,18 @@ class Run:
         for name in ("results", "history", "costs"):
             self.write(getattr(tables, name), name)
         return tables
+
+    def attack(self) -> privacy.Tables:
+        """Every privacy probe, from the cache where possible; writes its tables as privacy_*.csv, and the recovered
+        images, which show private ones, as reconstructions.safetensors.
+        """
+        probe, target = PROBES[self.profile], machine.device(self.device)
+        found = privacy.attack(self.data, self.experiment, probe, self.seeds, target)
+        for name, table in found.tables().items():
+            self.write(table, name)
+        with replacing(self.folder / "reconstructions.safetensors") as part:
+            save_file(dict(found.images), part)
+        return found
 
     def forget(self) -> None:
         """Drop what the cache holds of this run, so that it is computed again."""

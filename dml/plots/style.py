@@ -16,13 +16,13 @@ from matplotlib.figure import Figure
 from dml.files import replacing
 
 DOUBLE = 7.0  # inches, the width of a journal's two columns
-_COLOURS = sns.color_palette("colorblind", 10)
+COLOURS = sns.color_palette("colorblind", 10)
 _ARMS = ("dml", "fedavg", "asynchronous", "local+public", "local", "fedavg+public", "self", "dml-one-term")
 LOOKS = {
-    arm: {"color": _COLOURS[i], "linestyle": ("-", "--", "-.", ":")[i % 4], "marker": "osD^vPXh"[i]}
+    arm: {"color": COLOURS[i], "linestyle": ("-", "--", "-.", ":")[i % 4], "marker": "osD^vPXh"[i]}
     for i, arm in enumerate(_ARMS)
 } | {
-    "dml-peer-first": {"color": _COLOURS[9], "linestyle": "--", "marker": "<"},
+    "dml-peer-first": {"color": COLOURS[9], "linestyle": "--", "marker": "<"},
     "pooled": {"color": "0.35", "linestyle": "-", "marker": "*"},
 }
 CLIENTS = sns.color_palette("colorblind", 10)

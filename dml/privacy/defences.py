@@ -22,7 +22,6 @@ from dml.streams import stream
 LEVELS = 16  # of a probability sent in 4 bits
 SURE = 0.9  # how a receiver reads a hard label
 CLIP = 1.0  # L2 norm of an image's gradient in DP-SGD
-DELTA = 1e-3  # below one over the number of a client's images
 
 Alter = Callable[[Message, Tensor, int, int], Message]
 
@@ -152,16 +151,3 @@ def sampling(count: int, experiment) -> tuple[float, int]:
     """The sampling rate of a step and the number of steps of one round's local training."""
     each = math.ceil(count / experiment.batch)
     return 1 / each, each * experiment.epochs
-
-
-def epsilon(multiplier: float, count: int, experiment) -> float:
-    """The privacy loss at `DELTA` of one round's local training, for adding or removing one image (PRV accountant of
-    opacus). Folds are fresh each round, so no image pays twice.
-    """
-    from opacus.accountants import PRVAccountant
-
-    accountant = PRVAccountant()
-    rate, steps = sampling(count, experiment)
-    accountant.history = [(multiplier, rate, steps)]
-    with np.errstate(divide="ignore"):  # log 0 at a rate of 1
-        return float(accountant.get_epsilon(delta=DELTA))

@@ -56,15 +56,20 @@ def lira_online(target: Signals, shadows: Signals) -> np.ndarray:
 
 def _moments(shadows: Signals, chosen: np.ndarray) -> tuple[np.ndarray, float]:
     """The mean of every candidate over the chosen shadows, and one standard deviation for all candidates."""
-    count = chosen.sum(0)
-    mean = np.where(chosen, shadows.candidates, 0).sum(0) / count
-    within = np.where(chosen, (shadows.candidates - mean) ** 2, 0).sum() / (count - 1).sum()
+    mean = _mean(shadows.candidates, chosen)
+    within = np.where(chosen, (shadows.candidates - mean) ** 2, 0).sum() / max(chosen.sum() - chosen.shape[1], 1)
     return mean, np.sqrt(within) + 1e-9
 
 
+def _mean(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """The mean of each column of [S, N] over its chosen rows; that of all columns where none is (few shadows)."""
+    count = chosen.sum(0)
+    return np.where(count > 0, np.where(chosen, values, 0).sum(0) / np.maximum(count, 1), values[chosen].mean())
+
+
 def rmia(target: Signals, shadows: Signals) -> np.ndarray:
-    outside = np.where(shadows.members, np.nan, expit(shadows.candidates))
-    candidates = expit(target.candidates[0]) / _prior(np.nanmean(outside, 0))
+    outside = _mean(expit(shadows.candidates), ~shadows.members)
+    candidates = expit(target.candidates[0]) / _prior(outside)
     population = expit(_odds(target))[0] / _prior(expit(_odds(shadows)).mean(0))
     return (candidates[:, None] >= population).mean(1)
 
@@ -83,8 +88,8 @@ def _odds(signals: Signals) -> np.ndarray:
 
 
 def public_ridge(target: Signals, shadows: Signals) -> np.ndarray:
-    model = make_pipeline(StandardScaler(), RidgeCV(ALPHAS))
-    return model.fit(shadows.public, shadows.members.astype(float)).predict(target.public)[0]
+    model, members = make_pipeline(StandardScaler(), RidgeCV(ALPHAS)), shadows.members.astype(float)
+    return model.fit(shadows.public, members).predict(target.public)[0] - members.mean(0)
 
 
 ATTACKS: dict[str, Callable[[Signals, Signals], np.ndarray]] = {
@@ -105,6 +110,28 @@ def scores(attack: str, signals: Signals, group: np.ndarray, targets: Signals | 
     return np.stack(
         [ATTACKS[attack](aims.pick([m]), signals.pick(group != group[m])) for m in range(len(signals.members))]
     )
+
+
+def fedmia(odds: np.ndarray, shift: int = 0) -> np.ndarray:
+    """Scores [R, K, n] of membership in a client's fold of a round, from log-odds [R, R, K, K n] as in
+    `transcripts.record`: how far the client's model stands out from the *other clients'*, who are sure not to have
+    seen the image; one-tailed Gaussian probabilities, one variance for all images, summed over the rounds since
+    (FedMIA, Zhu et al. 2025, arXiv 2402.06289, in its loss form). With a `shift`, a control: the model that is judged
+    is another client's, and the client's own is left out.
+    """
+    rounds, _, clients, total = odds.shape
+    size = total // clients
+    found = np.zeros((rounds, clients, size))
+    for past in range(rounds):
+        for now in range(past, rounds):
+            if np.isnan(odds[now, past]).any():
+                continue
+            for client in range(clients):
+                each, judged = odds[now, past, :, client * size : (client + 1) * size], (client + shift) % clients
+                others = np.delete(each, [client, judged], axis=0)
+                spread = np.sqrt(others.var(0, ddof=1).mean()) + 1e-9
+                found[past, client] += norm.cdf((each[judged] - others.mean(0)) / spread)
+    return found
 
 
 def strongest(found: dict[str, np.ndarray], measure: Callable[[np.ndarray, slice], float]) -> np.ndarray:

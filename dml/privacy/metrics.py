@@ -4,15 +4,18 @@ Trials of one target share a model, so targets, not trials, are resampled. Targe
 other as shadows; that dependence is not in the intervals.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
 
 RESAMPLES = 1000
 BLOCK = 100  # resamples at a time
 POWER = 0.8
+REACH = norm.ppf(0.975) + norm.ppf(POWER)  # standard errors that a two-sided 5 % test needs to find an effect so often
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,6 @@ class Rate:
     trials: int
     error: float  # standard error
 
-    @property
-    def detects(self) -> float:
-        """The AUC above 0.5 that a two-sided 5 % test with this standard error finds with a probability of 80 %."""
-        return 0.5 + (norm.ppf(0.975) + norm.ppf(POWER)) * self.error
-
 
 def weights(targets: int) -> np.ndarray:
     """How often each target is drawn in each bootstrap resample, [RESAMPLES, targets]; always the same draws."""
@@ -39,15 +37,24 @@ def weights(targets: int) -> np.ndarray:
 
 
 def _rate(value: float, resampled: np.ndarray, members: np.ndarray) -> Rate:
-    low, high = np.nanquantile(resampled, (0.025, 0.975))
-    return Rate(float(value), float(low), float(high), len(members), members.size, float(np.nanstd(resampled)))
+    low, high = np.quantile(resampled, (0.025, 0.975))
+    return Rate(float(value), float(low), float(high), len(members), members.size, float(np.std(resampled)))
 
 
 def auc(scores: np.ndarray, members: np.ndarray) -> Rate:
-    """The area under the ROC curve of scores [T, N] for members bool [T, N], all targets pooled.
+    """The area under the ROC curve of scores [T, N] for members bool [T, N], all targets pooled; ties count half."""
+    value, resampled = _aucs(scores, members)
+    return _rate(value, resampled, members)
 
-    Computed from the T x T matrix of how often members of one target beat non-members of another; ties count half.
-    """
+
+def auc_difference(scores: np.ndarray, others: np.ndarray, members: np.ndarray) -> Rate:
+    """The area under the curve of some scores less that of others, for the same targets and the same resamples."""
+    (value, resampled), (other, again) = (_aucs(each, members) for each in (scores, others))
+    return _rate(value - other, resampled - again, members)
+
+
+def _aucs(scores: np.ndarray, members: np.ndarray) -> tuple[float, np.ndarray]:
+    """The area of all targets and of every resample: a sum over pairs of targets, so that no score is sorted twice."""
     targets = len(scores)
     wins = np.empty((targets, targets))
     for column, (each, inside) in enumerate(zip(scores, members, strict=True)):
@@ -59,16 +66,18 @@ def auc(scores: np.ndarray, members: np.ndarray) -> Rate:
     resampled = np.einsum("bi,ij,bj->b", drawn, wins, drawn, optimize=True) / np.einsum(
         "bi,ij,bj->b", drawn, pairs, drawn, optimize=True
     )
-    return _rate(wins.sum() / pairs.sum(), resampled, members)
+    return wins.sum() / pairs.sum(), resampled
 
 
-def tpr(scores: np.ndarray, members: np.ndarray, fpr: float = 0.01) -> Rate:
-    """The share of members found at the threshold where at most `fpr` of the non-members are; targets pooled.
+def area(scores: np.ndarray, members: np.ndarray) -> float:
+    """The area under the ROC curve, all trials pooled, without an interval."""
+    return float(roc_auc_score(members.ravel(), scores.ravel()))
 
-    NaN with fewer than 1 / `fpr` non-member trials.
+
+def tpr(scores: np.ndarray, members: np.ndarray, fprs: Sequence[float] = (0.01,)) -> list[Rate]:
+    """For each false positive rate: the share of members found at the threshold where at most so many of the
+    non-members are; targets pooled. NaN for a rate below one in the number of non-member trials.
     """
-    if (~members).sum() * fpr < 1:
-        return Rate(np.nan, np.nan, np.nan, len(members), members.size, np.nan)
     order = np.argsort(-scores, axis=None, kind="stable")
     ranked, inside = scores.ravel()[order], members.ravel()[order]
     owner = order // scores.shape[1]
@@ -77,12 +86,15 @@ def tpr(scores: np.ndarray, members: np.ndarray, fpr: float = 0.01) -> Rate:
     def at(drawn: np.ndarray) -> np.ndarray:
         here = drawn[:, owner]
         false, true = (np.cumsum(here * kind, axis=1) for kind in (~inside, inside))
-        allowed = ends & (false <= fpr * false[:, -1:])
-        return np.where(allowed, true, 0).max(1) / true[:, -1]
+        true = np.where(ends, true, 0)
+        found = [np.where(false <= fpr * false[:, -1:], true, 0).max(1) / true[:, -1] for fpr in fprs]
+        return np.stack(found, axis=1)
 
-    drawn = weights(len(scores))
+    drawn, values = weights(len(scores)), at(np.ones((1, len(scores))))[0]
     resampled = np.concatenate([at(drawn[start : start + BLOCK]) for start in range(0, RESAMPLES, BLOCK)])
-    return _rate(at(np.ones((1, len(scores))))[0], resampled, members)
+    for column in np.flatnonzero(np.asarray(fprs) * (~members).sum() < 1):
+        values[column] = resampled[:, column] = np.nan
+    return [_rate(value, each, members) for value, each in zip(values, resampled.T, strict=True)]
 
 
 def psnr(images: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -12,11 +12,13 @@ from torch import Tensor
 from dml import machine, results, workers
 from dml.config import CACHE, Experiment, Probe
 from dml.files import replacing
-from dml.privacy import defences, shadows
+from dml.privacy import cases, defences, shadows, transcripts
 from dml.privacy.game import deal
 from dml.stack import carry_out
 
 GAME = tuple(f"privacy/{name}" for name in ("game", "views", "shadows", "defences"))
+TRANSCRIPT = (*GAME, "privacy/transcripts", "privacy/balance")
+CASE = (*GAME, "privacy/cases", "privacy/inversion", "privacy/metrics")
 
 Dial = tuple[str, float]  # how clients train locally, and its number
 AS_TRAINED: Dial = ("as trained", 0)
@@ -67,6 +69,44 @@ def shadow_parts(place: Callable, probe: Probe, seeds: Sequence[int]) -> dict[tu
                 args = (seed, dial, group, seed == seeds[0] and dial == AS_TRAINED)
                 file = place(f"shadows-{dial[0]}-{dial[1]:g}-seed{seed}-{group}", [asdict(probe.draw), args], GAME)
                 parts[seed, dial, group] = Part(measure_shadows, args, file, probe.draw.victims)
+    return parts
+
+
+def measure_transcript(
+    name: str, experiment: Experiment, probe: Probe, seed: int, arm: str, dial: Dial, device
+) -> dict[str, Tensor]:
+    """One federation with skewed folds (see `transcripts.record`)."""
+    return transcripts.record(name, experiment, probe.skewed_rounds, seed, arm, engine(dial), device)
+
+
+def transcript_parts(place: Callable, probe: Probe, seed: int) -> dict[tuple[Dial, str, int], Part]:
+    """The jobs of the probes across rounds, by (dial, arm, federation)."""
+    parts = {}
+    for dial, count in ((AS_TRAINED, probe.skewed), (("overfit", probe.overfit_epochs), probe.overfit_skewed)):
+        for federation in range(count):
+            for arm in shadows.METHODS:
+                args = (2_000_000 * (seed + 1) + federation, arm, dial)
+                title = f"transcript-{arm}-{dial[0]}-seed{seed}-{federation}"
+                steps = 1 + probe.skewed_rounds * (1 + (arm != "fedavg"))
+                file = place(title, [probe.skewed_rounds, args], TRANSCRIPT)
+                parts[dial, arm, federation] = Part(measure_transcript, args, file, steps)
+    return parts
+
+
+def measure_case(
+    name: str, experiment: Experiment, probe: Probe, seed: int, m: int, update: bool, device
+) -> dict[str, Tensor]:
+    """Every reconstruction of one victim (see `cases.attack`)."""
+    return cases.attack(deal(name, experiment, probe.draw, seed), m, probe.iterations, update, device)
+
+
+def case_parts(place: Callable, probe: Probe, seed: int) -> dict[int, Part]:
+    """The jobs of reconstruction, by victim."""
+    parts = {}
+    for m in range(probe.cases):
+        args = (seed, m, m < probe.updates)
+        file = place(f"case-seed{seed}-{m}", [asdict(probe.draw), probe.iterations, args], CASE)
+        parts[m] = Part(measure_case, args, file, cases.STEPS)
     return parts
 
 

@@ -101,20 +101,43 @@ class Copier:
     """
 
     def __init__(self, known: Known, images: Tensor):
-        self.start = _logits(known.model(), known, images), _logits(known.model(), known, known.public)
+        self.start = known_logits(known.model(), known, images), known_logits(known.model(), known, known.public)
         self.weights = []
         for output in range(self.start[0].shape[1]):
             public = _gradients(known, known.public, output)
-            kernel, cross = public @ public.T, [_gradients(known, each, output) @ public.T for each in images.split(16)]
-            penalty = RIDGE * kernel.diag().mean() * torch.eye(len(kernel), device=kernel.device)
-            self.weights.append(torch.linalg.solve(kernel + penalty, torch.cat(cross).T).T)
+            cross = torch.cat([_gradients(known, each, output) @ public.T for each in images.split(16)])
+            self.weights.append(torch.linalg.solve(_kernel(public), cross.T).T)
 
     def logits(self, table: Tensor) -> Tensor:
         """The copy's logits of the images, [N, 1] or [N, C], from log-probabilities [P, C]."""
         images, public = self.start
-        target = table[:, 1:] - table[:, :1] if public.shape[1] == 1 else table - table.mean(-1, keepdim=True)
-        change = [weight @ each for weight, each in zip(self.weights, (target - public).T, strict=True)]
+        change = [weight @ each for weight, each in zip(self.weights, _change(table, public).T, strict=True)]
         return images + torch.stack(change, dim=1)
+
+
+def copy(known: Known, table: Tensor) -> VisionNet:
+    """The copy of `Copier` as a network: the initial model moved by the same step in its weights."""
+    model, moved = known.model(), known.model()
+    change = _change(table, known_logits(model, known, known.public))
+    for output, wanted in enumerate(change.T):
+        factors = torch.linalg.solve(_kernel(_gradients(known, known.public, output)), wanted)
+        steps = torch.autograd.grad(
+            (factors * model(to_float(known.public))[:, output]).sum(), list(model.parameters())
+        )
+        with torch.no_grad():
+            for parameter, step in zip(moved.parameters(), steps, strict=True):
+                parameter += step
+    return moved
+
+
+def _kernel(gradients: Tensor) -> Tensor:
+    kernel = gradients @ gradients.T
+    return kernel + RIDGE * kernel.diag().mean() * torch.eye(len(kernel), device=kernel.device)
+
+
+def _change(table: Tensor, logits: Tensor) -> Tensor:
+    """How far the logits of log-probabilities [P, C] are from `logits`, [P, 1] or [P, C]."""
+    return (table[:, 1:] - table[:, :1] if logits.shape[1] == 1 else table - table.mean(-1, keepdim=True)) - logits
 
 
 def _gradients(known: Known, images: Tensor, output: int) -> Tensor:
@@ -128,7 +151,7 @@ def _gradients(known: Known, images: Tensor, output: int) -> Tensor:
     return torch.cat([value.flatten(1) for value in each.values()], dim=1)
 
 
-def _logits(model: VisionNet, known: Known, images: Tensor) -> Tensor:
+def known_logits(model: VisionNet, known: Known, images: Tensor) -> Tensor:
     return predict(Client(VICTIM, model, known.experiment, 0), images)
 
 
@@ -144,7 +167,7 @@ def observe(view: View, copier: Copier, images: Tensor, labels: Tensor) -> dict[
 
 def look(model: VisionNet, known: Known, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """The log-odds of images and the features of the public fold, of a model."""
-    candidates, public = (log_probabilities(_logits(model, known, each)) for each in (images, known.public))
+    candidates, public = (log_probabilities(known_logits(model, known, each)) for each in (images, known.public))
     return {"candidates": signed(candidates, labels), "public": features(public)}
 
 

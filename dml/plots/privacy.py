@@ -1,0 +1,228 @@
+"""The figures of notebook 03: membership, its controls, class balance, reconstruction, and what a defence costs."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from dml.plots.style import COLOURS, DOUBLE, caption, figure, percent
+
+VIEWS = {  # colour: the method; line and marker: who looks
+    "weights": (COLOURS[1], "-", "o"),
+    "weights, average": (COLOURS[1], "--", "s"),
+    "weights, average - own": (COLOURS[1], ":", "D"),
+    "partial weights": (COLOURS[2], "-", "^"),
+    "partial weights, global": (COLOURS[2], "--", "v"),
+    "losses": (COLOURS[0], "-", "P"),
+    "sum of predictions": (COLOURS[0], "--", "X"),
+    "sum of predictions - own": (COLOURS[0], ":", "h"),
+}
+DIALS = ("as trained", "overfit")
+STRONGEST = "strongest"
+
+
+@figure
+def roc(curves: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
+    """The strongest attack of every view on log axes, where the confident guesses are; as trained and overfit."""
+    drawn = curves[curves["dial"].isin(DIALS)]
+    fig = Figure(figsize=(DOUBLE, 3.1))
+    for axes, dial in zip(fig.subplots(1, 2, sharex=True, sharey=True), DIALS, strict=True):
+        mine = drawn[drawn["dial"] == dial]
+        for view, line in mine.groupby("view", sort=False):
+            colour, style, _ = VIEWS[view]
+            axes.plot(line["fpr"], line["value"], color=colour, linestyle=style, label=view)
+            if view in ("weights", "losses"):
+                axes.fill_between(line["fpr"], line["low"], line["high"], color=colour, alpha=0.15, linewidth=0)
+        axes.plot([1e-3, 1], [1e-3, 1], color="0.4", linestyle=(0, (4, 3)), linewidth=0.8)
+        axes.axvline(0.01, color="0.6", linewidth=0.8)
+        known = mine.loc[mine["value"].notna(), "fpr"]
+        axes.set(xscale="log", yscale="log", xlim=(known.min(), 1), ylim=(known.min(), 1.02), title=dial)
+        axes.set_xlabel("false positive rate")
+    fig.axes[0].set_ylabel("true positive rate")
+    handles, names = fig.axes[0].get_legend_handles_labels()
+    fig.legend(handles, names, loc="outside upper center", ncols=4)
+    n = int(drawn["n"].max())
+    caption(
+        fig,
+        f"{data}. Strongest attack of each view, chosen on the other half of the targets; n = {n} targets. Bands: 95 % "
+        "over targets (weights, losses). Dashed: guessing. Grey line: 1 % false positives.",
+    )
+    return fig, drawn
+
+
+@figure
+def advantage(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
+    """What each view tells about membership: area under ROC of all candidates and of canaries, and TPR at 1 % FPR."""
+    mine = rates[(rates["attack"] == STRONGEST) & (rates["against"] == "members") & rates["view"].isin(VIEWS)]
+    panels = {
+        ("auc", "all"): "area under ROC",
+        ("auc", "canaries"): "area under ROC, canaries",
+        ("tpr", "all"): "TPR at 1 % FPR, %",
+    }
+    fig, drawn = Figure(figsize=(DOUBLE, 2.7)), []
+    for axes, ((metric, kind), title) in zip(fig.subplots(1, 3, sharey=True), panels.items(), strict=True):
+        for dial, shift, fill in (("overfit", 0.16, "none"), ("as trained", -0.16, None)):
+            rows = mine[(mine["dial"] == dial) & (mine["metric"] == metric) & (mine["candidates"] == kind)]
+            for row in rows.itertuples():
+                colour, _, marker = VIEWS[row.view]
+                _interval(axes, row, list(VIEWS).index(row.view) + shift, colour, marker, fill)
+            drawn.append(rows)
+        axes.axvline(0.5 if metric == "auc" else 0.01, color="0.4", linestyle=(0, (4, 3)), linewidth=0.8)
+        axes.set_title(title, fontsize=7.5)
+        if metric == "tpr":
+            percent(axes, "x")
+    fig.axes[0].set_yticks(range(len(VIEWS)), VIEWS)
+    fig.axes[0].invert_yaxis()
+    n, trials = int(mine["n"].max()), int(mine["trials"].max())
+    caption(
+        fig,
+        f"{data}. Strongest attack of each view; filled: as trained, hollow: the overfit control. 95 % over n = {n} "
+        f"targets ({trials:,} trials). Dashed: guessing.",
+    )
+    return fig, pd.concat(drawn)
+
+
+def _interval(axes: Axes, row, place: float, colour, marker: str, fill: str | None) -> None:
+    error = [[row.value - row.low], [row.high - row.value]]
+    keys = {"color": colour, "marker": marker, "markerfacecolor": fill or colour, "markersize": 3.5}
+    axes.errorbar(row.value, place, xerr=error, linestyle="", elinewidth=0.9, capsize=1.5, **keys)
+
+
+@figure
+def controls(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
+    """Every attack on every view, as trained, next to controls that must be at chance."""
+    kinds = {
+        "members": (COLOURS[3], "o"),
+        "wrong model": ("0.45", "s"),
+        "untrained model": ("0.65", "D"),
+        "no model": ("0.2", "v"),
+    }
+    rows = rates[(rates["dial"] == "as trained") & (rates["metric"] == "auc") & (rates["candidates"] == "all")]
+    rows = rows[rows["view"].isin([*VIEWS, "pixels"])]
+    attacks = [each for each in rows["attack"].unique() if each not in ("ridge", STRONGEST)]
+    shown = [*(each for each in VIEWS if each in set(rows["view"])), "pixels"]
+    fig = Figure(figsize=(DOUBLE, 3.0))
+    for axes, attack in zip(fig.subplots(1, len(attacks), sharey=True, sharex=True), attacks, strict=True):
+        mine = rows[rows["attack"].isin([attack, "ridge"])]
+        for row in mine.itertuples():
+            colour, marker = kinds[row.against]
+            place = shown.index(row.view) + 0.2 * (list(kinds).index(row.against) % 3 - 1)
+            _interval(axes, row, place, colour, marker, None)
+        axes.axvline(0.5, color="0.4", linestyle=(0, (4, 3)), linewidth=0.8)
+        axes.set_title(attack, fontsize=7)
+        axes.set_xlabel("area under ROC", fontsize=6.5)
+        axes.tick_params(axis="x", labelsize=6)
+    fig.axes[0].set_yticks(range(len(shown)), shown)
+    fig.axes[0].invert_yaxis()
+    handles = [
+        fig.axes[0].plot([], [], color=colour, marker=marker, linestyle="", label=kind)[0]
+        for kind, (colour, marker) in kinds.items()
+    ]
+    fig.legend(handles=handles, loc="outside upper center", ncols=len(kinds))
+    n = int(rows["n"].max())
+    caption(fig, f"{data}, as trained. 95 % over n = {n} targets (FedMIA: clients). All but the first must be at 0.5.")
+    return fig, rows
+
+
+@figure
+def balance(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
+    """A client's class balance, true against inferred from its messages, and the mean absolute error of the prior."""
+    views = [
+        view for view in ("weights", "partial weights", "losses", "sum of predictions") if view in set(table["view"])
+    ]
+    fig = Figure(figsize=(DOUBLE, 2.3))
+    for axes, view in zip(fig.subplots(1, len(views), sharex=True, sharey=True), views, strict=True):
+        mine = table[table["view"] == view]
+        for round, some in mine.groupby("round"):
+            axes.scatter(
+                some["share"],
+                some["inferred"],
+                s=8,
+                alpha=0.7,
+                linewidth=0,
+                color=COLOURS[round % 10],
+                label=f"round {round}",
+            )
+        axes.plot([0, 1], [0, 1], color="0.4", linestyle=(0, (4, 3)), linewidth=0.8)
+        error, prior = ((mine[name] - mine["share"]).abs().mean() for name in ("inferred", "prior"))
+        axes.set_title(f"{view}\nerror {100 * error:.1f}, prior {100 * prior:.1f} points", fontsize=7)
+        axes.set(xlim=(0.1, 0.9), ylim=(0.1, 0.9), xlabel="true share of class 1, %")
+        percent(axes)
+        percent(axes, "x")
+    fig.axes[0].set_ylabel("inferred share, %")
+    handles, names = fig.axes[0].get_legend_handles_labels()
+    fig.legend(handles, names, loc="outside upper center", ncols=len(names))
+    count = table["federation"].nunique()
+    caption(
+        fig,
+        f"{data}. One dot a client and round; regression on the other {count - 1} of n = {count} federations. Error: "
+        "mean absolute; prior: the mean share of the other federations.",
+    )
+    return fig, table
+
+
+@figure
+def price(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
+    """Accuracy after the attacked round against what leaks: every method, view and defence."""
+    mine = table[table["dial"] != "overfit"]
+    arms = {"fedavg": COLOURS[1], "asynchronous": COLOURS[2], "dml": COLOURS[0]}
+    markers = {"": "o", "DP-SGD": "s", "hard labels": "v", "4 bits": "^"}
+    fig = Figure(figsize=(DOUBLE, 3.4))
+    axes = fig.subplots()
+    for row in mine.itertuples():
+        colour, defence = arms[row.arm], "" if pd.isna(row.defence) else row.defence
+        marker = markers.get(defence, "D" if defence else "o")
+        axes.errorbar(
+            row.auc,
+            row.accuracy,
+            xerr=[[row.auc - row.auc_low], [row.auc_high - row.auc]],
+            yerr=[[row.accuracy - row.accuracy_low], [row.accuracy_high - row.accuracy]],
+            color=colour,
+            marker=marker,
+            markerfacecolor="none" if defence else colour,
+            linestyle="",
+            elinewidth=0.4,
+            alpha=0.85,
+        )
+        text = row.view.split(", ")[0] if defence and defence != "DP-SGD" else row.view
+        text = f"{text}: {row.dial if defence == 'DP-SGD' else defence}" if defence else text
+        if "own" not in row.view and "global" not in row.view:
+            axes.annotate(text, (row.auc, row.accuracy), (3, 3), textcoords="offset points", fontsize=5.5, color="0.25")
+    axes.axvline(0.5, color="0.4", linestyle=(0, (4, 3)), linewidth=0.8)
+    axes.set(xlabel="membership: area under ROC of the strongest attack", ylabel="accuracy, unseen sample, %")
+    percent(axes)
+    caption(
+        fig,
+        f"{data}, after one round. Filled: no defence; squares: DP-SGD; other hollow markers: message defences without "
+        "a bound. 95 % over federations (accuracy) and targets (leakage).",
+    )
+    return fig, mine
+
+
+@figure
+def reconstruction(found: Mapping[str, Tensor], table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
+    """Private images and what each attack made of them: two random cases, and the best recovered image of all cases."""
+    names = list(table["attack"].unique())
+    fig = Figure(figsize=(DOUBLE, 0.8 * len(names) + 0.4))
+    for row, name in zip(fig.subplots(len(names), 7, squeeze=False), names, strict=True):
+        mine = table[table["attack"] == name].assign(gain=lambda each: each["psnr"] - each["psnr of the mean"])
+        best = mine.loc[[mine["gain"].idxmax()]].assign(kind="best")
+        shown = pd.concat([mine[mine["image"] == 0].head(2).assign(kind="random"), best])
+        for place, each in zip((1, 3, 5), shown.itertuples(), strict=False):
+            for axes, what in zip(row[place:], ("private", "recovered"), strict=False):
+                axes.imshow(found[f"{each.case}/{name}/{what}"][each.image].permute(1, 2, 0).numpy())
+            row[place].set_title(each.kind, fontsize=6, fontweight="normal", loc="center")
+            text = f"{each.gain:+.1f} dB{' *' if each.recovered else ''}"
+            row[place + 1].set_title(text, fontsize=6, fontweight="normal", loc="center")
+        title = f"{name}\n({mine['view'].iloc[0]})".replace(", ", ",\n")
+        row[0].text(0, 0.5, title, fontsize=6, va="center", transform=row[0].transAxes)
+        for axes in row:
+            axes.set_axis_off()
+    caption(
+        fig,
+        f"{data}. Pairs: private image, what was recovered. Random: the first image of a case; best: of all cases. dB: "
+        "PSNR above the mean public image's; *: nearer than it and than every public image.",
+    )
+    return fig, table
