@@ -144,7 +144,7 @@ KINDS = {kind.__name__: kind for kind in (Weights, Losses, Predictions, Aggregat
 def decode(data: bytes, device: torch.device | str = "cpu") -> Message:
     """The message that `encode` wrote, on a device. Raises MessageError, with the reason, for anything else."""
     try:
-        tensors = {name: value.to(device) for name, value in load(data).items()}
+        tensors = {name: value.to(device) for name, value in sorted(load(data).items())}  # load() has no fixed order
         length = int.from_bytes(data[:8], "little")
         header = dict(json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["dml"]))
         version, kind = header.pop("version"), header.pop("kind")

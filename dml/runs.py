@@ -93,7 +93,7 @@ class Run:
         found = privacy.attack(self.data, self.experiment, probe, self.seeds, target)
         for name, table in found.tables().items():
             self.write(table, name)
-        with replacing(self.folder / "reconstructions.safetensors") as part:
+        with replacing(self.folder / f"{plots.PICTURES}.safetensors") as part:
             save_file(dict(found.images), part)
         return found
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from safetensors.torch import load_file
 from tqdm import tqdm
 
 from dml import claims
@@ -13,8 +14,9 @@ from dml.audit import reported
 from dml.config import CACHE, Experiment
 from dml.data import load
 from dml.files import DataError, replacing
-from dml.plots import arms, split, training
+from dml.plots import arms, privacy, split, training
 from dml.plots.style import Drawn
+from dml.privacy import summary
 
 
 def _quantiles(images: pd.DataFrame) -> pd.DataFrame:
@@ -50,7 +52,14 @@ FIGURES: dict[str, tuple[str, Callable[..., Drawn]]] = {
     "02_quality": ("results", lambda t, run: arms.quality(t, run.title)),
     "02_agreement": ("results", lambda t, run: arms.agreement(t, run.title)),
     "02_kl_forms": ("results", lambda t, run: arms.kl_forms(t, run.title)),
+    "03_roc": ("privacy_curves", lambda t, run: privacy.roc(t, run.title)),
+    "03_membership": ("privacy_rates", lambda t, run: privacy.advantage(t, run.title)),
+    "03_controls": ("privacy_rates", lambda t, run: privacy.controls(t, run.title)),
+    "03_balance": ("privacy_balance", lambda t, run: privacy.balance(t, run.title)),
+    "03_price": ("privacy_price", lambda t, run: privacy.price(t, run.title)),
 }
+PICTURES = "reconstructions"  # private images and what was recovered of them: not a table, and never recorded of people
+RECONSTRUCTION = "03_reconstruction"
 
 
 def read(folder: Path, name: str) -> pd.DataFrame:
@@ -58,14 +67,22 @@ def read(folder: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(folder / f"{name}.csv")
 
 
+def reconstruction(folder: Path, about: About) -> Drawn:
+    """The recovered images of a run beside the private ones."""
+    found = load_file(folder / f"{PICTURES}.safetensors")
+    return privacy.reconstruction(found, read(folder, "privacy_reconstruction"), about.title)
+
+
 def draw(name: str, folder: Path, about: About) -> Drawn:
     """The named figure, from the table in a run's folder that it needs (`FIGURES` says which)."""
+    if name == RECONSTRUCTION:
+        return reconstruction(folder, about)
     source, make = FIGURES[name]
     return make(read(folder, source), about)
 
 
 def redraw(folder: Path, to: Path) -> list[str]:
-    """Every figure again, and claims.md, from the tables in a run's folder alone. Returns the figures' names.
+    """Every figure again, claims.md and privacy.md, from what is in a run's folder alone. Returns the figures' names.
 
     Raises DataError when `folder` holds no finished run.
     """
@@ -78,12 +95,17 @@ def redraw(folder: Path, to: Path) -> list[str]:
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{file} was not written by this version of `reproduce` ({error!r})") from error
     present = [name for name, (source, _) in FIGURES.items() if (folder / f"{source}.csv").is_file()]
+    present += [RECONSTRUCTION] if (folder / f"{PICTURES}.safetensors").is_file() else []
     for name in tqdm(present, desc="drawing", unit="figure"):
         draw(name, folder, about).save(to, name)
     if (folder / "results.csv").is_file():  # not after `reproduce --only 01`
         results, costs = read(folder, "results"), read(folder, "costs")
         with replacing(to / "claims.md") as part:
             part.write_text(claims.markdown(results, costs, about.reported, about.title), encoding="utf-8")
+    if (folder / "privacy_verdict.csv").is_file():
+        tables = (read(folder, f"privacy_{name}") for name in ("verdict", "differences", "reconstruction"))
+        with replacing(to / "privacy.md") as part:
+            part.write_text(summary.markdown(*tables, about.title), encoding="utf-8")
     return present
 
 

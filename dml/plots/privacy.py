@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -165,38 +166,46 @@ def balance(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
 
 @figure
 def price(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
-    """Accuracy after the attacked round against what leaks: every method, view and defence."""
-    mine = table[table["dial"] != "overfit"]
-    arms = {"fedavg": COLOURS[1], "asynchronous": COLOURS[2], "dml": COLOURS[0]}
-    markers = {"": "o", "DP-SGD": "s", "hard labels": "v", "4 bits": "^"}
-    fig = Figure(figsize=(DOUBLE, 3.4))
+    """Accuracy after the attacked round against what leaks: every method and view, with and without a defence."""
+    shown = ("weights", "weights, average", "partial weights", "losses", "sum of predictions")
+    mine = table[table["dial"] != "overfit"].assign(
+        plain=lambda each: [view if view in VIEWS else view.split(", ")[0] for view in each["view"]],
+        defence=lambda each: [
+            dial if dial != "as trained" else "none" if pd.isna(name) else name
+            for dial, name in zip(each["dial"], each["defence"].replace("", np.nan), strict=True)
+        ],
+    )
+    mine = mine[mine["plain"].isin(shown)]
+    markers = dict(zip(mine["defence"].unique(), "oDdv^pP*sXh<>", strict=False))
+    colours = dict(zip(shown, (COLOURS[1], COLOURS[3], COLOURS[2], COLOURS[0], COLOURS[9]), strict=True))
+    fig = Figure(figsize=(DOUBLE, 3.3))
     axes = fig.subplots()
     for row in mine.itertuples():
-        colour, defence = arms[row.arm], "" if pd.isna(row.defence) else row.defence
-        marker = markers.get(defence, "D" if defence else "o")
         axes.errorbar(
             row.auc,
             row.accuracy,
             xerr=[[row.auc - row.auc_low], [row.auc_high - row.auc]],
             yerr=[[row.accuracy - row.accuracy_low], [row.accuracy_high - row.accuracy]],
-            color=colour,
-            marker=marker,
-            markerfacecolor="none" if defence else colour,
+            color=colours[row.plain],
+            marker=markers[row.defence],
+            markerfacecolor=colours[row.plain] if row.defence == "none" else "none",
+            markersize=5,
             linestyle="",
             elinewidth=0.4,
-            alpha=0.85,
         )
-        text = row.view.split(", ")[0] if defence and defence != "DP-SGD" else row.view
-        text = f"{text}: {row.dial if defence == 'DP-SGD' else defence}" if defence else text
-        if "own" not in row.view and "global" not in row.view:
-            axes.annotate(text, (row.auc, row.accuracy), (3, 3), textcoords="offset points", fontsize=5.5, color="0.25")
     axes.axvline(0.5, color="0.4", linestyle=(0, (4, 3)), linewidth=0.8)
     axes.set(xlabel="membership: area under ROC of the strongest attack", ylabel="accuracy, unseen sample, %")
     percent(axes)
+    handles = [axes.plot([], [], color=colour, linewidth=3, label=view)[0] for view, colour in colours.items()]
+    handles += [
+        axes.plot([], [], color="0.3", marker=marker, markerfacecolor="none", linestyle="", label=defence)[0]
+        for defence, marker in markers.items()
+    ]
+    fig.legend(handles=handles, loc="outside right upper")
     caption(
         fig,
-        f"{data}, after one round. Filled: no defence; squares: DP-SGD; other hollow markers: message defences without "
-        "a bound. 95 % over federations (accuracy) and targets (leakage).",
+        f"{data}, after one round. Filled: no defence. DP-SGD by noise multiplier (bounded); all other defences are "
+        "heuristic. 95 % over federations (accuracy) and targets (leakage).",
     )
     return fig, mine
 
@@ -212,7 +221,9 @@ def reconstruction(found: Mapping[str, Tensor], table: pd.DataFrame, data: str) 
         shown = pd.concat([mine[mine["image"] == 0].head(2).assign(kind="random"), best])
         for place, each in zip((1, 3, 5), shown.itertuples(), strict=False):
             for axes, what in zip(row[place:], ("private", "recovered"), strict=False):
-                axes.imshow(found[f"{each.case}/{name}/{what}"][each.image].permute(1, 2, 0).numpy())
+                axes.imshow(
+                    found[f"{each.case}/{name}/{what}"][each.image].permute(1, 2, 0).numpy(), interpolation="none"
+                )
             row[place].set_title(each.kind, fontsize=6, fontweight="normal", loc="center")
             text = f"{each.gain:+.1f} dB{' *' if each.recovered else ''}"
             row[place + 1].set_title(text, fontsize=6, fontweight="normal", loc="center")

@@ -22,7 +22,6 @@ from dml.stack import carry_out
 from dml.streams import SERVER, stream
 
 BATCH = 4
-IMAGES = ("/recovered", "/private")
 STEPS = 3  # by which `attack` advances
 MEASURES = ("psnr", "psnr of the mean", "psnr of the nearest public", "ssim", "ssim of the mean")
 ATTACKS = {  # name: the view it starts from

@@ -142,7 +142,7 @@ def _change(table: Tensor, logits: Tensor) -> Tensor:
 
 def _gradients(known: Known, images: Tensor, output: int) -> Tensor:
     """The gradient of one output with respect to all weights, for each image: [n, parameters]."""
-    model = known.model()
+    model = known.model().requires_grad_(False)  # the graph of these gradients would only hold memory
 
     def one(parameters, image):
         return functional_call(model, parameters, (image[None],))[0, output]

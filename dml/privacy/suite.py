@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from dml.config import Experiment, Probe
-from dml.privacy import cases, probes, report, verdict
+from dml.privacy import probes, report, verdict
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What the probes found: tables of `report` and `verdict` by name, and the recovered images, which are no table."""
+    """What the probes found: tables of `report` and `verdict` by name; and the recovered images with their private
+    ones and scores, which are no table, by "<case>/<attack>/<what>".
+    """
 
     rates: pd.DataFrame
     curves: pd.DataFrame
@@ -70,12 +72,7 @@ def attack(name: str, experiment: Experiment, probe: Probe, seeds: Sequence[int]
         reconstruction=reconstruction,
         price=price,
         verdict=verdict.verdict(rates, errors, reconstruction, price),
-        images={
-            f"{case}/{name}": value
-            for case, each in recovered.items()
-            for name, value in each.items()
-            if name.endswith(cases.IMAGES)
-        },
+        images={f"{case}/{name}": value for case, each in recovered.items() for name, value in each.items()},
         computed=computed,
         parts=len(parts),
     )

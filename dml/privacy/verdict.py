@@ -78,7 +78,7 @@ def reconstruction_table(found: Mapping[int, Arrays]) -> pd.DataFrame:
     """Every recovered image: attack, view, case, image, the measures of `cases.MEASURES`, and `recovered`: whether it
     is nearer its private image than the mean and than every public image.
     """
-    rows = []
+    rows: list[dict] = []
     for case, each in found.items():
         for attack, view in cases.ATTACKS.items():
             for image, values in enumerate(each.get(f"{attack}/scores", ())):
