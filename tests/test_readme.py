@@ -13,15 +13,20 @@ RUNS = [path.parent.name for path in sorted(RECORDED.glob("*/manifest.json"))]
 
 def test_there_are_recorded_runs_and_the_readme_shows_each():
     assert "paper-facemask" in RUNS
-    assert re.findall(r"<!-- claims: (\S+) -->", README) == RUNS
+    for kind, table in (("claims", "results.csv"), ("privacy", "privacy_verdict.csv")):
+        shown = re.findall(rf"<!-- {kind}: (\S+) -->", README)
+        assert shown == [run for run in RUNS if (RECORDED / run / table).is_file()] and shown
 
 
 @pytest.mark.parametrize("run", RUNS)
 def test_tables_of_the_readme_and_committed_figures_are_those_of_the_recorded_run(run, tmp_path):
     names = plots.redraw(RECORDED / run, tmp_path)
-    block = re.search(rf"<!-- claims: {run} -->\n(.*?)<!-- end -->", README, re.DOTALL).group(1)
-    assert block == (tmp_path / "claims.md").read_text(encoding="utf-8")
-    for name in [f"{name}.csv" for name in names] + ["claims.md"]:
+    texts = [path.name for path in tmp_path.glob("*.md")]
+    for text in texts:
+        kind = text.removesuffix(".md")
+        block = re.search(rf"<!-- {kind}: {run} -->\n(.*?)<!-- end -->", README, re.DOTALL).group(1)
+        assert block == (tmp_path / text).read_text(encoding="utf-8")
+    for name in [*(f"{name}.csv" for name in names), *texts]:
         assert (ROOT / "figures" / run / name).read_bytes() == (tmp_path / name).read_bytes(), name
 
 

@@ -44,7 +44,7 @@ def pictures(row) -> str:
         return "not tried"
     if not row.recovered:
         return f"0 of {row.images}"
-    return f"{row.recovered} of {row.images}, {row.better:+.1f} dB at best"
+    return f"{row.recovered} of {row.images}; best attack {row.better:+.1f} dB"
 
 
 def balance(row) -> str:
