@@ -82,15 +82,15 @@ class Probe:
 
 PROBES = {
     "smoke": Probe(
-        draw=Draw(groups=6, canaries=4),
+        draw=Draw(groups=4, canaries=4, unseen=100),
         games=1,
-        private_groups=3,
+        overfit_epochs=25,
+        private_groups=2,
         private_noise=(0.01, 0.5),
-        skewed=4,
+        skewed=3,
         skewed_rounds=2,
         cases=2,
-        updates=1,
-        iterations=150,
+        iterations=80,
     ),
     "paper": Probe(),
 }

@@ -11,6 +11,7 @@ from dml import config, faces, results, runs
 from dml.config import Experiment
 from dml.data import Images, Split
 from dml.federation import Federation
+from dml.privacy import probes
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -67,6 +68,8 @@ class Sandbox:
             "from dml import config\n"
             f"config.CACHE, config.RUNS = Path({str(self.cache)!r}), Path({str(self.runs)!r})\n"
             f"config.PROFILES['smoke'] = config.Experiment(**{asdict(self.experiment)!r})\n"
+            "from dml.config import Draw, Probe\n"
+            f"config.PROBES['smoke'] = {TINY_PROBE!r}\n"
         )
         path = os.pathsep.join(filter(None, (str(start), os.environ.get("PYTHONPATH"))))
         return {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""}
@@ -75,7 +78,20 @@ class Sandbox:
 @pytest.fixture(scope="session")
 def small():
     """An experiment whose every arm takes a fraction of a second."""
-    return replace(config.PROFILES["smoke"], clients=2, rounds=1, epochs=1, size=20, train_images=40, unseen_images=20)
+    return replace(config.PROFILES["smoke"], clients=2, rounds=2, epochs=1, size=20, train_images=60, unseen_images=20)
+
+
+TINY_PROBE = config.Probe(
+    draw=config.Draw(groups=2, victims=2, canaries=4, unseen=10),
+    games=1,
+    overfit_epochs=2,
+    private_groups=2,
+    private_noise=(1.0,),
+    skewed=2,
+    skewed_rounds=1,
+    cases=1,
+    iterations=8,
+)
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +112,8 @@ def enter(monkeypatch):
         monkeypatch.setattr(results, "CACHE", place.cache)
         monkeypatch.setattr(runs, "RUNS", place.runs)
         monkeypatch.setitem(config.PROFILES, "smoke", place.experiment)
+        monkeypatch.setitem(config.PROBES, "smoke", TINY_PROBE)
+        monkeypatch.setattr(probes, "CACHE", place.cache)
         return place
 
     return enter

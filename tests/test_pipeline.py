@@ -183,10 +183,13 @@ def reproduced(tmp_path_factory, sandbox_in):
 
 def test_the_command_leaves_all_it_promises(reproduced):
     _, folder, done = reproduced
-    figures = {"01_contact_sheet", *plots.FIGURES}
+    figures = {"01_contact_sheet", plots.RECONSTRUCTION, *plots.FIGURES}
+    probes = [path.name for path in folder.glob("privacy_*.csv")]
+    assert len(probes) == 8
     assert set(contents(folder)) == {
         *("results.csv", "history.csv", "costs.csv", "images.csv", "manifest.json"),
-        *("notebooks/01_data_split.ipynb", "notebooks/02_dml_vs_fedavg.ipynb"),
+        *(f"notebooks/{path.name}" for path in pipeline.notebooks()),
+        *(*probes, "reconstructions.safetensors"),
         *(f"figures/{name}.{suffix}" for name in figures for suffix in ("pdf", "png", "csv")),
     }
     assert str(folder) in done.stdout and "Traceback" not in done.stderr
@@ -219,7 +222,7 @@ def test_the_manifest_tells_how_to_repeat_the_run_and_is_written_last(reproduced
     assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?|unknown", manifest["commit"])
     assert {"torch", "torchvision", "numpy", "matplotlib", "papermill"} <= set(manifest["versions"])
     assert manifest["versions"]["pandas"] == pd.__version__ and manifest["cores"] >= 1 and manifest["processor"]
-    assert list(manifest["stages_s"]) == ["01_data_split", "02_dml_vs_fedavg"]
+    assert list(manifest["stages_s"]) == ["01_data_split", "02_dml_vs_fedavg", "03_privacy_probes"]
     assert all(seconds > 0 for seconds in manifest["stages_s"].values())
     assert [each["arm"] for each in manifest["arms_s"]] == list(ARMS)
     assert str(place.folder) not in json.dumps(manifest)  # nothing of this machine's folders
@@ -236,7 +239,9 @@ def test_executed_notebooks_show_tables_figures_and_no_error(reproduced):
         pictures = sum("image/png" in each.get("data", {}) for each in shown)
         assert pictures == sum("run.figure(" in cell.source or "run.save(" in cell.source for cell in cells) > 0
         assert any("text/html" in each.get("data", {}) for each in shown)
-    assert "10 computed, 0 reused (of 10 pairs of arm and seed)" in outputs(path)
+    shown = outputs(folder / "notebooks" / "02_dml_vs_fedavg.ipynb")
+    assert "10 computed, 0 reused (of 10 pairs of arm and seed)" in shown
+    assert " parts computed, 0 reused" in outputs(path)
 
 
 def test_everything_stayed_in_the_sandbox(reproduced):
@@ -248,9 +253,9 @@ def test_everything_stayed_in_the_sandbox(reproduced):
 def test_figures_draws_the_same_bytes_again_from_the_tables_alone(reproduced, tmp_path, capsys):
     _, folder, _ = reproduced
     assert main(["figures", "--from", str(folder), "--out", str(tmp_path / "again")]) == 0
-    assert f"{len(plots.FIGURES)} figures" in capsys.readouterr().out
+    assert f"{len(plots.FIGURES) + 1} figures" in capsys.readouterr().out
     first, again = contents(folder / "figures"), contents(tmp_path / "again")
-    assert again.pop("claims.md")
+    assert again.pop("claims.md") and again.pop("privacy.md")
     assert set(first) - set(again) == {f"01_contact_sheet.{suffix}" for suffix in ("pdf", "png", "csv")}
     assert again == {name: first[name] for name in again}
 
@@ -260,7 +265,7 @@ def test_a_second_run_of_one_notebook_reuses_every_result_and_gives_the_same_fil
     enter(place)
     assert main(["reproduce", "--seeds", "1", "--only", "02", "--out", str(place.folder / "again")]) == 0
     first, again = contents(folder), contents(place.folder / "again")
-    assert set(again) == {name for name in first if not re.search("/01_|images", name)}
+    assert set(again) == {name for name in first if not re.search("/0[13]_|images|privacy|reconstr", name)}
     varying = {"costs.csv", "manifest.json", "notebooks/02_dml_vs_fedavg.ipynb"}  # they tell times
     assert {name for name in again if again[name] != first[name]} <= varying
     shown = outputs(place.folder / "again" / "notebooks" / "02_dml_vs_fedavg.ipynb")

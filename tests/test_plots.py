@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import asdict
 from functools import cache
+from shutil import copy
 
 import matplotlib
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from dml import audit, plots
 from dml.arms import ARMS
-from dml.config import PROFILES, Experiment
+from dml.config import PROFILES, RECORDED, Experiment
 from dml.files import DataError
 from dml.plots import split, style
 
@@ -76,6 +77,8 @@ def finished_run(folder, seeds=FOUR_SEEDS, arms=tuple(ARMS), classes=("mask", "n
     )
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False)
+    for table in (RECORDED / "paper-facemask").glob("privacy_*.csv"):
+        copy(table, folder)
     manifest = {"experiment": asdict(EXPERIMENT), "data": data, "title": "a test"}
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return folder
@@ -108,7 +111,7 @@ def text_of(pdf):
 
 def test_redraw_writes_every_figure_three_times_over_and_the_claims(redrawn):
     names = {f"{name}.{suffix}" for name in plots.FIGURES for suffix in ("pdf", "png", "csv")}
-    assert {path.name for path in redrawn.iterdir()} == names | {"claims.md"}
+    assert {path.name for path in redrawn.iterdir()} == names | {"claims.md", "privacy.md"}
 
 
 @pytest.mark.parametrize("name", plots.FIGURES)

@@ -74,7 +74,8 @@ def membership_tables(
                     best[view] = scores
                     found_at = metrics.tpr(scores, members, GRID)
                     curves += [_row(rate, **keys, fpr=fpr) for fpr, rate in zip(GRID, found_at, strict=True)]
-            for attack, scores in _joined(mine, view, "untrained").items() if view in ADVERSARIES else ():
+            blank = view in ADVERSARIES and dial == next(iter(games))  # the same model at every dial
+            for attack, scores in _joined(mine, view, "untrained").items() if blank else ():
                 rates += _control(scores, members, **keys, attack=attack, against="untrained model")
         pixels = np.concatenate([each["blind/candidates"] for each in found])
         members, canary = (np.concatenate([each[name] for each in found]) for name in ("members", "canary"))

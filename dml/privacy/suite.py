@@ -48,7 +48,7 @@ def attack(name: str, experiment: Experiment, probe: Probe, seeds: Sequence[int]
     games = probes.shadow_parts(place, probe, seeds)
     transcripts = probes.transcript_parts(place, probe, seeds[0])
     pictures = probes.case_parts(place, probe, seeds[0])
-    parts = [*transcripts.values(), *games.values(), *pictures.values()]
+    parts = [*pictures.values(), *transcripts.values(), *games.values()]  # the longest first
     computed = probes.compute(name, experiment, probe, parts, device)
 
     signals: dict[probes.Dial, list[dict]] = {}
