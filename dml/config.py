@@ -82,15 +82,15 @@ class Probe:
 
 PROBES = {
     "smoke": Probe(
-        draw=Draw(groups=4, canaries=4, unseen=100),
+        draw=Draw(groups=3, canaries=4, unseen=60),
         games=1,
-        overfit_epochs=25,
+        overfit_epochs=20,
         private_groups=2,
-        private_noise=(0.01, 0.5),
-        skewed=3,
+        private_noise=(0.5,),
+        skewed=2,
         skewed_rounds=2,
         cases=2,
-        iterations=80,
+        iterations=60,
     ),
     "paper": Probe(),
 }
