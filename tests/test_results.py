@@ -204,7 +204,7 @@ def test_a_run_can_forget_what_it_computed(quick, tmp_path):
 
 def test_too_few_images_are_an_error_before_anything_is_trained(sandbox, monkeypatch):
     monkeypatch.setattr(results, "_in_processes", lambda *_: pytest.fail("trained"))
-    with pytest.raises(DataError, match=r"20 training images, but 31 stratified folds"):
+    with pytest.raises(DataError, match=r"30 training images, but 31 stratified folds"):
         results.compute("faces", replace(sandbox.experiment, rounds=10), [0])
     assert not (sandbox.cache / "arms").exists()
 
