@@ -43,16 +43,20 @@ class VisionNet(nn.Module):
 
     def forward(self, images: Tensor, masks: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """`masks` (from `dropout_masks`) are given in training only."""
-        x = F.relu(F.max_pool2d(self.conv1(images), 2))
-        x = F.relu(F.max_pool2d(self.conv2(x), 2))
-        x = F.relu(self.conv3(x))
-        x = x.permute(0, 2, 3, 1).flatten(1)  # Keras' order, and no copy in channels-last
+        x = self.convolve(images)
         if masks is not None:
             x = x * masks[0]
         x = F.relu(self.dense1(x))
         if masks is not None:
             x = x * masks[1]
         return self.dense2(x)
+
+    def convolve(self, images: Tensor) -> Tensor:
+        """What the first dense layer gets of images, [N, features]."""
+        x = F.relu(F.max_pool2d(self.conv1(images), 2))
+        x = F.relu(F.max_pool2d(self.conv2(x), 2))
+        x = F.relu(self.conv3(x))
+        return x.permute(0, 2, 3, 1).flatten(1)  # Keras' order, and no copy in channels-last
 
     def dropout_masks(self, count: int, rng: np.random.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
         """Two masks for `count` images, [count, features] and [count, 64]: 0, or 1 / (1 - DROPOUT) where kept."""

@@ -81,13 +81,10 @@ def small():
     return replace(config.PROFILES["smoke"], clients=2, rounds=2, epochs=1, size=20, train_images=60, unseen_images=20)
 
 
-TINY_PROBE = config.Probe(
+TINY_PROBE = replace(
+    config.PROBES["smoke"],
     draw=config.Draw(groups=2, victims=2, canaries=4, unseen=10),
-    games=1,
     overfit_epochs=2,
-    private_groups=2,
-    private_noise=(1.0,),
-    skewed=2,
     skewed_rounds=1,
     cases=1,
     iterations=8,

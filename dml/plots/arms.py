@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dml import stats
-from dml.plots.style import DOUBLE, LOOKS, REPORTED, caption, figure, percent, seeds_text
+from dml.plots.style import DOUBLE, LOOKS, REPORTED, caption, figure, legend_above, percent, seeds_text
 
 FORMS = {"dml": "student\nfirst", "dml-peer-first": "peer\nfirst", "dml-one-term": "one\nterm"}
 QUALITY = {
@@ -79,7 +79,7 @@ def client_accuracy(results: pd.DataFrame, reported: pd.DataFrame, data: str) ->
     axes.set_xticks(clients, [f"client {client}" for client in clients])
     axes.set_ylabel("unseen accuracy, %")
     percent(axes)
-    fig.legend(*axes.get_legend_handles_labels(), ncols=4, loc="outside upper center")
+    legend_above(fig, axes, columns=4)
     dashed = "" if reported.empty else " Dashed: the paper (one seed)."
     caption(fig, f"{data}, {seeds_text(results)}. Marker: mean over seeds, bar: their range.{dashed}")
     return fig, table

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dml.plots.style import COLOURS, DOUBLE, caption, figure, percent
+from dml.plots.style import COLOURS, DOUBLE, caption, figure, legend_above, percent
 
 VIEWS = {  # colour: the method; line and marker: who looks
     "weights": (COLOURS[1], "-", "o"),
@@ -42,8 +42,7 @@ def roc(curves: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
         axes.set(xscale="log", yscale="log", xlim=(known.min(), 1), ylim=(known.min(), 1.02), title=dial)
         axes.set_xlabel("false positive rate")
     fig.axes[0].set_ylabel("true positive rate")
-    handles, names = fig.axes[0].get_legend_handles_labels()
-    fig.legend(handles, names, loc="outside upper center", ncols=4)
+    legend_above(fig, fig.axes[0], columns=4)
     n = int(drawn["n"].max())
     caption(
         fig,
@@ -153,8 +152,7 @@ def balance(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
         percent(axes)
         percent(axes, "x")
     fig.axes[0].set_ylabel("inferred share, %")
-    handles, names = fig.axes[0].get_legend_handles_labels()
-    fig.legend(handles, names, loc="outside upper center", ncols=len(names))
+    legend_above(fig, fig.axes[0])
     count = table["federation"].nunique()
     caption(
         fig,

@@ -69,6 +69,12 @@ def caption(fig: Figure, text: str) -> None:
     fig.supxlabel(text, fontsize=6.5, color="0.35", x=0.01, ha="left", wrap=True)
 
 
+def legend_above(fig: Figure, axes: Axes, columns: int = 0) -> None:
+    """One legend for all panels, over them, from what `axes` shows; in one row unless `columns` are given."""
+    handles, names = axes.get_legend_handles_labels()
+    fig.legend(handles, names, loc="outside upper center", ncols=columns or len(names))
+
+
 def seeds_text(results: pd.DataFrame) -> str:
     """How many seeds a figure shows."""
     n = results["seed"].nunique()

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dml.plots.style import CLIENTS, DOUBLE, LOOKS, caption, figure, percent, seeds_text
+from dml.plots.style import CLIENTS, DOUBLE, LOOKS, caption, figure, legend_above, percent, seeds_text
 
 
 @figure
@@ -39,8 +39,7 @@ def histories(history: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
             axes.tick_params(labelbottom=True)
     for axes in grid[::3]:
         axes.set_ylabel("training loss")
-    handles, names = grid[0].get_legend_handles_labels()
-    fig.legend(handles, names, loc="outside upper center", ncols=len(names))
+    legend_above(fig, grid[0])
     caption(fig, f"{data}, seed {seed}, one line a client. Shaded: epochs on the public (or the server's extra) fold.")
     return fig, pd.concat(drawn)
 

@@ -1,7 +1,7 @@
 """How many of a client's private images are of class 1? Regression from what a round's messages say of the client.
 
-The idea of label distribution inference (Gu and Bai 2023, arXiv 2212.12380; Shi et al. 2025, arXiv 2502.08001): a model
-that saw more of a class leans to it everywhere, and the public fold shows how much.
+The idea of label distribution inference (Shi et al. 2025, arXiv 2502.08001): a model that saw more of a class leans to
+it everywhere, and the public fold shows how much.
 """
 
 from collections.abc import Sequence

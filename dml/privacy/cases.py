@@ -14,7 +14,7 @@ from dml import workers
 from dml.clients import Fit, to_float
 from dml.losses import log_probabilities
 from dml.privacy import inversion
-from dml.privacy.game import VICTIM, Game
+from dml.privacy.game import VICTIM, Game, seed_of
 from dml.privacy.metrics import psnr, ssim
 from dml.privacy.shadows import Trained, attacker, copy, features, known_logits, pick, play
 from dml.privacy.views import ADVERSARIES, Known, Tap, View
@@ -46,7 +46,7 @@ def attack(game: Game, m: int, iterations: int, update: bool, device: torch.devi
     slow attack on what a whole round of training changed.
     """
     facts, _ = attacker(game, device)
-    seed = 1_000_000 * (game.seed + 1) + m
+    seed = seed_of(game.seed, m)
     rng, model = stream(seed, SERVER, "noise"), facts.model()
     mine = stream(seed, VICTIM, "game").permutation(game.pool[game.members[m]])  # the order of the fold
     pixels, labels = pick(game, mine, device)
@@ -87,7 +87,7 @@ def attack(game: Game, m: int, iterations: int, update: bool, device: torch.devi
     found["paired logits"] = inversion.from_logits(pairs, public, surest)
     workers.advance()
 
-    known = inversion.layer_input(model, images).detach()
+    known = model.convolve(images).detach()
     kept = {
         "error/SGD step": _error(dense, known[:1]),
         "error/round's update": _error(mixture, known),

@@ -17,6 +17,7 @@ from torch import Tensor
 from dml.clients import Fit, adam, objective, to_float
 from dml.losses import model_loss
 from dml.messages import Losses, Message, Predictions, Weights
+from dml.privacy.game import seed_of
 from dml.streams import stream
 
 LEVELS = 16  # of a probability sent in 4 bits
@@ -69,7 +70,7 @@ def weight_noise(scale: float) -> Alter:
 
 
 def _dice(message: Message, seed: int, m: int) -> np.random.Generator:
-    return stream(1_000_000 * (seed + 1) + m, message.sender, "noise")
+    return stream(seed_of(seed, m), message.sender, "noise")
 
 
 def _message(table: Callable[[Tensor, np.random.Generator], Tensor]) -> Alter:

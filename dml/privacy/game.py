@@ -52,7 +52,7 @@ class Game:
 
     def federation(self, m: int, wire: Wire, device: torch.device) -> Federation:
         """Victim m among the bystanders of its group, with randomness of its own, all at the public model."""
-        seed = 1_000_000 * (self.seed + 1) + m  # far from the seeds of the experiment
+        seed = seed_of(self.seed, m)
         fed = Federation(self.experiment, self.images, seed, device, wire)
         mine = stream(seed, VICTIM, "game").permutation(self.pool[self.members[m]])
         folds = tuple(np.concatenate((each, self.held)) for each in (mine, *self.private[self.group(m)]))
@@ -60,6 +60,11 @@ class Game:
         fed.server.load(self.initial)
         fed.hand_out()
         return fed
+
+
+def seed_of(game: int, m: int) -> int:
+    """The seed of victim m's federation in the game of a seed: far from the seeds of the experiment."""
+    return 1_000_000 * (game + 1) + m
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
@@ -117,18 +116,11 @@ def dense_input(sent: Mapping[str, Tensor]) -> Tensor:
     return weight[unit] / bias[unit]
 
 
-def layer_input(model: VisionNet, images: Tensor) -> Tensor:
-    """What the first dense layer gets of images, [B, features]."""
-    x = F.relu(F.max_pool2d(model.conv1(images), 2))
-    x = F.relu(F.max_pool2d(model.conv2(x), 2))
-    return F.relu(model.conv3(x)).permute(0, 2, 3, 1).flatten(1)
-
-
 def from_features(model: VisionNet, wanted: Tensor, iterations: int, rng: np.random.Generator) -> Tensor:
     """The image [1, 3, size, size] that the convolutions turn into these features."""
 
     def loss(images: Tensor) -> Tensor:
-        distance = (layer_input(model, images)[0] - wanted).square().sum() / wanted.square().sum()
+        distance = (model.convolve(images)[0] - wanted).square().sum() / wanted.square().sum()
         return distance + VARIATION * variation(images)
 
     return descend(loss, _noise(model, 1, rng), iterations)[0]

@@ -6,6 +6,7 @@ other as shadows; that dependence is not in the intervals.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -30,6 +31,7 @@ class Rate:
     error: float  # standard error
 
 
+@lru_cache
 def weights(targets: int) -> np.ndarray:
     """How often each target is drawn in each bootstrap resample, [RESAMPLES, targets]; always the same draws."""
     drawn = np.random.default_rng(0).integers(targets, size=(RESAMPLES, targets))
