@@ -9,87 +9,84 @@ function and its line in `ARMS`.
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from dml.clients import Fit
+from dml.exchange import add_up, peers_of
 from dml.federation import Federation
 from dml.folds import first
-from dml.losses import share, without_own
-from dml.messages import Aggregate, Weights
+from dml.messages import Weights
 from dml.stack import carry_out
 from dml.streams import SERVER
 
 Arm = Callable[[Federation], Iterator[list[Fit]]]
 
 
-def dml(fed: Federation, form: str = "student-first") -> Iterator[list[Fit]]:
-    """Distributed mutual learning: losses on the public fold go up, one sum comes down, every client refines."""
+def dml(fed: Federation, form: str = "student-first", encoding: str = "float32", every: int = 1) -> Iterator[list[Fit]]:
+    """Distributed mutual learning: losses on the public fold go up, one sum comes down, every client refines.
+
+    Only `every`-th rounds exchange; in the others, as without peers, there are only labels to refine with.
+    """
     yield fed.pretrain()
-    fed.hand_out()
+    fed.hand_out(public=True)
     for round in fed.rounds():
         yield fed.local(round)
         fed.probe(round)
-        labels = fed.public_labels(round)
-        received = fed.upload(fed.predictions(client, round) for client in fed.clients)
-        shares = {each.sender: share(form, each.log_probabilities(labels)) for each in received}
         tables = {}
-        if shares:
-            total = torch.stack(list(shares.values())).sum(0)
-            down = fed.broadcast(Aggregate(round=round, sender=SERVER, total=total, clients=len(shares)))
-            tables = {client.index: peers_of(client.index, shares, down) for client in fed.clients}
-        yield fed.refine(round, form, {index: table for index, table in tables.items() if table is not None})
+        if round % every == 0:
+            received = fed.upload((fed.predictions(client, round) for client in fed.clients), encoding)
+            shares, total = add_up(form, received, fed.public_labels(round))
+            down = total and fed.broadcast(total, encoding)
+            tables = {index: peers_of(own, down) for index, own in shares.items()}
+        yield fed.refine(round, form, tables)
+        fed.glance(round)
     fed.report()
-
-
-def peers_of(client: int, shares: dict[int, Tensor], down: Aggregate) -> Tensor | None:
-    """The mean table of a client's peers: its own share removed, if the server believed it; None without peers."""
-    if client not in shares:
-        return down.total / down.clients
-    return without_own(down.total, shares[client], down.clients) if down.clients > 1 else None
 
 
 def self_distillation(fed: Federation) -> Iterator[list[Fit]]:
     """Control: each client is its own peer (frozen before the refinement). Is it only regularisation?"""
     yield fed.pretrain()
-    fed.hand_out()
+    fed.hand_out(public=True)
     for round in fed.rounds():
         yield fed.local(round)
         fed.probe(round)
         labels = fed.public_labels(round)
         own = {client.index: fed.predictions(client, round).log_probabilities(labels) for client in fed.clients}
         yield fed.refine(round, "student-first", own)
+        fed.glance(round)
     fed.report()
 
 
 def local(fed: Federation, public: bool = False) -> Iterator[list[Fit]]:
     """Control: no exchange. With `public`, the same public steps as DML without peers: is it only more labels?"""
     yield fed.pretrain()
-    fed.hand_out()
+    fed.hand_out(public)
     for round in fed.rounds():
         yield fed.local(round)
         fed.probe(round)
         if public:
             yield fed.refine(round)
+        fed.glance(round)
     fed.report()
 
 
-def fedavg(fed: Federation, public: bool = False) -> Iterator[list[Fit]]:
+def fedavg(fed: Federation, public: bool = False, encoding: str = "float32") -> Iterator[list[Fit]]:
     """Federated averaging: the plain mean of all weights replaces every client's. With `public`, after the same public
     steps as DML: the matched comparison that the paper lacks.
     """
     yield fed.pretrain()
-    fed.hand_out()
+    fed.hand_out(public)
     for round in fed.rounds():
         yield fed.local(round)
         fed.probe(round)
         if public:
             yield fed.refine(round)
-        received = fed.upload(fed.weights(client, round) for client in fed.clients)
+        received = fed.upload((fed.weights(client, round) for client in fed.clients), encoding)
         if received:
-            down = fed.broadcast(Weights(round=round, sender=SERVER, values=mean(received)))
+            down = fed.broadcast(Weights(round=round, sender=SERVER, values=mean(received)), encoding)
             for client in fed.clients:
                 client.load(down.values)
+        fed.glance(round, fed.clients[:1] if received else None)  # they are one model now
     fed.report()
 
 
@@ -115,6 +112,7 @@ def asynchronous(fed: Federation) -> Iterator[list[Fit]]:
         down = fed.broadcast(fed.weights(fed.server, round, part))
         for client in fed.clients:
             client.load(down.values)
+        fed.glance(round)
     fed.report(share=exp.asynchronous_share)
 
 
@@ -152,12 +150,13 @@ def arms_for(classes: int) -> tuple[str, ...]:
     return tuple(name for name in ARMS if classes == 2 or name != "dml-one-term")
 
 
-def run(arm: str, federations: Sequence[Federation], progress: Callable[[], None] = lambda: None) -> None:
-    """Carry out one arm in federations of different seeds; on a GPU all their clients train in one stack.
+def run(arm: str | Arm, federations: Sequence[Federation], progress: Callable[[], None] = lambda: None) -> None:
+    """Carry out an arm (or one of `ARMS` by name) in federations of different seeds, on a GPU in one stack.
 
     Rows and training history are left in the federations. `progress` is called after every batch of fits.
     """
-    for steps in zip(*(ARMS[arm](each) for each in federations), strict=True):
+    begin = ARMS[arm] if isinstance(arm, str) else arm
+    for steps in zip(*map(begin, federations), strict=True):
         fits = [fit for step in steps for fit in step]
         histories = carry_out(fits)
         owners = [fed for fed, step in zip(federations, steps, strict=True) for _ in step]

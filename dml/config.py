@@ -32,6 +32,7 @@ class Experiment:
     asynchronous_share: float = 0.7
     deep_every: int = 3  # rounds between two exchanges of the deep layers (asynchronous arm)
     precision: str = "float32"
+    glance: int = 1000  # unseen images on which accuracy is followed over the rounds; never to choose anything
 
     def __post_init__(self):
         if self.clients < 2:
@@ -48,9 +49,10 @@ class Experiment:
 
 PROFILES = {
     "smoke": Experiment(rounds=4, size=40, train_images=600, unseen_images=500),
+    "reduced": Experiment(rounds=4, size=40, train_images=600, unseen_images=500),  # as smoke: many seeds, every rung
     "paper": Experiment(),
 }
-SEEDS = {"smoke": 3, "paper": 1}  # how many seeds a profile runs unless told otherwise
+SEEDS = {"smoke": 3, "reduced": 20, "paper": 1}  # how many seeds a profile runs unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,36 @@ PROBES = {
         iterations=60,
     ),
     "paper": Probe(),
+}
+PROBES["reduced"] = PROBES["smoke"]
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """What notebook 04 compares: arms and rungs (dml/ladder.py), and how many of the run's seeds."""
+
+    arms: tuple[str, ...]
+    seeds: int = 0  # 0: all
+
+
+LADDERS = {
+    "smoke": Ladder(
+        ("dml", "fedavg", "asynchronous", "self", "local", "dml, 8 bits", "dml, 1 bit", "fedavg, top 1 %"), seeds=1
+    ),
+    "reduced": Ladder(
+        (
+            *("dml", "dml, float16", "dml, 8 bits", "dml, 4 bits", "dml, 1 bit", "dml, every 2nd"),
+            *("dml, uncertain half", "dml, random half", "dml, fixed", "dml, fixed, changes"),
+            *("fedavg", "fedavg, float16", "fedavg, 8 bits", "fedavg, top 1 %"),
+            *("asynchronous", "self", "local"),
+        )
+    ),
+    "paper": Ladder(
+        (
+            *("dml", "dml, 8 bits", "dml, 1 bit", "fedavg", "fedavg, 8 bits", "fedavg, top 1 %"),
+            *("asynchronous", "local"),
+        )
+    ),
 }
 
 

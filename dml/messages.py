@@ -1,57 +1,22 @@
-"""What one party sends another: frozen messages with a byte form, and the checks a receiver makes first.
+"""What one party sends another: frozen messages, each with the checks that a receiver makes.
 
-Bandwidth is counted on these objects and privacy is attacked on them, so arms exchange nothing else. The byte form is
-safetensors (a JSON header and raw numbers): it is never unpickled, and its length is what would be on the wire.
+Bandwidth is counted on these objects and privacy is attacked on them, so arms exchange nothing else. Their byte form
+stands in dml/envelope.py.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
-VERSION = 1
+from dml import encodings
+from dml.envelope import Message, MessageError, decode
+
+__all__ = ["Aggregate", "Chosen", "Examples", "Losses", "Message", "MessageError", "Predictions", "Weights", "decode"]
+
 FLOOR = 1e-7  # of a probability as a receiver reads it (Keras' epsilon): one peer cannot veto an image for all
-
-
-class MessageError(ValueError):
-    """A message that a receiver refuses; the text says why."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Message:
-    """`round` counts from 1; `sender` is a client's index, or -1 for the server."""
-
-    round: int
-    sender: int
-    scalars: ClassVar[tuple[str, ...]] = ("round", "sender")
-
-    def tensors(self) -> Mapping[str, Tensor]:
-        """The numbers of the message by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in self.scalars}
-
-    def encode(self) -> bytes:
-        header = {name: getattr(self, name) for name in self.scalars}
-        text = json.dumps({"version": VERSION, "kind": type(self).__name__, **header})
-        return save({name: each.contiguous() for name, each in self.tensors().items()}, {"dml": text})
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes on the wire: the length of `encode()`, header included."""
-        return len(self.encode())
-
-    @property
-    def payload(self) -> int:
-        """Bytes of the numbers alone."""
-        return sum(each.numel() * each.element_size() for each in self.tensors().values())
-
-    @classmethod
-    def build(cls, header: dict, tensors: dict[str, Tensor]) -> "Message":
-        return cls(**header, **tensors)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,6 +50,7 @@ class Losses(Message):
     """Per-example losses -log p_y [N] on the public fold: with two classes and public labels, the prediction."""
 
     losses: Tensor
+    domain: ClassVar[str] = "loss"
 
     def check(self, count: int, classes: int) -> None:
         """`count` is the size of the public fold. Raises MessageError."""
@@ -109,6 +75,7 @@ class Predictions(Message):
     """Per-example class probabilities [N, C] on the public fold."""
 
     probabilities: Tensor
+    domain: ClassVar[str] = "unit"
 
     def check(self, count: int, classes: int) -> None:
         """`count` is the size of the public fold. Raises MessageError."""
@@ -137,32 +104,64 @@ class Aggregate(Message):
     clients: int
     scalars: ClassVar[tuple[str, ...]] = ("round", "sender", "clients")
 
+    def check(self, count: int, columns: int) -> None:
+        """`count` is the size of the public fold, `columns` the width of a share. Raises MessageError."""
+        _expect_shape("total", self.total, (count, columns))
+        if not isinstance(self.clients, int) or self.clients < 1:
+            raise MessageError(f"a sum of {self.clients!r} clients; expected a whole number from 1 up")
 
-KINDS = {kind.__name__: kind for kind in (Weights, Losses, Predictions, Aggregate)}
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Chosen(Message):
+    """The losses [m] of only those public images that the sender chose: `sent` has a bit for each, uint8 [N / 8]."""
+
+    losses: Tensor
+    sent: Tensor
+    dtypes: ClassVar[Mapping[str, torch.dtype]] = {"sent": torch.uint8}
+    domain: ClassVar[str] = "loss"
+
+    @classmethod
+    def pick(cls, losses: Losses, chosen: Tensor) -> "Chosen":
+        """`chosen` is bool [N]."""
+        bits = torch.from_numpy(encodings.pack_bits(chosen.cpu().numpy().astype("uint8"), 1))
+        return cls(round=losses.round, sender=losses.sender, losses=losses.losses[chosen], sent=bits)
+
+    def mask(self, count: int) -> Tensor:
+        """bool [count]. Raises MessageError."""
+        try:
+            bits = encodings.unpack_bits(self.sent.cpu().numpy(), 1, count)
+        except ValueError as error:
+            raise MessageError(f"sent: {error}") from error
+        return torch.from_numpy(bits).bool().to(self.losses.device)
+
+    def check(self, count: int, classes: int) -> None:
+        """`count` is the size of the public fold. Raises MessageError."""
+        losses = Losses(round=self.round, sender=self.sender, losses=self.losses)
+        losses.check(int(self.mask(count).sum()), classes)
+
+    def log_probabilities(self, labels: Tensor) -> Tensor:
+        """[N, C + 1]: log P and a 1 for an image that was sent, zeros for one that was not; sums count the senders."""
+        mask = self.mask(len(labels))
+        known = Losses(round=self.round, sender=self.sender, losses=self.losses).log_probabilities(labels[mask])
+        table = known.new_zeros(len(labels), known.shape[1] + 1)
+        table[mask] = torch.cat((known, known.new_ones(len(known), 1)), dim=1)
+        return table
 
 
-def decode(data: bytes, device: torch.device | str = "cpu") -> Message:
-    """The message that `encode` wrote, on a device. Raises MessageError, with the reason, for anything else."""
-    try:
-        tensors = {name: value.to(device) for name, value in sorted(load(data).items())}  # load() has no fixed order
-        length = int.from_bytes(data[:8], "little")
-        header = dict(json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["dml"]))
-        version, kind = header.pop("version"), header.pop("kind")
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise MessageError(f"not a message: {error}") from error
-    if version != VERSION:
-        raise MessageError(f"version {version!r}; this side speaks version {VERSION}")
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise MessageError(f"unknown kind {kind!r}; expected one of {', '.join(KINDS)}")
-    for name, value in tensors.items():
-        if value.dtype != torch.float32:
-            raise MessageError(f"{name} is {value.dtype}, expected torch.float32")
-        if not torch.isfinite(value).all():
-            raise MessageError(f"{name} has a value that is not finite (NaN or infinity)")
-    try:
-        return KINDS[kind].build(header, tensors)
-    except TypeError as error:
-        raise MessageError(f"a field of {kind} is missing or unknown: {error}") from error
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Examples(Message):
+    """Labelled images, uint8 [N, 3, H, W] with uint8 [N]: a public fold on its way to the clients."""
+
+    images: Tensor
+    labels: Tensor
+    dtypes: ClassVar[Mapping[str, torch.dtype]] = {"images": torch.uint8, "labels": torch.uint8}
+
+    def check(self, size: int, classes: int) -> None:
+        """Raises MessageError."""
+        count = len(self.labels) if self.labels.dim() == 1 else -1
+        _expect_shape("images", self.images, (count, 3, size, size))
+        if count < 1 or int(self.labels.max()) >= classes:
+            raise MessageError(f"{count} labels; expected at least one, and all below {classes}")
 
 
 def _expect_shape(name: str, value: Tensor, shape: tuple[int, ...]) -> None:

@@ -22,19 +22,25 @@ from dml.arms import arms_for, run
 from dml.config import CACHE, Experiment
 from dml.federation import Federation
 from dml.files import replacing
+from dml.ladder import find, rungs_for
 
 NUMERIC = ("torch", "numpy", "scipy", "scikit-learn")  # packages whose version can change a digit
-CODE = ("streams", "folds", "models", "losses", "messages", "metrics", "clients", "stack", "federation", "arms")
+CODE = (
+    *("streams", "folds", "models", "losses", "encodings", "envelope", "messages", "ledger", "exchange", "metrics"),
+    *("clients", "stack", "federation", "arms", "ladder"),
+)
 RESULTS = ["seed", "arm", "round", "client", "metric", "value"]
+LEDGER = ["seed", "arm", "round", "sender", "receiver", "kind", "payload", "encoded"]
 HISTORY = ["seed", "arm", "round", "phase", "epoch", "client", "loss", "accuracy"]
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What a run measured: `results` and `history` (tidy); `costs`: seconds, commit, and whether it was reused."""
+    """What a run measured: `results`, `history` and `ledger` (tidy); `costs`: seconds, commit, and whether reused."""
 
     results: pd.DataFrame
     history: pd.DataFrame
+    ledger: pd.DataFrame
     costs: pd.DataFrame
 
     def summary(self) -> str:
@@ -79,23 +85,29 @@ def digest(facts: list, device: torch.device, code: str) -> str:
     return hashlib.sha256(json.dumps([*facts, where, code], sort_keys=True).encode()).hexdigest()[:20]
 
 
-def files(name: str, experiment: Experiment, seeds: Sequence[int], device: str = "auto") -> dict[tuple, Path]:
+def files(
+    name: str, experiment: Experiment, seeds: Sequence[int], device: str = "auto", arms: Sequence[str] = ()
+) -> dict[tuple, Path]:
     """Where the cache keeps each (seed, arm), computed or not."""
     loaded, target = images(name, experiment), machine.device(device)
+    chosen = rungs_for(arms, len(loaded.classes)) if arms else arms_for(len(loaded.classes))
     return {
         (seed, arm): CACHE / "arms" / f"{arm}-seed{seed}-{key(experiment, loaded.sha256, arm, seed, target)}.json"
         for seed in seeds
-        for arm in arms_for(len(loaded.classes))
+        for arm in chosen
     }
 
 
-def compute(name: str, experiment: Experiment, seeds: Sequence[int], device: str = "auto") -> Tables:
-    """Every arm for every seed on the data set `name`; what the cache holds is not computed again.
+def compute(
+    name: str, experiment: Experiment, seeds: Sequence[int], device: str = "auto", arms: Sequence[str] = ()
+) -> Tables:
+    """Every arm (or the named `arms` and rungs) for every seed on the data set `name`; what the cache holds is not
+    computed again.
 
     Raises DataError or ValueError, before anything is trained, when data and experiment do not fit.
     """
     data.require(images(name, experiment), experiment.folds)
-    places = files(name, experiment, seeds, device)
+    places = files(name, experiment, seeds, device, arms)
     found = {pair: part for pair, file in places.items() if (part := _read(file))}
     missing = {pair: file for pair, file in places.items() if pair not in found}
     if missing:
@@ -106,6 +118,7 @@ def compute(name: str, experiment: Experiment, seeds: Sequence[int], device: str
     return Tables(
         results=_table(parts, "rows", RESULTS),
         history=_table(parts, "history", HISTORY),
+        ledger=_table(parts, "ledger", LEDGER),
         costs=pd.DataFrame(
             {
                 "seed": seed,
@@ -136,6 +149,7 @@ def _write(fed: Federation, arm: str, file: Path, wall: float, cpu: float) -> No
         "arm": arm,
         "rows": [asdict(row) for row in fed.rows],
         "history": [asdict(epoch) for epoch in fed.history],
+        "ledger": [entry._asdict() for entry in fed.post.ledger],
         "refusals": fed.refusals,
         "commit": machine.commit(),
         "wall_s": round(wall, 2),
@@ -147,7 +161,7 @@ def _write(fed: Federation, arm: str, file: Path, wall: float, cpu: float) -> No
 
 def _steps(experiment: Experiment, arm: str) -> int:
     """How many batches of fits an arm yields, for the progress bar."""
-    refines = arm not in ("local", "fedavg", "pooled")
+    refines = arm not in ("local", "pooled") and (not arm.startswith("fedavg") or arm == "fedavg+public")
     return 1 if arm == "pooled" else 1 + experiment.rounds * (1 + refines)
 
 
@@ -168,7 +182,7 @@ def _in_stacks(name: str, experiment: Experiment, missing: dict, device: torch.d
         for arm, seeds in stacks:
             began, cpu = time.perf_counter(), time.process_time()
             federations = [Federation(experiment, loaded, seed, device) for seed in seeds]
-            run(arm, federations, bar.update)
+            run(find(arm), federations, bar.update)
             wall, cpu = (time.perf_counter() - began) / len(seeds), (time.process_time() - cpu) / len(seeds)
             for fed in federations:
                 _write(fed, arm, missing[fed.seed, arm], wall, cpu)
@@ -191,5 +205,5 @@ def _in_processes(name: str, experiment: Experiment, missing: dict) -> None:
 def _job(name: str, experiment: Experiment, seed: int, arm: str, file: Path) -> None:
     began, cpu = time.perf_counter(), time.process_time()
     fed = Federation(experiment, images(name, experiment), seed)
-    run(arm, [fed], workers.advance)
+    run(find(arm), [fed], workers.advance)
     _write(fed, arm, file, time.perf_counter() - began, time.process_time() - cpu)

@@ -8,7 +8,10 @@ import numpy as np
 
 SERVER = -1  # the index of the one party that is not a client
 
-PURPOSES = ("folds", "weights", "local order", "local dropout", "public dropout", "pool", "game", "noise")
+PURPOSES = (
+    *("folds", "weights", "local order", "local dropout", "public dropout", "pool", "game", "noise"),
+    *("glance", "chosen"),
+)
 
 
 def stream(seed: int, client: int, purpose: str) -> np.random.Generator:

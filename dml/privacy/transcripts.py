@@ -76,7 +76,7 @@ def _federation(images: Images, experiment: Experiment, rounds: int, seed: int, 
     pretrain, public = fold(even), tuple(fold(even) for _ in range(rounds))
     private = tuple(tuple(fold(share) for share in each) for each in shares)
     tap = Tap()
-    one_more = replace(experiment, rounds=rounds + 1)  # never begins, so that nothing is evaluated
+    one_more = replace(experiment, rounds=rounds + 1, glance=0)  # never begins, so that nothing is evaluated
     fed = Federation(one_more, images, seed, device, tap)
     fed.folds = Folds(pretrain, (*private, private[-1]), (*public, public[-1]))
     return fed, tap

@@ -1,0 +1,212 @@
+"""Saying less: one ladder of encodings behind one interface, from float32 numbers down to one bit each.
+
+An encoding turns one float32 tensor into named parts (`pack`) and back (`unpack`). Quantisers cut the numbers' domain
+into 2^b equal cells and send the cell; the receiver reads its midpoint. The domain is [0, 1] for probabilities, and for
+losses -log p through p, so that a midpoint is never a certainty; for weights and sums it is the tensor's own range,
+which is sent along. `changes` sends only cells that differ from what was last said on the same link (a cache with
+delta); `top` sends the share of numbers that is largest in magnitude, for updates of weights.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Parts = Mapping[str, np.ndarray]
+LARGEST = 2**27  # numbers in a tensor that a receiver makes room for: 0.5 GB, above any model here
+
+TO_UNIT = {"loss": lambda x: np.exp(-x), "unit": lambda x: x}
+FROM_UNIT = {"loss": lambda p: -np.log(p), "unit": lambda p: p}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """`pack(values, domain, past)` gives parts, `unpack(parts, count, domain, past)` the values, float32 [count].
+
+    `domain` is "loss", "unit" or "range". `past`, float32 [count] or None, is what both sides last agreed on; only an
+    encoding that `remembers` uses it. `unpack` raises ValueError, with the reason, for parts that `pack` cannot make.
+    """
+
+    pack: Callable[[np.ndarray, str, np.ndarray | None], Parts]
+    unpack: Callable[[Parts, int, str, np.ndarray | None], np.ndarray]
+    remembers: bool = False
+
+
+def pack_bits(cells: np.ndarray, bits: int) -> np.ndarray:
+    """uint8 [ceil(count * bits / 8)] from cells, uint8 [count] below 2^bits: the highest bit first."""
+    return np.packbits(np.unpackbits(cells[:, None], axis=1)[:, 8 - bits :])
+
+
+def unpack_bits(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
+    """The reverse of `pack_bits`, uint8 [count]. Raises ValueError when `packed` has another length or stray bits."""
+    if packed.shape != (-(-count * bits // 8),):
+        raise ValueError(f"{packed.size} bytes for {count} numbers of {bits} bits")
+    flat = np.unpackbits(packed)
+    if flat[count * bits :].any():
+        raise ValueError("bits are set after the last number")
+    padded = np.zeros((count, 8), np.uint8)
+    padded[:, 8 - bits :] = flat[: count * bits].reshape(count, bits)
+    return np.packbits(padded)
+
+
+def cells_of(values: np.ndarray, bits: int, domain: str, bounds: np.ndarray | None = None) -> np.ndarray:
+    """The cell of each value, uint8; `bounds` [2] is the range when the domain is "range"."""
+    if domain == "range":
+        low, high = (float(bound) for bound in bounds)
+        unit = (values - low) / (high - low) if high > low else np.zeros_like(values)
+    else:
+        unit = TO_UNIT[domain](values)
+    return np.floor(unit * 2**bits).clip(0, 2**bits - 1).astype(np.uint8)
+
+
+def midpoints(cells: np.ndarray, bits: int, domain: str, bounds: np.ndarray | None = None) -> np.ndarray:
+    """The values that cells are read as, float32."""
+    unit = (cells.astype(np.float64) + 0.5) / 2**bits
+    if domain == "range":
+        low, high = (float(bound) for bound in bounds)
+        return (low + unit * (high - low)).astype(np.float32)
+    return FROM_UNIT[domain](unit).astype(np.float32)
+
+
+def _bounds(parts: Parts) -> np.ndarray:
+    bounds = _part(parts, "range", np.float32, 2)
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"the range ends at {bounds[1]} before it begins at {bounds[0]}")
+    return bounds
+
+
+def _part(parts: Parts, name: str, dtype: type, count: int | None = None) -> np.ndarray:
+    """A part, checked. Raises ValueError."""
+    if name not in parts:
+        raise ValueError(f'no part "{name}"; there are {", ".join(parts) or "none"}')
+    part = parts[name]
+    if part.dtype != dtype or part.ndim != 1 or (count is not None and len(part) != count):
+        expected = f"{np.dtype(dtype)}{'' if count is None else f' [{count}]'}"
+        raise ValueError(f'part "{name}" is {part.dtype} {list(part.shape)}, expected {expected}')
+    if part.dtype.kind == "f" and not np.isfinite(part).all():
+        raise ValueError(f'part "{name}" has a value that is not finite')
+    return part
+
+
+def number(dtype: type) -> Encoding:
+    """Every number as a float of another width."""
+
+    def pack(values, domain, past):
+        largest = np.finfo(dtype).max
+        return {"": values.clip(-largest, largest).astype(dtype)}
+
+    def unpack(parts, count, domain, past):
+        return _part(parts, "", dtype, count).astype(np.float32)
+
+    return Encoding(pack, unpack)
+
+
+def levels(bits: int) -> Encoding:
+    """Every number as one of 2^bits midpoints; 1 bit of a two-class prediction is a hard label."""
+
+    def pack(values, domain, past):
+        if domain != "range":
+            return {"": pack_bits(cells_of(values, bits, domain), bits)}
+        bounds = np.array([values.min(), values.max()] if values.size else [0, 0], np.float32)
+        return {"": pack_bits(cells_of(values, bits, domain, bounds), bits), "range": bounds}
+
+    def unpack(parts, count, domain, past):
+        bounds = _bounds(parts) if domain == "range" else None
+        return midpoints(unpack_bits(_part(parts, "", np.uint8), bits, count), bits, domain, bounds)
+
+    return Encoding(pack, unpack)
+
+
+def sparse(share: float | None) -> Encoding:
+    """The `share` of numbers that is largest in magnitude, at least one, as (index, float32); None: all but zeros."""
+
+    def pack(values, domain, past):
+        keep = np.count_nonzero(values) if share is None else max(1, round(share * values.size))
+        size = torch.from_numpy(np.abs(values))
+        index = np.sort(size.topk(min(keep, values.size)).indices.numpy()).astype(np.int32)
+        return {"": values[index], "index": index}
+
+    def unpack(parts, count, domain, past):
+        index = _part(parts, "index", np.int32)
+        values = _part(parts, "", np.float32, len(index))
+        if len(index) and (index[0] < 0 or index[-1] >= count or (np.diff(index) <= 0).any()):
+            raise ValueError(f"indices must rise strictly and stay below {count}")
+        full = np.zeros(count, np.float32)
+        full[index] = values
+        return full
+
+    return Encoding(pack, unpack)
+
+
+def changes(bits: int | None) -> Encoding:
+    """Which numbers changed since the link's last message, a bit each, and their new cells; None: float32 numbers."""
+
+    def told(values, domain):
+        return values if bits is None else cells_of(values, bits, domain)
+
+    def pack(values, domain, past):
+        new = told(values, domain)
+        changed = np.ones(len(new), bool) if past is None else new != told(past, domain)
+        chosen = new[changed]
+        return {"": chosen if bits is None else pack_bits(chosen, bits), "changed": np.packbits(changed)}
+
+    def unpack(parts, count, domain, past):
+        changed = unpack_bits(_part(parts, "changed", np.uint8), 1, count).astype(bool)
+        if past is None and not changed.all():
+            raise ValueError("not all numbers are there, and there is no earlier message to take the others from")
+        values = np.zeros(count, np.float32) if past is None else past.copy()
+        if bits is None:
+            values[changed] = _part(parts, "", np.float32, int(changed.sum()))
+        else:
+            new = unpack_bits(_part(parts, "", np.uint8), bits, int(changed.sum()))
+            values[changed] = midpoints(new, bits, domain)
+        return values
+
+    return Encoding(pack, unpack, remembers=True)
+
+
+ENCODINGS = {
+    "float32": number(np.float32),
+    "float16": number(np.float16),
+    "8 bits": levels(8),
+    "4 bits": levels(4),
+    "1 bit": levels(1),
+    "8 bits, changes": changes(8),
+    "changes": changes(None),
+    "top 1 %": sparse(0.01),
+    "nonzero": sparse(None),
+}
+# What the server answers with: a sum of coarse numbers has more levels than its terms and a mean of sparse updates
+# more entries, so the way down is less coarse than the way up.
+ANSWER = {
+    "float32": "float32",
+    "float16": "float16",
+    "8 bits": "8 bits",
+    "4 bits": "8 bits",
+    "1 bit": "8 bits",
+    "8 bits, changes": "changes",
+    "top 1 %": "nonzero",
+}
+
+
+def pack(values: Tensor, encoding: str, domain: str, past: Tensor | None = None) -> dict[str, Tensor]:
+    """The parts of a float32 tensor of any shape under a named encoding."""
+    flat = None if past is None else past.detach().cpu().numpy().ravel()
+    parts = ENCODINGS[encoding].pack(values.detach().cpu().contiguous().numpy().ravel(), domain, flat)
+    return {name: torch.from_numpy(np.ascontiguousarray(part)) for name, part in parts.items()}
+
+
+def unpack(
+    parts: Mapping[str, Tensor], shape: tuple[int, ...], encoding: str, domain: str, past: Tensor | None = None
+) -> Tensor:
+    """The float32 tensor that `pack` was given, as far as the encoding keeps it. Raises ValueError with a reason."""
+    count = int(np.prod(shape, dtype=object)) if shape else 1
+    if count > LARGEST:
+        raise ValueError(f"{count} numbers; at most {LARGEST} are accepted")
+    if past is not None and past.numel() != count:
+        raise ValueError(f"{count} numbers where the last message had {past.numel()}")
+    arrays = {name: part.numpy() for name, part in parts.items()}
+    flat = None if past is None else past.cpu().numpy().ravel()
+    return torch.from_numpy(ENCODINGS[encoding].unpack(arrays, count, domain, flat)).reshape(shape)
