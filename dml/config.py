@@ -109,7 +109,7 @@ class Ladder:
 
 LADDERS = {
     "smoke": Ladder(
-        ("dml", "fedavg", "asynchronous", "self", "local", "dml, 8 bits", "dml, 1 bit", "fedavg, top 1 %"), seeds=1
+        ("dml", "dml, 8 bits", "dml, 1 bit", "fedavg", "fedavg, top 1 %", "asynchronous", "self", "local"), seeds=1
     ),
     "reduced": Ladder(
         (

@@ -144,7 +144,11 @@ def changes(bits: int | None) -> Encoding:
     """Which numbers changed since the link's last message, a bit each, and their new cells; None: float32 numbers."""
 
     def told(values, domain):
-        return values if bits is None else cells_of(values, bits, domain)
+        if bits is None:
+            return values
+        if domain not in TO_UNIT:
+            raise ValueError("only losses and probabilities have cells that stay the same from message to message")
+        return cells_of(values, bits, domain)
 
     def pack(values, domain, past):
         new = told(values, domain)
@@ -157,6 +161,7 @@ def changes(bits: int | None) -> Encoding:
         if past is None and not changed.all():
             raise ValueError("not all numbers are there, and there is no earlier message to take the others from")
         values = np.zeros(count, np.float32) if past is None else past.copy()
+        told(values, domain)  # a domain that no sender uses is refused
         if bits is None:
             values[changed] = _part(parts, "", np.float32, int(changed.sum()))
         else:

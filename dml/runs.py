@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from safetensors.torch import save_file
 
-from dml import audit, machine, plots, results
-from dml.config import PROBES, RUNS, SEEDS, Experiment, profile
+from dml import audit, bandwidth, machine, plots, results
+from dml.config import LADDERS, PROBES, RUNS, SEEDS, Experiment, profile
 from dml.data import Images, folder_name
 from dml.files import replacing
 from dml.plots.style import Drawn
@@ -96,6 +96,19 @@ class Run:
         with replacing(self.folder / f"{plots.PICTURES}.safetensors") as part:
             save_file(dict(found.images), part)
         return found
+
+    def count(self) -> bandwidth.Tables:
+        """Bytes and accuracy of the profile's arms and rungs, from the cache where possible; writes bandwidth_*.csv and
+        ledger.csv, every message of the first seed.
+        """
+        ladder = LADDERS[self.profile]
+        seeds = self.seeds[: ladder.seeds or None]
+        found = results.compute(self.data, self.experiment, seeds, self.device, ladder.arms)
+        tables = bandwidth.measure(found.results, found.ledger, self.experiment.clients)
+        for name, table in tables.tables().items():
+            self.write(table, name)
+        self.write(found.ledger[found.ledger["seed"] == seeds[0]], "ledger")
+        return tables
 
     def forget(self) -> None:
         """Drop what the cache holds of this run, so that it is computed again."""

@@ -9,12 +9,13 @@ import pandas as pd
 from safetensors.torch import load_file
 from tqdm import tqdm
 
+from dml import bandwidth as measured
 from dml import claims
 from dml.audit import reported
 from dml.config import CACHE, Experiment
 from dml.data import load
 from dml.files import DataError, replacing
-from dml.plots import arms, privacy, split, training
+from dml.plots import arms, bandwidth, costs, privacy, split, training
 from dml.plots.style import Drawn
 from dml.privacy import summary
 
@@ -41,22 +42,31 @@ class About:
         return reported(self.data, self.experiment)
 
 
-FIGURES: dict[str, tuple[str, Callable[..., Drawn]]] = {
-    "01_fold_plan": ("images", lambda t, run: split.fold_plan(_counts(t), run.experiment, run.title)),
-    "01_style_confound": ("images", lambda t, run: split.style_confound(_quantiles(t), run.title)),
-    "02_histories": ("history", lambda t, run: training.histories(t, run.title)),
-    "02_unseen_accuracy": ("results", lambda t, run: arms.unseen_accuracy(t, run.reported, run.title)),
-    "02_client_accuracy": ("results", lambda t, run: arms.client_accuracy(t, run.reported, run.title)),
-    "02_rounds": ("results", lambda t, run: training.rounds(t, run.title)),
-    "02_paired_differences": ("results", lambda t, run: arms.paired_differences(t, run.title)),
-    "02_quality": ("results", lambda t, run: arms.quality(t, run.title)),
-    "02_agreement": ("results", lambda t, run: arms.agreement(t, run.title)),
-    "02_kl_forms": ("results", lambda t, run: arms.kl_forms(t, run.title)),
-    "03_roc": ("privacy_curves", lambda t, run: privacy.roc(t, run.title)),
-    "03_membership": ("privacy_rates", lambda t, run: privacy.advantage(t, run.title)),
-    "03_controls": ("privacy_rates", lambda t, run: privacy.controls(t, run.title)),
-    "03_balance": ("privacy_balance", lambda t, run: privacy.balance(t, run.title)),
-    "03_price": ("privacy_price", lambda t, run: privacy.price(t, run.title)),
+FIGURES: dict[str, tuple[tuple[str, ...], Callable[..., Drawn]]] = {
+    "01_fold_plan": (("images",), lambda t, run: split.fold_plan(_counts(t), run.experiment, run.title)),
+    "01_style_confound": (("images",), lambda t, run: split.style_confound(_quantiles(t), run.title)),
+    "02_histories": (("history",), lambda t, run: training.histories(t, run.title)),
+    "02_unseen_accuracy": (("results",), lambda t, run: arms.unseen_accuracy(t, run.reported, run.title)),
+    "02_client_accuracy": (("results",), lambda t, run: arms.client_accuracy(t, run.reported, run.title)),
+    "02_rounds": (("results",), lambda t, run: training.rounds(t, run.title)),
+    "02_paired_differences": (("results",), lambda t, run: arms.paired_differences(t, run.title)),
+    "02_quality": (("results",), lambda t, run: arms.quality(t, run.title)),
+    "02_agreement": (("results",), lambda t, run: arms.agreement(t, run.title)),
+    "02_kl_forms": (("results",), lambda t, run: arms.kl_forms(t, run.title)),
+    "03_roc": (("privacy_curves",), lambda t, run: privacy.roc(t, run.title)),
+    "03_membership": (("privacy_rates",), lambda t, run: privacy.advantage(t, run.title)),
+    "03_controls": (("privacy_rates",), lambda t, run: privacy.controls(t, run.title)),
+    "03_balance": (("privacy_balance",), lambda t, run: privacy.balance(t, run.title)),
+    "03_price": (("privacy_price",), lambda t, run: privacy.price(t, run.title)),
+}
+FIGURES |= {
+    "04_bytes": (("bandwidth_traffic",), lambda t, run: bandwidth.by_arm(t, run.title)),
+    "04_accuracy_for_bytes": (("bandwidth_curves",), lambda t, run: bandwidth.accuracy_for_bytes(t, run.title)),
+    "04_targets": (("bandwidth_targets",), lambda t, run: bandwidth.to_target(t, run.title)),
+    "04_ladder": (("bandwidth_ladder", "bandwidth_accuracy"), lambda t, a, run: bandwidth.front(t, a, run.title)),
+    "04_scaling": (("bandwidth_scaling", "bandwidth_ladder"), lambda t, a, run: bandwidth.scaling(t, a, run.title)),
+    "04_formulas": (("bandwidth_ladder", "bandwidth_scaling"), lambda t, a, run: costs.formulas(t, a, run.experiment)),
+    "04_links": (("bandwidth_links",), lambda t, run: costs.on_links(t, run.title)),
 }
 PICTURES = "reconstructions"  # private images and what was recovered of them: not a table, and never recorded of people
 RECONSTRUCTION = "03_reconstruction"
@@ -74,17 +84,17 @@ def reconstruction(folder: Path, about: About) -> Drawn:
 
 
 def draw(name: str, folder: Path, about: About) -> Drawn:
-    """The named figure, from the table in a run's folder that it needs (`FIGURES` says which)."""
+    """The named figure, from the tables in a run's folder that it needs (`FIGURES` says which)."""
     if name == RECONSTRUCTION:
         return reconstruction(folder, about)
-    source, make = FIGURES[name]
-    return make(read(folder, source), about)
+    sources, make = FIGURES[name]
+    return make(*(read(folder, source) for source in sources), about)
 
 
 def redraw(folder: Path, to: Path) -> list[str]:
-    """Every figure again, claims.md and privacy.md, from what is in a run's folder alone. Returns the figures' names.
+    """Every figure again, claims.md, privacy.md and bandwidth.md, from what is in a run's folder alone.
 
-    Raises DataError when `folder` holds no finished run.
+    Returns the figures' names. Raises DataError when `folder` holds no finished run.
     """
     file = folder / "manifest.json"
     if not file.is_file():
@@ -94,7 +104,11 @@ def redraw(folder: Path, to: Path) -> list[str]:
         about = About(Experiment(**manifest["experiment"]), manifest["data"], manifest["title"])
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{file} was not written by this version of `reproduce` ({error!r})") from error
-    present = [name for name, (source, _) in FIGURES.items() if (folder / f"{source}.csv").is_file()]
+    present = [
+        name
+        for name, (sources, _) in FIGURES.items()
+        if all((folder / f"{source}.csv").is_file() for source in sources)
+    ]
     present += [RECONSTRUCTION] if (folder / f"{PICTURES}.safetensors").is_file() else []
     for name in tqdm(present, desc="drawing", unit="figure"):
         draw(name, folder, about).save(to, name)
@@ -106,6 +120,10 @@ def redraw(folder: Path, to: Path) -> list[str]:
         tables = (read(folder, f"privacy_{name}") for name in ("verdict", "differences", "reconstruction"))
         with replacing(to / "privacy.md") as part:
             part.write_text(summary.markdown(*tables, about.title), encoding="utf-8")
+    if (folder / "bandwidth_ladder.csv").is_file():
+        ladder, targets = read(folder, "bandwidth_ladder"), read(folder, "bandwidth_targets")
+        with replacing(to / "bandwidth.md") as part:
+            part.write_text(measured.markdown(ladder, targets, about.title), encoding="utf-8")
     return present
 
 

@@ -1,0 +1,230 @@
+"""What the ledger says: bytes by arm, accuracy for bytes, and the cost of more clients, as tables.
+
+Sizes are of one client unless a column says otherwise. "set-up" is round 0 of the ledger: the initial model and the
+public images, which a client needs before it can say anything.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import pandas as pd
+import torch
+
+from dml.exchange import TOPOLOGIES
+from dml.ledger import Post, table
+from dml.links import NUMBER, costs
+from dml.losses import log_probabilities, model_loss
+from dml.messages import Losses
+from dml.stats import columns, interval, paired, per_seed
+from dml.streams import stream
+
+TARGETS = (0.85, 0.90, 0.92, 0.94)
+CLIENTS = (2, 5, 10, 30, 100, 300, 1000)
+SAMPLE = "unseen sample accuracy"
+TRAFFIC = ["seed", "arm", "round", "direction", "kind"]
+LADDER = [
+    *("arm", "mean", "low", "high", "n", "against", "difference", "difference_low", "difference_high", "p", "verdict"),
+    *("payload_up", "up", "payload_down", "down", "sent", "setup", "ratio", "front"),
+]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What notebook 04 is drawn from; each function below says what its table holds. `accuracy`: seed, arm, value (on
+    the unseen set, mean of the clients).
+    """
+
+    traffic: pd.DataFrame
+    curves: pd.DataFrame
+    accuracy: pd.DataFrame
+    targets: pd.DataFrame
+    ladder: pd.DataFrame
+    scaling: pd.DataFrame
+    links: pd.DataFrame
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The tables by the names of their files."""
+        return {f"bandwidth_{field.name}": getattr(self, field.name) for field in fields(self)}
+
+
+def measure(results: pd.DataFrame, ledger: pd.DataFrame, clients: int) -> Tables:
+    """All tables, from the results and the ledger of a run's arms and rungs."""
+    moved = traffic(ledger, clients)
+    curve, rungs = curves(results, moved), ladder(results, moved)
+    return Tables(
+        traffic=moved,
+        curves=curve,
+        accuracy=per_seed(results, "unseen accuracy").melt(ignore_index=False, var_name="arm").reset_index(),
+        targets=targets(curve),
+        ladder=rungs,
+        scaling=scaling(images=round(_fold(moved))),
+        links=costs(rungs),
+    )
+
+
+def _fold(moved: pd.DataFrame) -> float:
+    """Images of a public fold, from the bytes of DML's losses."""
+    losses = moved[(moved["arm"] == "dml") & (moved["kind"] == "Losses")]
+    return losses["payload"].mean() / NUMBER if len(losses) else 52
+
+
+def less(arm: str) -> str:
+    """What an arm's accuracy is compared with: a rung with the float32 arm, an arm with the one that says nothing."""
+    silent = {"dml": "self", "fedavg": "local", "asynchronous": "local", "dml, fixed, changes": "dml, fixed"}
+    return silent.get(arm, arm.partition(",")[0])
+
+
+def traffic(ledger: pd.DataFrame, clients: int) -> pd.DataFrame:
+    """Columns of `TRAFFIC`, messages, payload, encoded: what one client sends or gets in a round, mean over clients."""
+    rows = pd.concat(
+        [ledger[["seed", "arm"]], table(ledger.drop(columns=["seed", "arm"]).itertuples(index=False))], axis=1
+    )
+    groups = rows.groupby(TRAFFIC, sort=False)
+    sums = groups.agg(messages=("encoded", "size"), payload=("payload", "sum"), encoded=("encoded", "sum"))
+    return (sums / clients).reset_index()
+
+
+def curves(results: pd.DataFrame, moved: pd.DataFrame) -> pd.DataFrame:
+    """Columns seed, arm, round, accuracy, setup, sent: accuracy on the unseen sample after a round (mean over clients),
+    and the bytes that a client had then sent and got, with those of its set-up apart. `moved` is `traffic`'s table.
+    """
+    rows = results[results["metric"] == SAMPLE]
+    found = rows.groupby(["seed", "arm", "round"], sort=False)["value"].mean().rename("accuracy").reset_index()
+    bytes_of = moved.groupby(["seed", "arm", "round"])["encoded"].sum()
+    setup = [bytes_of.get((row.seed, row.arm, 0), 0.0) for row in found.itertuples()]
+    each = [bytes_of.get((row.seed, row.arm, row.round), 0.0) for row in found.itertuples()]
+    found["setup"], found["sent"] = setup, each
+    found["sent"] = found.groupby(["seed", "arm"])["sent"].cumsum()
+    return found
+
+
+def targets(curve: pd.DataFrame) -> pd.DataFrame:
+    """For each arm and accuracy of `TARGETS`: columns arm, target, n, reached (seeds), and over the seeds that reached
+    it the median, least and most `sent` bytes of a client, and the median `with_setup`.
+    """
+    rows = []
+    for arm, mine in curve.groupby("arm", sort=False):
+        for target in TARGETS:
+            there = mine[mine["accuracy"] >= target].groupby("seed").first()
+            total = there["sent"] + there["setup"]
+            facts = [there["sent"].median(), there["sent"].min(), there["sent"].max(), total.median()]
+            rows.append((arm, target, mine["seed"].nunique(), len(there), there["round"].median(), *facts))
+    names = ["arm", "target", "n", "reached", "round", "sent", "least", "most", "with_setup"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def ladder(results: pd.DataFrame, moved: pd.DataFrame) -> pd.DataFrame:
+    """One row an arm: unseen accuracy (mean, low, high, n), its paired difference to `against` (see `less`: difference,
+    difference_low, difference_high, p, verdict), and a client's bytes: of an average round up and down (payload_up, up,
+    payload_down, down), of the whole run without set-up (sent), of the set-up (setup), FedAvg's `sent` divided by the
+    arm's (ratio), and whether no other arm is both more accurate and cheaper (front).
+    """
+    accuracy, rounds = per_seed(results, "unseen accuracy"), int(moved["round"].max())
+    spoken = moved[moved["round"] > 0]
+    sums = spoken.groupby(["arm", "direction"])[["payload", "encoded"]].sum() / (len(accuracy) * rounds)
+    setup = moved[moved["round"] == 0].groupby("arm")["encoded"].sum() / len(accuracy)
+    rows = []
+    for arm in accuracy:
+        row = {"arm": arm, **columns(interval(accuracy[arm].to_numpy()))}
+        against = less(arm)
+        if against != arm and against in accuracy:
+            found = paired(accuracy[arm].to_numpy(), accuracy[against].to_numpy())
+            row |= {"against": against, "difference": found.mean}
+            row |= {"difference_low": found.low, "difference_high": found.high, "p": found.p, "verdict": found.verdict}
+        for way in ("up", "down"):
+            payload, encoded = sums.loc[(arm, way)] if (arm, way) in sums.index else (0.0, 0.0)
+            row |= {f"payload_{way}": payload, way: encoded}
+        row |= {"sent": rounds * (row["up"] + row["down"]), "setup": setup.get(arm, 0.0)}
+        rows.append(row)
+    rungs = pd.DataFrame(rows).reindex(columns=LADDER)
+    reference = rungs.loc[rungs["arm"] == "fedavg", "sent"]
+    rungs["ratio"] = reference.iloc[0] / rungs["sent"].replace(0, np.nan) if len(reference) else np.nan
+    rungs["front"] = front(rungs["sent"].to_numpy(), rungs["mean"].to_numpy())
+    return rungs
+
+
+def front(cost: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """bool [n]: for which no other point costs at most as much and is worth at least as much, one of them strictly."""
+    cheaper, better = cost[:, None] <= cost, value[:, None] >= value
+    strictly = (cost[:, None] < cost) | (value[:, None] > value)
+    return ~(cheaper & better & strictly).any(0)
+
+
+def scaling(clients: Sequence[int] = CLIENTS, images: int = 52) -> pd.DataFrame:
+    """Real messages of K clients through the real code of every topology (dml/exchange.py): columns topology, clients,
+    images, up and down (bytes of one client), server (bytes that it sends and gets), error: the largest difference of
+    any client's table to the plain mean over its peers in float64.
+    """
+    rows, labels = [], torch.arange(images) % 2
+    for count in clients:
+        logits = stream(count, 0, "game").normal(0, 3, (count, images, 1)).astype(np.float32)
+        log_p = log_probabilities(torch.from_numpy(logits))
+        uploads = [Losses(round=1, sender=i, losses=model_loss(each, labels)) for i, each in enumerate(log_p)]
+        exact = log_p.double()
+        means = (exact.sum(0) - exact) / (count - 1)
+        for name, exchange in TOPOLOGIES.items():
+            post = Post()
+            tables = exchange(uploads, labels, "student-first", post)
+            moved = table(post.ledger).groupby("direction")["encoded"].sum()
+            peer, up, down = (float(moved.get(way, 0)) for way in ("peer", "up", "down"))
+            error = max((tables[i] - means[i]).abs().max().item() for i in tables)
+            each = {"up": (up + peer) / count, "down": (down + peer) / count, "server": up + down, "error": error}
+            rows.append({"topology": name, "clients": count, "images": images, **each})
+    return pd.DataFrame(rows)
+
+
+def verdicts(ladder: pd.DataFrame, targets: pd.DataFrame) -> pd.DataFrame:
+    """Claim C3, that losses need less transmission than weights: columns what, against, dml, other (bytes of one
+    client), ratio (other / dml). Counts of bytes do not vary over seeds but in the rounds that a target takes.
+    """
+    at, goal = ladder.set_index("arm"), targets[targets["target"] == 0.92].set_index("arm")
+    rows = []
+
+    def compare(what: str, against: str, dml: float, other: float) -> None:
+        rows.append((what, against, dml, other, other / dml))
+
+    for other in ("fedavg", "fedavg, 8 bits", "fedavg, top 1 %", "asynchronous"):
+        if other not in at.index:
+            continue
+        one, two = at.loc["dml"], at.loc[other]
+        compare("a round's messages", other, one["up"] + one["down"], two["up"] + two["down"])
+        compare("the run, set-up included", other, one["sent"] + one["setup"], two["sent"] + two["setup"])
+        compare("to 92 %", other, goal.loc["dml", "sent"], goal.loc[other, "sent"])
+        compare("to 92 %, set-up included", other, goal.loc["dml", "with_setup"], goal.loc[other, "with_setup"])
+    return pd.DataFrame(rows, columns=["what", "against", "dml", "other", "ratio"])
+
+
+def markdown(ladder: pd.DataFrame, targets: pd.DataFrame, title: str) -> str:
+    """The ladder and the verdicts on C3 as tables in Markdown; bytes of one client, accuracies in per cent."""
+    n, goal = int(ladder["n"].max()), targets[targets["target"] == 0.92].set_index("arm")
+    lines = [
+        f"Data: {title}; n = {n} seeds; bytes of one client, headers included; intervals are 95 % over seeds.",
+        "",
+        "| arm | a round, up (numbers alone) | a round, down | set-up | FedAvg's run / this | to 92 %: seeds, bytes | "
+        "unseen accuracy, % | minus | points |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in ladder.itertuples():
+        there = goal.loc[row.arm]
+        reached = f"{there['reached']:.0f} of {there['n']:.0f}" + (
+            f", {there['sent']:,.0f}" if there["reached"] else ""
+        )
+        ratio = "" if np.isnan(row.ratio) else f"{row.ratio:,.1f}"
+        against = "" if row.against != row.against else f"`{row.against}`"
+        points = (
+            f"{100 * row.difference:+.2f} {_range(row.difference_low, row.difference_high, '+.2f')}" if against else ""
+        )
+        lines.append(
+            f"| `{row.arm}` | {row.up:,.0f} ({row.payload_up:,.0f}) | {row.down:,.0f} | {row.setup:,.0f} | {ratio} | "
+            f"{reached} | {100 * row.mean:.2f} {_range(row.low, row.high, '.2f')} | {against} | {points} |"
+        )
+    lines += ["", "| C3: `dml` against | of | its bytes | dml's | ratio |", "|---|---|---|---|---|"]
+    for row in verdicts(ladder, targets).itertuples():
+        if not np.isnan(row.ratio):
+            lines.append(f"| `{row.against}` | {row.what} | {row.other:,.0f} | {row.dml:,.0f} | {row.ratio:,.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _range(low: float, high: float, form: str) -> str:
+    return "" if np.isnan(low) else f"[{100 * low:{form}}, {100 * high:{form}}]"

@@ -1,0 +1,202 @@
+"""The figures of notebook 04 that show measured bytes: by arm, against accuracy, and along the ladder."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from dml.plots.style import DOUBLE, LOOKS, caption, figure, legend_above, percent, seeds_text
+
+RUNG_MARKERS = "v^<>pPXhd*"
+
+
+def look(arm: str, arms: list[str]) -> dict:
+    """An arm's own look; a rung has its arm's colour and line, and a marker of its own."""
+    family = arm.partition(",")[0]
+    found, place = LOOKS[family], [each for each in arms if each.partition(",")[0] == family].index(arm)
+    return found if place == 0 else {**found, "marker": RUNG_MARKERS[place - 1], "markerfacecolor": "white"}
+
+
+@figure
+def by_arm(traffic: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
+    """Bytes of one client, log scale: up and down in an average round, and in the set-up."""
+    rounds, seeds = traffic["round"].max(), traffic["seed"].nunique()
+    spoken = traffic[traffic["round"] > 0].groupby(["arm", "direction"], sort=False)[["payload", "encoded"]].sum()
+    spoken = (spoken / (rounds * seeds)).reset_index()
+    setup = traffic[traffic["round"] == 0].groupby(["arm", "kind"], sort=False)[["payload", "encoded"]].sum() / seeds
+    setup = setup.reset_index().rename(columns={"kind": "direction"}).replace({"direction": SETUP})
+    table = pd.concat([spoken, setup], ignore_index=True)
+    arms = list(traffic["arm"].unique())
+    titles = {"up": "up, a round", "down": "down, a round", **{name: f"set-up: {name}" for name in SETUP.values()}}
+    fig = Figure(figsize=(DOUBLE, 0.8 + 0.19 * len(arms)))
+    for axes, (way, title) in zip(grid := fig.subplots(1, 4, sharey=True), titles.items(), strict=True):
+        for row in table[table["direction"] == way].itertuples():
+            place, color = arms.index(row.arm), look(row.arm, arms)["color"]
+            axes.barh(place, row.encoded, color=color, alpha=0.35, height=0.75)
+            axes.barh(place, row.payload, color=color, height=0.45)
+            axes.text(row.encoded * 1.3, place, _bytes(row.encoded), va="center", fontsize=6)
+        for arm in set(arms) - set(table.loc[table["direction"] == way, "arm"]):
+            axes.text(1.5, arms.index(arm), "0", va="center", fontsize=6, color="0.5")
+        axes.set(xscale="log", xlim=(1, 4e9), title=title, xlabel="bytes")
+        axes.set_xticks([1, 1e3, 1e6, 1e9], ["1", "1 k", "1 M", "1 G"])
+        axes.minorticks_off()
+    grid[0].set_yticks(range(len(arms)), arms)
+    grid[0].invert_yaxis()
+    caption(
+        fig,
+        f"{data}, {seeds_text(traffic)}. Bytes of one client, measured; numbers: whole messages. Dark: the numbers "
+        "alone; light: with the header. Set-up: once, before round 1.",
+    )
+    return fig, table
+
+
+SETUP = {"Weights": "initial model", "Examples": "public images"}
+
+
+def _bytes(count: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f} B"
+
+
+@figure
+def accuracy_for_bytes(curves: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
+    """Accuracy on the unseen sample after every round against the bytes that a client had sent and got by then."""
+    arms = [arm for arm in curves["arm"].unique() if arm in SHOWN]
+    fig = Figure(figsize=(DOUBLE, 2.7))
+    panels = fig.subplots(1, 2, sharey=True)
+    for axes, setup in zip(panels, (False, True), strict=True):
+        rows = curves.assign(bytes=curves["sent"] + setup * curves["setup"])
+        for arm in arms:
+            mine, shown = rows[rows["arm"] == arm], look(arm, arms)
+            mean = mine.groupby("round")[["bytes", "accuracy"]].mean()
+            if not mean["bytes"].any():
+                axes.axhline(mean["accuracy"].iloc[-1], color=shown["color"], linestyle=":", linewidth=0.9, label=arm)
+                continue
+            for _, seed in mine.groupby("seed"):
+                axes.plot(seed["bytes"], seed["accuracy"], color=shown["color"], linewidth=0.35, alpha=0.3)
+            axes.plot(mean["bytes"], mean["accuracy"], label=arm, markersize=3.5, **shown)
+        axes.set(xscale="log", xlabel="bytes of one client, up and down" + (", set-up included" if setup else ""))
+        axes.set_title("set-up included" if setup else "without the set-up")
+    panels[0].set_ylabel("unseen accuracy, %")
+    percent(panels[0])
+    legend_above(fig, panels[0], columns=4)
+    caption(
+        fig,
+        f"{data}, {seeds_text(curves)}. Markers: rounds, mean over seeds and clients, on a fixed sample of the unseen "
+        "set; thin: single seeds. Dotted: arms that send nothing, after the last round.",
+    )
+    return fig, curves[curves["arm"].isin(arms)]
+
+
+SHOWN = ("dml", "dml, 1 bit", "fedavg", "fedavg, 8 bits", "fedavg, top 1 %", "asynchronous", "self", "local")
+
+
+@figure
+def to_target(targets: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
+    """Bytes a client had sent and got when the mean of the clients first reached an accuracy, without the set-up."""
+    arms, goals = list(targets["arm"].unique()), sorted(targets["target"].unique())
+    fig = Figure(figsize=(DOUBLE, 0.8 + 0.17 * len(arms)))
+    grid = fig.subplots(1, len(goals), sharey=True, sharex=True)
+    for axes, goal in zip(grid, goals, strict=True):
+        for row in targets[targets["target"] == goal].itertuples():
+            place, shown = arms.index(row.arm), look(row.arm, arms)
+            style = {key: value for key, value in shown.items() if key != "linestyle"}
+            if row.reached and row.sent > 0:
+                axes.plot([row.least, row.most], [place, place], color=shown["color"], linewidth=0.8)
+                axes.plot(row.sent, place, **style)
+            elif row.reached:
+                axes.text(110, place, "0 B", va="center", fontsize=6, color=shown["color"])
+            axes.text(1, place, f"{row.reached}/{row.n}", va="center", ha="right", fontsize=6, transform=_edge(axes))
+        axes.set(xscale="log", xlim=(80, 2e10), title=f"{100 * goal:g} %", xlabel="bytes")
+        axes.set_xticks([1e3, 1e6, 1e9], ["1 k", "1 M", "1 G"])
+        axes.minorticks_off()
+    grid[0].set_yticks(range(len(arms)), arms)
+    grid[0].invert_yaxis()
+    caption(
+        fig,
+        f"{data}. Marker: median of the seeds that reached the accuracy, bar: their range; right: how many did. "
+        "0 B: reached without a message. Accuracy: mean of the clients on a sample of the unseen set, after a round.",
+    )
+    return fig, targets
+
+
+def _edge(axes: Axes):
+    return axes.get_yaxis_transform()
+
+
+@figure
+def front(ladder: pd.DataFrame, accuracy: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
+    """The ladder: unseen accuracy against a run's bytes with the Pareto front, and what each rung costs in accuracy."""
+    arms = list(ladder["arm"])
+    fig = Figure(figsize=(DOUBLE, 3.3))
+    axes, right = fig.subplots(1, 2, width_ratios=(1.15, 1))
+    least = ladder.loc[ladder["sent"] > 0, "sent"].min() / 8
+    for row in ladder.itertuples():
+        shown = {key: value for key, value in look(row.arm, arms).items() if key != "linestyle"}
+        error = None if np.isnan(row.low) else [[row.mean - row.low], [row.high - row.mean]]
+        axes.errorbar(max(row.sent, least), row.mean, yerr=error, linestyle="", elinewidth=0.7, label=row.arm, **shown)
+    best = ladder[ladder["front"]].sort_values("sent")
+    axes.step(best["sent"].clip(lower=least), best["mean"], where="post", color="0.6", linewidth=0.8, zorder=0)
+    axes.set(xscale="log", xlabel="bytes of one client in a run, without the set-up", ylabel="unseen accuracy, %")
+    axes.axvspan(least / 2, least * 2, color="0.94", zorder=-1)
+    words = {"va": "top", "ha": "center", "rotation": 90, "fontsize": 6}
+    axes.text(least, 0.98, "nothing is sent", transform=axes.get_xaxis_transform(), **words)
+    percent(axes)
+    rungs = ladder.dropna(subset=["difference"])
+    values = accuracy.pivot(index="seed", columns="arm", values="value")
+    for place, row in enumerate(rungs.itertuples()):
+        shown = {key: value for key, value in look(row.arm, arms).items() if key != "linestyle"}
+        each = values[row.arm] - values[row.against]
+        right.scatter(each, np.full(len(each), place + 0.25), s=6, color=shown["color"], alpha=0.5, linewidth=0)
+        span = [[row.difference - row.difference_low], [row.difference_high - row.difference]]
+        error = None if np.isnan(row.difference_low) else span
+        right.errorbar(row.difference, place, xerr=error, linestyle="", capsize=2, elinewidth=1, **shown)
+    right.axvline(0, color="0.3", linewidth=0.8)
+    right.set_yticks(range(len(rungs)), [f"{row.arm} − {row.against}" for row in rungs.itertuples()], fontsize=6)
+    right.invert_yaxis()
+    right.set(xlabel="difference, percentage points", title="what saying it buys or costs")
+    percent(right, "x")
+    fig.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=6)
+    n = int(ladder["n"].max())
+    caption(
+        fig,
+        f"{data}, n = {n} seed{'s' if n > 1 else ''}. Left: mean and 95 % t interval; grey: the Pareto front of the "
+        "means. Right: paired differences; dots: single seeds, marker: mean and 95 % interval (BCa from six seeds on).",
+    )
+    return fig, ladder
+
+
+@figure
+def scaling(table: pd.DataFrame, ladder: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
+    """Bytes a round against the number of clients, measured on real messages, for the three topologies and FedAvg."""
+    weights = ladder.set_index("arm").loc["fedavg", "up"]
+    fig = Figure(figsize=(DOUBLE, 2.4))
+    panels = fig.subplots(1, 3)
+    for axes, (column, title) in zip(panels, WAYS.items(), strict=True):
+        for (_, mine), (line, marker) in zip(table.groupby("topology", sort=False), STROKES, strict=True):
+            if mine[column].any():
+                axes.plot(mine["clients"], mine[column], color=LOOKS["dml"]["color"], linestyle=line, marker=marker)
+        total = 2 * table["clients"] * weights if column == "server" else 0 * table["clients"] + weights
+        axes.plot(table["clients"], total, color=LOOKS["fedavg"]["color"], linestyle="--", linewidth=0.9)
+        axes.set(xscale="log", yscale="log", title=title, xlabel="clients K")
+    panels[0].set_ylabel("bytes a round")
+    handles = [
+        Line2D([], [], color=LOOKS["dml"]["color"], linestyle=line, marker=marker, label=f"dml: {name}")
+        for name, (line, marker) in zip(table["topology"].unique(), STROKES, strict=True)
+    ]
+    handles.append(Line2D([], [], color=LOOKS["fedavg"]["color"], linestyle="--", label="fedavg"))
+    fig.legend(handles=handles, loc="outside upper center", ncols=4)
+    caption(
+        fig,
+        f"Messages of K clients about {table['images'].iloc[0]} images, drawn logits, through the arms' own code; "
+        f"every table within {table['error'].max():.0e} of the plain mean over peers. FedAvg: K times the measured "
+        f"message ({data}).",
+    )
+    return fig, table
+
+
+WAYS = {"up": "one client, up", "down": "one client, down", "server": "the server, both"}
+STROKES = (("-", "o"), ("--", "^"), (":", "s"))

@@ -1,0 +1,108 @@
+"""The figures of notebook 04 that show models, not measurements: each states its formula in the caption."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from dml import links
+from dml.config import Experiment
+from dml.plots.style import COLOURS, DOUBLE, LOOKS, caption, figure, legend_above
+
+SHOWN = ("dml", "dml, 1 bit", "fedavg", "fedavg, 8 bits", "fedavg, top 1 %", "asynchronous")
+
+
+@figure
+def formulas(ladder: pd.DataFrame, scaling: pd.DataFrame, experiment: Experiment) -> tuple[Figure, pd.DataFrame]:
+    """Bytes of one client against the rounds R, the images N of a public fold, and the parameters P of the model."""
+    images = int(scaling["images"].iloc[0])
+    nets, at = links.architectures(), ladder.set_index("arm")
+    fig = Figure(figsize=(DOUBLE, 2.6))
+    by_rounds, by_images, by_model = fig.subplots(1, 3)
+    rows = []
+
+    def curve(axes, what, x, y, **style):
+        axes.plot(x, y, **style)
+        rows.extend((axes.get_title(), what, *pair) for pair in zip(x, y, strict=True))
+
+    blue, orange = LOOKS["dml"]["color"], LOOKS["fedavg"]["color"]
+    rounds = np.unique(np.geomspace(1, 1000, 40).round())
+    fold = links.images_bytes(images, experiment.size)
+    each = {arm: at.loc[arm, "up"] + at.loc[arm, "down"] for arm in ("dml", "fedavg")}
+    model = at.loc["fedavg", "setup"]
+    by_rounds.set_title("rounds R, set-up included")
+    curve(by_rounds, "dml, fresh folds", rounds, model + rounds * (fold + each["dml"]), color=blue)
+    curve(by_rounds, "dml, one fold", rounds, model + fold + rounds * each["dml"], color=blue, linestyle="--")
+    curve(by_rounds, "fedavg", rounds, model + rounds * each["fedavg"], color=orange)
+
+    counts = np.geomspace(1, 1e8, 60)
+    said = np.array([sum(links.losses_round(count)) for count in counts])
+    pixels = links.images_bytes(1, experiment.size) * counts
+    by_images.set_title("public images N, a round")
+    curve(by_images, "dml, fresh folds", counts, said + pixels, color=blue)
+    curve(by_images, "dml, images at hand", counts, said, color=blue, linestyle="--")
+    for name, color in (("VisionNet", orange), ("ViT-B/16", COLOURS[3])):
+        line = float(sum(links.weights_round(nets[name])))
+        curve(by_images, f"fedavg, {name}", counts, np.full(60, line), color=color)
+        by_images.text(1.3, line * 1.4, name, fontsize=6, color=color)
+        for crossing in links.break_even(nets[name], experiment.size).values():
+            by_images.plot(crossing, line, marker="x", color="0.2", markersize=4)
+
+    names = sorted(nets, key=nets.get)
+    by_model.set_title("parameters P, a round")
+    sizes = np.array([nets[name] for name in names])
+    curve(by_model, "fedavg", sizes, [sum(links.weights_round(size)) for size in sizes], color=orange, marker="s")
+    small = float(sum(links.losses_round(images)))
+    curve(by_model, f"dml, {images} images", sizes, np.full(len(sizes), small), color=blue, marker="o")
+    shift = {"MobileNetV3-S": -12}  # it and VisionNet are nearly the same size
+    for name in names:
+        place = (nets[name], sum(links.weights_round(nets[name])))
+        by_model.annotate(name, place, (-3, shift.get(name, 5)), textcoords="offset points", fontsize=6, ha="right")
+    by_model.set_xlim(3e4, 2e8)
+    for axes in (by_rounds, by_images, by_model):
+        axes.set(xscale="log", yscale="log")
+    by_rounds.set_ylabel("bytes of one client")
+    by_rounds.plot([], [], color=blue, linestyle="-", label="dml, fresh public images sent")
+    by_rounds.plot([], [], color=blue, linestyle="--", label="dml, images at hand (or sent once)")
+    by_rounds.plot([], [], color=orange, label="fedavg")
+    legend_above(fig, by_rounds)
+    even = links.break_even(nets["VisionNet"], experiment.size)
+    caption(
+        fig,
+        f"Models: a dml round 4 N up + 8 N down (two classes); a raw fold {3 * experiment.size**2 + 1:,} N; a fedavg "
+        f"round 4 P + 4 P; left, plus measured headers and initial model (N = {images:.0f}). Crosses: break-even, for "
+        f"VisionNet at {even['fresh images sent']:,.0f} fresh or {even['images at hand']:,.0f} images at hand.",
+    )
+    return fig, pd.DataFrame(rows, columns=["panel", "curve", "x", "bytes"])
+
+
+@figure
+def on_links(costs: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
+    """Seconds and joules of one client's round on published links."""
+    arms = [arm for arm in SHOWN if arm in set(costs["arm"])]
+    names = [link.name for link in links.LINKS]
+    fig = Figure(figsize=(DOUBLE, 2.6))
+    time, energy = fig.subplots(1, 2, width_ratios=(1.6, 1))
+    for place, arm in enumerate(arms):
+        mine, shown = costs[costs["arm"] == arm].set_index("link"), LOOKS[arm.partition(",")[0]]
+        faded = {"color": shown["color"], "alpha": 1 if "," not in arm else 0.3 + 0.2 * (place % 3)}
+        offset = (place - (len(arms) - 1) / 2) * 0.13
+        time.bar(np.arange(len(names)) + offset, mine["seconds"][names], width=0.12, label=arm, **faded)
+        radios = list(links.RADIOS)
+        energy.bar(np.arange(len(radios)) + offset, mine["joules"][radios], width=0.12, **faded)
+        tail = mine["joules"][radios] + mine["tail"][radios]
+        energy.plot(np.arange(len(radios)) + offset, tail, linestyle="", marker="_", color="0.2", markersize=5)
+    time.set_xticks(range(len(names)), [f"{x.name}\n{x.up:g} / {x.down:g}" for x in links.LINKS])
+    time.set(yscale="log", ylabel="seconds a round", title="transfer time (Mbit/s up / down)")
+    for y, text in ((1, "1 s"), (60, "1 min"), (3600, "1 h")):
+        time.axhline(y, color="0.8", linewidth=0.6, zorder=0)
+        time.text(len(names) - 0.45, y, text, fontsize=6, color="0.5", va="center")
+    energy.set_xticks(range(len(links.RADIOS)), [f"{name}: {radio.name}" for name, radio in links.RADIOS.items()])
+    energy.set(yscale="log", ylabel="joules a round", title="energy of the radio (a model)")
+    legend_above(fig, time, columns=6)
+    caption(
+        fig,
+        f"{data}. Measured message bytes of one client. Models: seconds = bits / rate, no latency or overhead; joules "
+        "= (alpha rate + beta) seconds, dash: with the radio's tail (Huang et al. 2012). Rates: 3GPP Rel. 13 (NB-IoT, "
+        "LTE-M), Huang et al. 2012 (4G), Ofcom 2020 (home), the author's notebook.",
+    )
+    return fig, costs[costs["arm"].isin(arms)]
