@@ -13,9 +13,9 @@ import torch
 
 from dml.exchange import TOPOLOGIES
 from dml.ledger import Post, table
-from dml.links import NUMBER, costs
+from dml.links import NUMBER, costs, losses_round, weights_round
 from dml.losses import log_probabilities, model_loss
-from dml.messages import Losses
+from dml.messages import FLOOR, Losses
 from dml.stats import columns, interval, paired, per_seed
 from dml.streams import stream
 
@@ -174,57 +174,31 @@ def scaling(clients: Sequence[int] = CLIENTS, images: int = 52) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def verdicts(ladder: pd.DataFrame, targets: pd.DataFrame) -> pd.DataFrame:
-    """Claim C3, that losses need less transmission than weights: columns what, against, dml, other (bytes of one
-    client), ratio (other / dml). Counts of bytes do not vary over seeds but in the rounds that a target takes.
+def agreement(ladder: pd.DataFrame, images: int, parameters: int) -> pd.DataFrame:
+    """Formula against measurement for a client and round of the two arms in float32: columns arm, direction, formula
+    and payload (bytes of the numbers), encoded (of the message), header (their difference).
     """
-    at, goal = ladder.set_index("arm"), targets[targets["target"] == 0.92].set_index("arm")
+    formulas = {"dml": losses_round(images), "fedavg": weights_round(parameters)}
     rows = []
-
-    def compare(what: str, against: str, dml: float, other: float) -> None:
-        rows.append((what, against, dml, other, other / dml))
-
-    for other in ("fedavg", "fedavg, 8 bits", "fedavg, top 1 %", "asynchronous"):
-        if other not in at.index:
-            continue
-        one, two = at.loc["dml"], at.loc[other]
-        compare("a round's messages", other, one["up"] + one["down"], two["up"] + two["down"])
-        compare("the run, set-up included", other, one["sent"] + one["setup"], two["sent"] + two["setup"])
-        compare("to 92 %", other, goal.loc["dml", "sent"], goal.loc[other, "sent"])
-        compare("to 92 %, set-up included", other, goal.loc["dml", "with_setup"], goal.loc[other, "with_setup"])
-    return pd.DataFrame(rows, columns=["what", "against", "dml", "other", "ratio"])
+    for arm, sizes in formulas.items():
+        mine = ladder.set_index("arm").loc[arm]
+        for way, expected in zip(("up", "down"), sizes, strict=True):
+            rows.append((arm, way, expected, mine[f"payload_{way}"], mine[way], mine[way] - mine[f"payload_{way}"]))
+    return pd.DataFrame(rows, columns=["arm", "direction", "formula", "payload", "encoded", "header"])
 
 
-def markdown(ladder: pd.DataFrame, targets: pd.DataFrame, title: str) -> str:
-    """The ladder and the verdicts on C3 as tables in Markdown; bytes of one client, accuracies in per cent."""
-    n, goal = int(ladder["n"].max()), targets[targets["target"] == 0.92].set_index("arm")
-    lines = [
-        f"Data: {title}; n = {n} seeds; bytes of one client, headers included; intervals are 95 % over seeds.",
-        "",
-        "| arm | a round, up (numbers alone) | a round, down | set-up | FedAvg's run / this | to 92 %: seeds, bytes | "
-        "unseen accuracy, % | minus | points |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in ladder.itertuples():
-        there = goal.loc[row.arm]
-        reached = f"{there['reached']:.0f} of {there['n']:.0f}" + (
-            f", {there['sent']:,.0f}" if there["reached"] else ""
-        )
-        ratio = "" if np.isnan(row.ratio) else f"{row.ratio:,.1f}"
-        against = "" if row.against != row.against else f"`{row.against}`"
-        points = (
-            f"{100 * row.difference:+.2f} {_range(row.difference_low, row.difference_high, '+.2f')}" if against else ""
-        )
-        lines.append(
-            f"| `{row.arm}` | {row.up:,.0f} ({row.payload_up:,.0f}) | {row.down:,.0f} | {row.setup:,.0f} | {ratio} | "
-            f"{reached} | {100 * row.mean:.2f} {_range(row.low, row.high, '.2f')} | {against} | {points} |"
-        )
-    lines += ["", "| C3: `dml` against | of | its bytes | dml's | ratio |", "|---|---|---|---|---|"]
-    for row in verdicts(ladder, targets).itertuples():
-        if not np.isnan(row.ratio):
-            lines.append(f"| `{row.against}` | {row.what} | {row.other:,.0f} | {row.dml:,.0f} | {row.ratio:,.2f} |")
-    return "\n".join(lines) + "\n"
-
-
-def _range(low: float, high: float, form: str) -> str:
-    return "" if np.isnan(low) else f"[{100 * low:{form}}, {100 * high:{form}}]"
+def secured(images: int, clients: int = 5) -> pd.DataFrame:
+    """What a secure sum of drawn tables costs one client and how far it is off: columns message, direction, bytes, and
+    error, the largest difference to the plain sum. Empty without the optional extra `flower`, whose libraries it needs.
+    """
+    try:
+        from dml.secure import secure_sum
+    except ImportError:
+        return pd.DataFrame(columns=["message", "direction", "bytes", "error"])
+    logits = torch.from_numpy(stream(0, 0, "game").normal(0, 3, (clients, images, 1)).astype(np.float32))
+    tables = log_probabilities(logits).clamp_min(float(np.log(FLOOR)))
+    found = secure_sum(list(tables))
+    error = (found.total - tables.double().sum(0)).abs().max().item()
+    ways = {"Roster": "down", "Inbox": "down", "Survivors": "down"}
+    rows = [(kind, ways.get(kind, "up"), np.mean(sizes), error) for kind, sizes in found.nbytes.items()]
+    return pd.DataFrame(rows, columns=["message", "direction", "bytes", "error"])

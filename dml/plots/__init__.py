@@ -9,8 +9,7 @@ import pandas as pd
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from dml import bandwidth as measured
-from dml import claims
+from dml import bandwidth_claims, claims
 from dml.audit import reported
 from dml.config import CACHE, Experiment
 from dml.data import load
@@ -123,7 +122,7 @@ def redraw(folder: Path, to: Path) -> list[str]:
     if (folder / "bandwidth_ladder.csv").is_file():
         ladder, targets = read(folder, "bandwidth_ladder"), read(folder, "bandwidth_targets")
         with replacing(to / "bandwidth.md") as part:
-            part.write_text(measured.markdown(ladder, targets, about.title), encoding="utf-8")
+            part.write_text(bandwidth_claims.markdown(ladder, targets, about.title), encoding="utf-8")
     return present
 
 

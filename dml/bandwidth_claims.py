@@ -1,0 +1,60 @@
+"""Claim C3 against the measured bytes, as a table for the notebook and as text for the README."""
+
+import numpy as np
+import pandas as pd
+
+
+def verdicts(ladder: pd.DataFrame, targets: pd.DataFrame) -> pd.DataFrame:
+    """Claim C3, that losses need less transmission than weights: columns what, against, dml, other (bytes of one
+    client), ratio (other / dml). Counts of bytes do not vary over seeds but in the rounds that a target takes.
+    """
+    at, goal = ladder.set_index("arm"), targets[targets["target"] == 0.92].set_index("arm")
+    rows = []
+
+    def compare(what: str, against: str, dml: float, other: float) -> None:
+        rows.append((what, against, dml, other, other / dml))
+
+    for other in ("fedavg", "fedavg, 8 bits", "fedavg, top 1 %", "asynchronous"):
+        if other not in at.index:
+            continue
+        one, two = at.loc["dml"], at.loc[other]
+        compare("a round's messages", other, one["up"] + one["down"], two["up"] + two["down"])
+        compare("the run, set-up included", other, one["sent"] + one["setup"], two["sent"] + two["setup"])
+        compare("to 92 %", other, goal.loc["dml", "sent"], goal.loc[other, "sent"])
+        compare("to 92 %, set-up included", other, goal.loc["dml", "with_setup"], goal.loc[other, "with_setup"])
+    return pd.DataFrame(rows, columns=["what", "against", "dml", "other", "ratio"])
+
+
+def markdown(ladder: pd.DataFrame, targets: pd.DataFrame, title: str) -> str:
+    """The ladder and the verdicts on C3 as tables in Markdown; bytes of one client, accuracies in per cent."""
+    n, goal = int(ladder["n"].max()), targets[targets["target"] == 0.92].set_index("arm")
+    lines = [
+        f"Data: {title}; n = {n} seeds; bytes of one client, headers included; intervals are 95 % over seeds.",
+        "",
+        "| arm | a round, up (numbers alone) | a round, down | set-up | FedAvg's run / this | to 92 %: seeds, bytes | "
+        "unseen accuracy, % | minus | points |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in ladder.itertuples():
+        there = goal.loc[row.arm]
+        reached = f"{there['reached']:.0f} of {there['n']:.0f}" + (
+            f", {there['sent']:,.0f}" if there["reached"] else ""
+        )
+        ratio = "" if np.isnan(row.ratio) else f"{row.ratio:,.1f}"
+        against = "" if row.against != row.against else f"`{row.against}`"
+        points = (
+            f"{100 * row.difference:+.2f} {_range(row.difference_low, row.difference_high, '+.2f')}" if against else ""
+        )
+        lines.append(
+            f"| `{row.arm}` | {row.up:,.0f} ({row.payload_up:,.0f}) | {row.down:,.0f} | {row.setup:,.0f} | {ratio} | "
+            f"{reached} | {100 * row.mean:.2f} {_range(row.low, row.high, '.2f')} | {against} | {points} |"
+        )
+    lines += ["", "| C3: `dml` against | of | its bytes | dml's | ratio |", "|---|---|---|---|---|"]
+    for row in verdicts(ladder, targets).itertuples():
+        if not np.isnan(row.ratio):
+            lines.append(f"| `{row.against}` | {row.what} | {row.other:,.0f} | {row.dml:,.0f} | {row.ratio:,.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _range(low: float, high: float, form: str) -> str:
+    return "" if np.isnan(low) else f"[{100 * low:{form}}, {100 * high:{form}}]"
