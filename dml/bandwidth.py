@@ -13,11 +13,11 @@ import torch
 
 from dml.exchange import TOPOLOGIES
 from dml.ledger import Post, table
-from dml.links import NUMBER, costs, losses_round, weights_round
+from dml.links import costs, losses_round, weights_round
 from dml.losses import log_probabilities, model_loss
 from dml.messages import FLOOR, Losses
 from dml.stats import columns, interval, paired, per_seed
-from dml.streams import stream
+from dml.streams import SERVER, stream
 
 TARGETS = (0.85, 0.90, 0.92, 0.94)
 CLIENTS = (2, 5, 10, 30, 100, 300, 1000)
@@ -48,8 +48,8 @@ class Tables:
         return {f"bandwidth_{field.name}": getattr(self, field.name) for field in fields(self)}
 
 
-def measure(results: pd.DataFrame, ledger: pd.DataFrame, clients: int) -> Tables:
-    """All tables, from the results and the ledger of a run's arms and rungs."""
+def measure(results: pd.DataFrame, ledger: pd.DataFrame, clients: int, images: int) -> Tables:
+    """All tables, from the results and the ledger of a run's arms and rungs; `images` is the size of a public fold."""
     moved = traffic(ledger, clients)
     curve, rungs = curves(results, moved), ladder(results, moved)
     return Tables(
@@ -58,15 +58,9 @@ def measure(results: pd.DataFrame, ledger: pd.DataFrame, clients: int) -> Tables
         accuracy=per_seed(results, "unseen accuracy").melt(ignore_index=False, var_name="arm").reset_index(),
         targets=targets(curve),
         ladder=rungs,
-        scaling=scaling(images=round(_fold(moved))),
+        scaling=scaling(images=images),
         links=costs(rungs),
     )
-
-
-def _fold(moved: pd.DataFrame) -> float:
-    """Images of a public fold, from the bytes of DML's losses."""
-    losses = moved[(moved["arm"] == "dml") & (moved["kind"] == "Losses")]
-    return losses["payload"].mean() / NUMBER if len(losses) else 52
 
 
 def less(arm: str) -> str:
@@ -166,19 +160,20 @@ def scaling(clients: Sequence[int] = CLIENTS, images: int = 52) -> pd.DataFrame:
         for name, exchange in TOPOLOGIES.items():
             post = Post()
             tables = exchange(uploads, labels, "student-first", post)
-            moved = table(post.ledger).groupby("direction")["encoded"].sum()
-            peer, up, down = (float(moved.get(way, 0)) for way in ("peer", "up", "down"))
+            up = sum(entry.encoded for entry in post.ledger if entry.receiver == SERVER)
+            down = sum(entry.encoded for entry in post.ledger if entry.sender == SERVER)
+            peer = sum(entry.encoded for entry in post.ledger) - up - down
             error = max((tables[i] - means[i]).abs().max().item() for i in tables)
             each = {"up": (up + peer) / count, "down": (down + peer) / count, "server": up + down, "error": error}
             rows.append({"topology": name, "clients": count, "images": images, **each})
     return pd.DataFrame(rows)
 
 
-def agreement(ladder: pd.DataFrame, images: int, parameters: int) -> pd.DataFrame:
+def agreement(ladder: pd.DataFrame, images: int, classes: int, parameters: int) -> pd.DataFrame:
     """Formula against measurement for a client and round of the two arms in float32: columns arm, direction, formula
     and payload (bytes of the numbers), encoded (of the message), header (their difference).
     """
-    formulas = {"dml": losses_round(images), "fedavg": weights_round(parameters)}
+    formulas = {"dml": losses_round(images, classes), "fedavg": weights_round(parameters)}
     rows = []
     for arm, sizes in formulas.items():
         mine = ladder.set_index("arm").loc[arm]

@@ -104,7 +104,8 @@ class Run:
         ladder = LADDERS[self.profile]
         seeds = self.seeds[: ladder.seeds or None]
         found = results.compute(self.data, self.experiment, seeds, self.device, ladder.arms)
-        tables = bandwidth.measure(found.results, found.ledger, self.experiment.clients)
+        fold = round(len(self.images.train) / self.experiment.folds)
+        tables = bandwidth.measure(found.results, found.ledger, self.experiment.clients, fold)
         for name, table in tables.tables().items():
             self.write(table, name)
         self.write(found.ledger[found.ledger["seed"] == seeds[0]], "ledger")

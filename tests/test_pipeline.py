@@ -5,17 +5,17 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import nbformat
 import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from dml import pipeline, plots
+from dml import bandwidth, pipeline, plots
 from dml.__main__ import main
 from dml.arms import ARMS
-from dml.config import FIGURES, ROOT
+from dml.config import FIGURES, LADDERS, ROOT
 from dml.pipeline import PipelineError
 from dml.runs import Run
 
@@ -187,7 +187,8 @@ def test_the_command_leaves_all_it_promises(reproduced):
     probes = [path.name for path in folder.glob("privacy_*.csv")]
     assert len(probes) == 8
     assert set(contents(folder)) == {
-        *("results.csv", "history.csv", "costs.csv", "images.csv", "manifest.json"),
+        *("results.csv", "history.csv", "costs.csv", "images.csv", "ledger.csv", "manifest.json"),
+        *(f"bandwidth_{field.name}.csv" for field in fields(bandwidth.Tables)),
         *(f"notebooks/{path.name}" for path in pipeline.notebooks()),
         *(*probes, "reconstructions.safetensors"),
         *(f"figures/{name}.{suffix}" for name in figures for suffix in ("pdf", "png", "csv")),
@@ -222,7 +223,7 @@ def test_the_manifest_tells_how_to_repeat_the_run_and_is_written_last(reproduced
     assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?|unknown", manifest["commit"])
     assert {"torch", "torchvision", "numpy", "matplotlib", "papermill"} <= set(manifest["versions"])
     assert manifest["versions"]["pandas"] == pd.__version__ and manifest["cores"] >= 1 and manifest["processor"]
-    assert list(manifest["stages_s"]) == ["01_data_split", "02_dml_vs_fedavg", "03_privacy_probes"]
+    assert list(manifest["stages_s"]) == ["01_data_split", "02_dml_vs_fedavg", "03_privacy_probes", "04_bandwidth"]
     assert all(seconds > 0 for seconds in manifest["stages_s"].values())
     assert [each["arm"] for each in manifest["arms_s"]] == list(ARMS)
     assert str(place.folder) not in json.dumps(manifest)  # nothing of this machine's folders
@@ -241,12 +242,12 @@ def test_executed_notebooks_show_tables_figures_and_no_error(reproduced):
         assert any("text/html" in each.get("data", {}) for each in shown)
     shown = outputs(folder / "notebooks" / "02_dml_vs_fedavg.ipynb")
     assert "10 computed, 0 reused (of 10 pairs of arm and seed)" in shown
-    assert " parts computed, 0 reused" in outputs(path)
+    assert " parts computed, 0 reused" in outputs(folder / "notebooks" / "03_privacy_probes.ipynb")
 
 
 def test_everything_stayed_in_the_sandbox(reproduced):
     place, _, _ = reproduced
-    assert len(list((place.cache / "arms").glob("*.json"))) == len(ARMS)
+    assert len(list((place.cache / "arms").glob("*.json"))) == len({*ARMS, *LADDERS["smoke"].arms})
     assert len(list((place.cache / "images").glob("faces-20-*.safetensors"))) == 1
 
 
@@ -255,7 +256,7 @@ def test_figures_draws_the_same_bytes_again_from_the_tables_alone(reproduced, tm
     assert main(["figures", "--from", str(folder), "--out", str(tmp_path / "again")]) == 0
     assert f"{len(plots.FIGURES) + 1} figures" in capsys.readouterr().out
     first, again = contents(folder / "figures"), contents(tmp_path / "again")
-    assert again.pop("claims.md") and again.pop("privacy.md")
+    assert again.pop("claims.md") and again.pop("privacy.md") and again.pop("bandwidth.md")
     assert set(first) - set(again) == {f"01_contact_sheet.{suffix}" for suffix in ("pdf", "png", "csv")}
     assert again == {name: first[name] for name in again}
 
@@ -265,7 +266,9 @@ def test_a_second_run_of_one_notebook_reuses_every_result_and_gives_the_same_fil
     enter(place)
     assert main(["reproduce", "--seeds", "1", "--only", "02", "--out", str(place.folder / "again")]) == 0
     first, again = contents(folder), contents(place.folder / "again")
-    assert set(again) == {name for name in first if not re.search("/0[13]_|images|privacy|reconstr", name)}
+    assert set(again) == {
+        name for name in first if not re.search("/0[134]_|images|privacy|reconstr|bandwidth|ledger", name)
+    }
     varying = {"costs.csv", "manifest.json", "notebooks/02_dml_vs_fedavg.ipynb"}  # they tell times
     assert {name for name in again if again[name] != first[name]} <= varying
     shown = outputs(place.folder / "again" / "notebooks" / "02_dml_vs_fedavg.ipynb")
