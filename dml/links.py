@@ -65,8 +65,10 @@ RADIOS = {
 }
 
 
-def architectures() -> dict[str, int]:
-    """Parameters of VisionNet and of three well-known networks with one output: by shape only, nothing is allocated."""
+def architectures(size: int = 100) -> dict[str, int]:
+    """Parameters of VisionNet for images of that size, and of three well-known networks, all with one output: by shape
+    only, no weight is drawn for them.
+    """
     with torch.device("meta"):
         nets = {
             "VisionNet": None,
@@ -74,7 +76,7 @@ def architectures() -> dict[str, int]:
             "ResNet-18": models.resnet18(num_classes=1),
             "ViT-B/16": models.vit_b_16(num_classes=1),
         }
-    nets["VisionNet"] = VisionNet()
+    nets["VisionNet"] = VisionNet(size)
     return {name: sum(p.numel() for p in net.parameters()) for name, net in nets.items()}
 
 

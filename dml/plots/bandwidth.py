@@ -66,27 +66,28 @@ def accuracy_for_bytes(curves: pd.DataFrame, data: str) -> tuple[Figure, pd.Data
     """Accuracy on the unseen sample after every round against the bytes that a client had sent and got by then."""
     arms = [arm for arm in curves["arm"].unique() if arm in SHOWN]
     fig = Figure(figsize=(DOUBLE, 2.7))
-    panels = fig.subplots(1, 2, sharey=True)
+    panels, lowest = fig.subplots(1, 2, sharey=True), 1.0
     for axes, setup in zip(panels, (False, True), strict=True):
-        rows = curves.assign(bytes=curves["sent"] + setup * curves["setup"])
+        rows = curves.assign(bytes=(curves["sent"] + setup * curves["setup"]) / (1e6 if setup else 1))
         for arm in arms:
             mine, shown = rows[rows["arm"] == arm], look(arm, arms)
-            mean = mine.groupby("round")[["bytes", "accuracy"]].mean()
-            if not mean["bytes"].any():
+            mean = mine.groupby("round")[["bytes", "sent", "accuracy"]].mean()
+            if not mean["sent"].any():
                 axes.axhline(mean["accuracy"].iloc[-1], color=shown["color"], linestyle=":", linewidth=0.9, label=arm)
                 continue
+            lowest = min(lowest, mean["accuracy"].min())
             for _, seed in mine.groupby("seed"):
                 axes.plot(seed["bytes"], seed["accuracy"], color=shown["color"], linewidth=0.35, alpha=0.3)
             axes.plot(mean["bytes"], mean["accuracy"], label=arm, markersize=3.5, **shown)
-        axes.set(xscale="log", xlabel="bytes of one client, up and down" + (", set-up included" if setup else ""))
-        axes.set_title("set-up included" if setup else "without the set-up")
-    panels[0].set_ylabel("unseen accuracy, %")
+    panels[0].set(xscale="log", xlabel="bytes of one client, up and down", title="without the set-up")
+    panels[1].set(xlim=(0, None), xlabel="MB of one client, up and down", title="set-up included")
+    panels[0].set(ylabel="unseen accuracy, %", ylim=(lowest - 0.04, None))
     percent(panels[0])
     legend_above(fig, panels[0], columns=4)
     caption(
         fig,
         f"{data}, {seeds_text(curves)}. Markers: rounds, mean over seeds and clients, on a fixed sample of the unseen "
-        "set; thin: single seeds. Dotted: arms that send nothing, after the last round.",
+        "set; thin: single seeds (some leave the plot). Dotted: arms that send nothing, after the last round.",
     )
     return fig, curves[curves["arm"].isin(arms)]
 
@@ -103,10 +104,9 @@ def to_target(targets: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     for axes, goal in zip(grid, goals, strict=True):
         for row in targets[targets["target"] == goal].itertuples():
             place, shown = arms.index(row.arm), look(row.arm, arms)
-            style = {key: value for key, value in shown.items() if key != "linestyle"}
             if row.reached and row.sent > 0:
                 axes.plot([row.least, row.most], [place, place], color=shown["color"], linewidth=0.8)
-                axes.plot(row.sent, place, **style)
+                axes.plot(row.sent, place, linestyle="", **_marker(row.arm, arms))
             elif row.reached:
                 axes.text(110, place, "0 B", va="center", fontsize=6, color=shown["color"])
             axes.text(1, place, f"{row.reached}/{row.n}", va="center", ha="right", fontsize=6, transform=_edge(axes))
@@ -114,7 +114,7 @@ def to_target(targets: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
         axes.set_xticks([1e3, 1e6, 1e9], ["1 k", "1 M", "1 G"])
         axes.minorticks_off()
     grid[0].set_yticks(range(len(arms)), arms)
-    grid[0].invert_yaxis()
+    grid[0].set_ylim(len(arms) - 0.4, -0.6)
     caption(
         fig,
         f"{data}. Marker: median of the seeds that reached the accuracy, bar: their range; right: how many did. "
@@ -130,43 +130,67 @@ def _edge(axes: Axes):
 @figure
 def front(ladder: pd.DataFrame, accuracy: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """The ladder: unseen accuracy against a run's bytes with the Pareto front, and what each rung costs in accuracy."""
-    arms = list(ladder["arm"])
-    fig = Figure(figsize=(DOUBLE, 3.3))
+    fig = Figure(figsize=(DOUBLE, 3.5))
     axes, right = fig.subplots(1, 2, width_ratios=(1.15, 1))
-    least = ladder.loc[ladder["sent"] > 0, "sent"].min() / 8
-    for row in ladder.itertuples():
-        shown = {key: value for key, value in look(row.arm, arms).items() if key != "linestyle"}
-        error = None if np.isnan(row.low) else [[row.mean - row.low], [row.high - row.mean]]
-        axes.errorbar(max(row.sent, least), row.mean, yerr=error, linestyle="", elinewidth=0.7, label=row.arm, **shown)
-    best = ladder[ladder["front"]].sort_values("sent")
-    axes.step(best["sent"].clip(lower=least), best["mean"], where="post", color="0.6", linewidth=0.8, zorder=0)
-    axes.set(xscale="log", xlabel="bytes of one client in a run, without the set-up", ylabel="unseen accuracy, %")
-    axes.axvspan(least / 2, least * 2, color="0.94", zorder=-1)
-    words = {"va": "top", "ha": "center", "rotation": 90, "fontsize": 6}
-    axes.text(least, 0.98, "nothing is sent", transform=axes.get_xaxis_transform(), **words)
-    percent(axes)
-    rungs = ladder.dropna(subset=["difference"])
-    values = accuracy.pivot(index="seed", columns="arm", values="value")
-    for place, row in enumerate(rungs.itertuples()):
-        shown = {key: value for key, value in look(row.arm, arms).items() if key != "linestyle"}
-        each = values[row.arm] - values[row.against]
-        right.scatter(each, np.full(len(each), place + 0.25), s=6, color=shown["color"], alpha=0.5, linewidth=0)
-        span = [[row.difference - row.difference_low], [row.difference_high - row.difference]]
-        error = None if np.isnan(row.difference_low) else span
-        right.errorbar(row.difference, place, xerr=error, linestyle="", capsize=2, elinewidth=1, **shown)
-    right.axvline(0, color="0.3", linewidth=0.8)
-    right.set_yticks(range(len(rungs)), [f"{row.arm} − {row.against}" for row in rungs.itertuples()], fontsize=6)
-    right.invert_yaxis()
-    right.set(xlabel="difference, percentage points", title="what saying it buys or costs")
-    percent(right, "x")
+    _front(axes, ladder)
+    _differences(right, ladder, accuracy)
     fig.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=6)
     n = int(ladder["n"].max())
     caption(
         fig,
         f"{data}, n = {n} seed{'s' if n > 1 else ''}. Left: mean and 95 % t interval; grey: the Pareto front of the "
-        "means. Right: paired differences; dots: single seeds, marker: mean and 95 % interval (BCa from six seeds on).",
+        "means. Right: paired differences; dots: single seeds, marker: mean and 95 % interval (BCa from six seeds on). "
+        "In words: means outside the plot.",
     )
     return fig, ladder
+
+
+def _front(axes: Axes, ladder: pd.DataFrame) -> None:
+    arms, nothing = list(ladder["arm"]), ladder.loc[ladder["sent"] > 0, "sent"].min() / 8
+    inside = ladder[ladder["mean"] > ladder["mean"].max() - WORSE]
+    low, high = inside[["mean", "low"]].min(axis=None), inside[["mean", "high"]].max(axis=None)
+    axes.set_ylim(low - 0.006, high + 0.003)
+    for row in ladder.itertuples():
+        shown, x = _marker(row.arm, arms), max(row.sent, nothing)
+        error = None if np.isnan(row.low) else [[row.mean - row.low], [row.high - row.mean]]
+        axes.errorbar(x, row.mean, yerr=error, linestyle="", elinewidth=0.7, label=row.arm, **shown)
+        if row.arm not in set(inside["arm"]):
+            text = f"{100 * row.mean:.1f} ↓"
+            axes.text(x, 0.03, text, color=shown["color"], fontsize=6, ha="right", transform=axes.get_xaxis_transform())
+    best = ladder[ladder["front"]].sort_values("sent")
+    axes.step(best["sent"].clip(lower=nothing), best["mean"], where="post", color="0.6", linewidth=0.8, zorder=0)
+    axes.set(xscale="log", xlabel="bytes of one client in a run, without the set-up", ylabel="unseen accuracy, %")
+    axes.axvspan(nothing / 2, nothing * 2, color="0.94", zorder=-1)
+    words = {"va": "bottom", "ha": "center", "rotation": 90, "fontsize": 6}
+    axes.text(nothing, 0.03, "nothing is sent", transform=axes.get_xaxis_transform(), **words)
+    percent(axes)
+
+
+def _differences(axes: Axes, ladder: pd.DataFrame, accuracy: pd.DataFrame) -> None:
+    arms, rungs = list(ladder["arm"]), ladder.dropna(subset=["difference"])
+    values = accuracy.pivot(index="seed", columns="arm", values="value")
+    for place, row in enumerate(rungs.itertuples()):
+        shown, each = _marker(row.arm, arms), values[row.arm] - values[row.against]
+        axes.scatter(each, np.full(len(each), place + 0.25), s=6, color=shown["color"], alpha=0.5, linewidth=0)
+        span = [[row.difference - row.difference_low], [row.difference_high - row.difference]]
+        error = None if np.isnan(row.difference_low) else span
+        axes.errorbar(row.difference, place, xerr=error, linestyle="", capsize=2, elinewidth=1, **shown)
+        if abs(row.difference) > WORSE:
+            edge = np.clip(np.nan_to_num(row.difference_high, nan=row.difference), -WORSE, 0.5 * WORSE) + 0.003
+            axes.text(edge, place, f"mean {100 * row.difference:+.1f}", color=shown["color"], fontsize=6, va="center")
+    axes.axvline(0, color="0.3", linewidth=0.8)
+    axes.set_xlim(-WORSE, WORSE)
+    axes.set_yticks(range(len(rungs)), [f"{row.arm} − {row.against}" for row in rungs.itertuples()], fontsize=6)
+    axes.invert_yaxis()
+    axes.set(xlabel="difference, percentage points", title="what saying it buys or costs")
+    percent(axes, "x")
+
+
+def _marker(arm: str, arms: list[str]) -> dict:
+    return {key: value for key, value in look(arm, arms).items() if key != "linestyle"}
+
+
+WORSE = 0.06  # accuracy this far below the best, or a difference this large, is told in words beside the plot
 
 
 @figure

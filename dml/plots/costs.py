@@ -15,7 +15,7 @@ SHOWN = ("dml", "dml, 1 bit", "fedavg", "fedavg, 8 bits", "fedavg, top 1 %", "as
 def formulas(ladder: pd.DataFrame, scaling: pd.DataFrame, experiment: Experiment) -> tuple[Figure, pd.DataFrame]:
     """Bytes of one client against the rounds R, the images N of a public fold, and the parameters P of the model."""
     images = int(scaling["images"].iloc[0])
-    nets, at = links.architectures(), ladder.set_index("arm")
+    nets, at = links.architectures(experiment.size), ladder.set_index("arm")
     fig = Figure(figsize=(DOUBLE, 2.6))
     by_rounds, by_images, by_model = fig.subplots(1, 3)
     rows = []
@@ -53,10 +53,10 @@ def formulas(ladder: pd.DataFrame, scaling: pd.DataFrame, experiment: Experiment
     curve(by_model, "fedavg", sizes, [sum(links.weights_round(size)) for size in sizes], color=orange, marker="s")
     small = float(sum(links.losses_round(images)))
     curve(by_model, f"dml, {images} images", sizes, np.full(len(sizes), small), color=blue, marker="o")
-    shift = {"MobileNetV3-S": -12}  # it and VisionNet are nearly the same size
     for name in names:
-        place = (nets[name], sum(links.weights_round(nets[name])))
-        by_model.annotate(name, place, (-3, shift.get(name, 5)), textcoords="offset points", fontsize=6, ha="right")
+        place, below = (nets[name], sum(links.weights_round(nets[name]))), name == "VisionNet"
+        side = {"xytext": (4, -9), "ha": "left"} if below else {"xytext": (-3, 5), "ha": "right"}
+        by_model.annotate(name, place, textcoords="offset points", fontsize=6, **side)
     by_model.set_xlim(3e4, 2e8)
     for axes in (by_rounds, by_images, by_model):
         axes.set(xscale="log", yscale="log")
