@@ -75,6 +75,7 @@ def figures(args: argparse.Namespace) -> int:
         print(f"{to}: {len(names)} figures from {run}")
     if not args.source:
         plots.embedded_faces().save(args.out, "01_embedded_faces")
+        plots.redraw_wire(args.out)
     return 0
 
 

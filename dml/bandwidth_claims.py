@@ -56,5 +56,24 @@ def markdown(ladder: pd.DataFrame, targets: pd.DataFrame, title: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def wire_markdown(wires: dict[str, pd.DataFrame]) -> str:
+    """What crossed the sockets of real deployments (the wire.csv of `make flower` by the run's name), in Markdown.
+
+    Per client and round, up and down: the bytes of our messages, what Flower's serialised messages add to them
+    (framing, and measurements that are no part of the protocol), and all bytes on the client's TLS connections.
+    """
+    lines = [
+        "| run | our messages, up / down | Flower's framing | measurements | TLS connection | set-up, TLS |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, wire in wires.items():
+        rounds = wire[(wire["round"] > 0) & (wire["round"] < wire["round"].max())]
+        mean = rounds.groupby("direction")[["encoded", "framing", "about", "tls"]].mean()
+        cells = [" / ".join(f"{mean.loc[way, column]:,.0f}" for way in ("up", "down")) for column in mean]
+        setup = wire[wire["round"] == 0].groupby("direction")["tls"].mean()
+        lines.append(f"| `{name}` | {' | '.join(cells)} | {setup['up']:,.0f} / {setup['down']:,.0f} |")
+    return "\n".join(lines) + "\n"
+
+
 def _range(low: float, high: float, form: str) -> str:
     return "" if np.isnan(low) else f"[{100 * low:{form}}, {100 * high:{form}}]"

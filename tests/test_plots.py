@@ -77,8 +77,9 @@ def finished_run(folder, seeds=FOUR_SEEDS, arms=tuple(ARMS), classes=("mask", "n
     )
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False)
-    for table in (RECORDED / "paper-facemask").glob("privacy_*.csv"):
-        copy(table, folder)
+    for kind in ("privacy", "bandwidth"):
+        for table in (RECORDED / "paper-facemask").glob(f"{kind}_*.csv"):
+            copy(table, folder)
     manifest = {"experiment": asdict(EXPERIMENT), "data": data, "title": "a test"}
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return folder
@@ -111,7 +112,7 @@ def text_of(pdf):
 
 def test_redraw_writes_every_figure_three_times_over_and_the_claims(redrawn):
     names = {f"{name}.{suffix}" for name in plots.FIGURES for suffix in ("pdf", "png", "csv")}
-    assert {path.name for path in redrawn.iterdir()} == names | {"claims.md", "privacy.md"}
+    assert {path.name for path in redrawn.iterdir()} == names | {"claims.md", "privacy.md", "bandwidth.md"}
 
 
 @pytest.mark.parametrize("name", plots.FIGURES)
@@ -180,7 +181,7 @@ def test_a_table_that_a_run_lacks_leaves_out_its_figures(missing, tmp_path, monk
     run = finished_run(tmp_path / "run", seeds=(0, 1))
     (run / f"{missing}.csv").unlink()
     names = plots.redraw(run, tmp_path / "to")
-    assert names == [name for name, (source, _) in plots.FIGURES.items() if source != missing]
+    assert names == [name for name, (sources, _) in plots.FIGURES.items() if missing not in sources]
     assert (tmp_path / "to" / "claims.md").exists() == (missing != "results")
 
 

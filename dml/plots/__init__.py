@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from dml import bandwidth_claims, claims
 from dml.audit import reported
-from dml.config import CACHE, Experiment
+from dml.config import CACHE, RECORDED, Experiment
 from dml.data import load
 from dml.files import DataError, replacing
 from dml.plots import arms, bandwidth, costs, privacy, split, training
@@ -68,6 +68,7 @@ FIGURES |= {
     "04_links": (("bandwidth_links",), lambda t, run: costs.on_links(t, run.title)),
 }
 PICTURES = "reconstructions"  # private images and what was recovered of them: not a table, and never recorded of people
+WIRES = RECORDED / "flower"  # what crossed the sockets, one table a deployment (see dml/flower)
 RECONSTRUCTION = "03_reconstruction"
 
 
@@ -124,6 +125,13 @@ def redraw(folder: Path, to: Path) -> list[str]:
         with replacing(to / "bandwidth.md") as part:
             part.write_text(bandwidth_claims.markdown(ladder, targets, about.title), encoding="utf-8")
     return present
+
+
+def redraw_wire(to: Path) -> None:
+    """wire.md, from the recorded deployments."""
+    wires = {file.stem: pd.read_csv(file) for file in sorted(WIRES.glob("*.csv"))}
+    with replacing(to / "wire.md") as part:
+        part.write_text(bandwidth_claims.wire_markdown(wires), encoding="utf-8")
 
 
 def embedded_faces() -> Drawn:
