@@ -7,7 +7,7 @@ PY := .venv/bin/python
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test figures lab fetch lint clean
+.PHONY: help reproduce test figures lab flower fetch lint clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ figures: $(READY)  ## draw the committed figures again from the recorded run
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	@$(PY) -m jupyterlab --notebook-dir notebooks $(ARGS)
+
+flower: $(READY)  ## one federated run in real processes over TLS (ARGS="--arm fedavg", --secure, --profile, --data)
+	@$(PY) -m dml.flower $(ARGS)
 
 fetch: $(READY)  ## download and verify the author's face-mask images
 	@$(PY) -m dml fetch $(ARGS)

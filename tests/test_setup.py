@@ -184,7 +184,7 @@ def test_the_readme_names_the_two_commands(command):
 
 def test_make_alone_lists_the_commands():
     listed = subprocess.run(["make", "-C", str(ROOT)], capture_output=True, text=True, check=True).stdout
-    for target in ("reproduce", "test", "figures", "lab", "fetch", "clean"):
+    for target in ("reproduce", "test", "figures", "lab", "flower", "fetch", "clean"):
         assert re.search(rf"^{target}\s+\S", listed, re.MULTILINE)
 
 
@@ -223,7 +223,7 @@ def imports(module):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module.name}: a relative import"
-            inside = node.module in ("dml", "dml.plots") or node.module is None
+            inside = node.module in ("dml", "dml.flower", "dml.plots") or node.module is None
             found |= {f"{node.module}.{alias.name}" for alias in node.names} if inside else {node.module}
     return found
 
@@ -259,7 +259,7 @@ def test_only_the_command_line_prints():
         for node in ast.walk(tree(module))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     }
-    assert printing == {"dml/__main__.py"}
+    assert printing == {"dml/__main__.py", "dml/flower/__main__.py"}
 
 
 GLOBAL_RANDOM = re.compile(

@@ -1,0 +1,115 @@
+"""The command line: python -m dml.flower, one federated run in real processes on this machine."""
+
+import argparse
+import json
+import logging
+import signal
+import sys
+import time
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from dml import data, machine, results
+from dml.config import PROFILES, RUNS
+from dml.files import DataError, replacing
+from dml.flower.launch import Deployment, deployed
+from dml.flower.processes import DeploymentError
+from dml.flower.terms import ARMS, Terms
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m dml.flower", description="One run as a Flower deployment, over TLS.")
+    top.add_argument("--arm", choices=ARMS, default="dml")
+    top.add_argument("--seed", type=int, default=0)
+    top.add_argument("--profile", choices=PROFILES, default="smoke")
+    top.add_argument("--data", default="faces", metavar="faces|facemask|FOLDER")
+    top.add_argument("--clients", type=int, default=0, metavar="N", help="default: as many as the profile has")
+    top.add_argument("--secure", action="store_true", help="the server sees only sums of predictions (arm dml)")
+    top.add_argument("--deadline", type=float, default=120, metavar="SECONDS", help="to wait for answers (120)")
+    top.add_argument("--quorum", type=int, default=0, metavar="N", help="answers that are enough (a majority)")
+    top.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (data/runs/flower-ARM-PROFILE-DATA)")
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
+    args = parser().parse_args(arguments)
+    try:
+        return run(args)
+    except (DataError, ValueError, DeploymentError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def run(args: argparse.Namespace) -> int:
+    began = time.perf_counter()
+    named = args.data in ("faces", "facemask")
+    source = args.data if named else str(Path(args.data).expanduser().resolve())
+    secure = "-secure" if args.secure else ""
+    name = args.data if named else data.folder_name(Path(source))
+    out = (args.out or RUNS / f"flower-{args.arm}{secure}-{args.profile}-{name}").resolve()
+    config = {
+        name: getattr(args, name) for name in ("arm", "profile", "seed", "clients", "deadline", "quorum", "secure")
+    }
+    config |= {"data": source, "own": "", "out": str(out)}
+    terms = Terms.read(config)
+    images = results.images(source, terms.experiment)  # decoded once, before every site reads it from the cache
+    data.require(images, terms.experiment.folds)
+    for old in out.glob("*.csv"):
+        old.unlink()
+    (out / "manifest.json").unlink(missing_ok=True)
+    print(
+        f"{args.arm}{secure}: {terms.experiment.clients} clients, {terms.experiment.rounds} rounds; {out}", flush=True
+    )
+    with deployed(config, terms.experiment.clients) as deployment:
+        deployment.wait(tell)
+    tell_bytes(out)
+    manifest = {
+        **asdict(terms),
+        "data": images.name,
+        "out": out.name,
+        "data_sha256": images.sha256,
+        "experiment": asdict(terms.experiment),
+        "code_version": results.code_version(),
+        **machine.facts(machine.device("cpu")),
+        "flwr": version("flwr"),
+        "wall_s": round(time.perf_counter() - began, 1),
+    }
+    with replacing(out / "manifest.json") as part:
+        part.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    print(f"Done in {manifest['wall_s']:.0f} s. Tables and logs: {out}")
+    return 0
+
+
+def tell(deployment: Deployment, round: int) -> None:
+    """A line for a round that has ended."""
+    rows = pd.read_csv(deployment.out / "results.csv").query(f"round == {round}")
+    means = rows.groupby("metric")["value"].mean()
+    shown = [f"{name} {means[name]:.3f}" for name in ("public accuracy", "unseen sample accuracy") if name in means]
+    wire = deployment.wire().query(f"round == {round}")
+    events = pd.read_csv(deployment.out / "events.csv").query(f"round == {round}")
+    shown += [f"{len(wire['client'].unique())} clients, {wire['tls'].sum():,} bytes on the wire"]
+    shown += [f"client {each.client} {each.event}" for each in events.itertuples()]
+    print(f"round {round}: {'; '.join(shown)}", flush=True)
+
+
+def tell_bytes(out: Path) -> None:
+    """What one client sent and received: in the set-up, and in a round (means)."""
+    wire = pd.read_csv(out / "wire.csv")
+    last = wire["round"].max()
+    wire["when"] = wire["round"].map(lambda round: "set-up" if round == 0 else "report" if round == last else "a round")
+    table = wire.groupby(["when", "direction"], sort=False)[["encoded", "framing", "about", "tls"]].mean().round()
+    titles = {"encoded": "encoded by us", "framing": "Flower's framing", "about": "measurements", "tls": "TLS"}
+    print("Bytes of one client, mean:")
+    print(table.astype(int).rename(columns=titles).map(lambda count: f"{count:,}").to_string())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,237 @@
+"""The ClientApp: what one site does with a message. Its images, its model and its random states never leave it.
+
+A site is configured by its SuperNode's `--node-config`: `partition-id`, which client it is; `folder`, a place of its
+own for its state; and `data`, the folder of its images (without it, the site deals the run's named data set and keeps
+its share).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.app import Message as FlowerMessage
+from flwr.clientapp import ClientApp
+from torch import Tensor
+
+from dml import machine, results
+from dml.exchange import peers_of
+from dml.federation import Federation
+from dml.files import DataError
+from dml.flower import site, wire
+from dml.flower.terms import FORM, Terms, part_of
+from dml.folds import first
+from dml.losses import share
+from dml.messages import Aggregate, Examples, Message, MessageError, Weights, decode
+from dml.models import group
+from dml.secure import Member
+from dml.stack import carry_out
+from dml.streams import SERVER
+
+app = ClientApp()
+
+
+@dataclass
+class Visit:
+    """One message at a site: opens the site's federation, and closes it with the reply."""
+
+    message: FlowerMessage
+    context: Context
+
+    def __post_init__(self):
+        machine.settle()
+        self.terms = Terms.read(self.context.run_config)
+        self.experiment = self.terms.experiment
+        self.index = int(self.context.node_config["partition-id"])
+        if not 0 <= self.index < self.experiment.clients:
+            raise ValueError(f"partition-id {self.index}: the run has clients 0 to {self.experiment.clients - 1}")
+        self.folder = Path(self.context.node_config["folder"])
+        self.round = int(self.message.metadata.group_id)
+        self.last = self.round > self.experiment.rounds  # the report
+        self.pending: list[list] = []  # rows that were not sent yet
+
+    @property
+    def alone(self) -> bool:
+        """Whether this site has images of its own, so that nobody else has its unseen set."""
+        return "data" in self.context.node_config
+
+    @property
+    def received(self) -> list[Message]:
+        """The server's messages, checked as far as it can be done without a model. Raises MessageError."""
+        found = [decode(each) for each in wire.encoded_in(self.message)]
+        for each in found:
+            if each.sender != SERVER:
+                raise MessageError(f"sender {each.sender}, expected the server")
+        return found
+
+    @cached_property
+    def fed(self) -> Federation:
+        """This client with its folds and those it was sent, in its initial state."""
+        folds = [site.fold_of(each) for each in self._set_up if isinstance(each, Examples)]
+        if self.alone:
+            own = str(self.context.node_config["data"])
+            images, private = site.own(own, self.experiment, self.terms.seed, self.index, self.experiment.rounds)
+        else:
+            images = results.images(self.terms.data, self.experiment)
+            _, everyone, public = site.dealt(images, self.experiment, self.terms.seed)
+            private = [each[self.index] for each in everyone]
+            folds = folds or public  # an arm that sends none: only to measure as the in-process arm does
+        return site.federation(self.experiment, images, self.terms.seed, self.index, private, folds)
+
+    @cached_property
+    def _set_up(self) -> list[Message]:
+        return [decode(each) for each in site.read(self.folder / "begin")]
+
+    def begin(self) -> None:
+        """Keep the set-up that the server sent, and check it: the model's shapes and the public images."""
+        site.write(wire.encoded_in(self.message), self.folder / "begin")
+        self._set_up = self.received
+        named = wire.about_in(self.message).get("classes")
+        if named != list(self.fed.images.classes):
+            raise DataError(f"the classes here are {', '.join(self.fed.images.classes)}; the server's are {named}")
+        like, classes = self.fed.clients[0].parameters(), len(self.fed.images.classes)
+        for each in self._set_up:
+            each.check(like) if isinstance(each, Weights) else each.check(self.experiment.size, classes)
+            if isinstance(each, Weights):
+                self.fed.clients[0].load(each.values)
+
+    def resume(self) -> dict:
+        """Go on where the last message left this client; returns what was kept besides."""
+        kept = site.restore(self.fed, self.folder / "state")
+        self.pending = kept.pop("rows")
+        return kept
+
+    @property
+    def share(self) -> float:
+        """Of a private fold, what trains; the rest is for validation."""
+        asynchronous = self.terms.arm == "asynchronous"
+        return self.experiment.asynchronous_share if asynchronous else self.experiment.train_share
+
+    def train(self) -> None:
+        """The round's private fold; then a look at the public one, where it is at hand."""
+        self.carry_out(self.fed.local(self.round, self.share))
+        if self.fed.folds.public:
+            self.fed.probe(self.round)
+
+    def table(self, upload: bytes) -> Tensor:
+        """This client's share of the sum, from its own predictions."""
+        return share(FORM, decode(upload).log_probabilities(self.fed.public_labels(self.round)))
+
+    def carry_out(self, fits: list) -> None:
+        self.fed.history.extend(epoch for history in carry_out(fits) for epoch in history)
+
+    def reply(self, *messages: Message, about: dict | None = None, **more) -> FlowerMessage:
+        """Save the state, then answer with our messages and what was measured on the way.
+
+        In a secure run the measurements wait for the report: they too would tell something of a single client.
+        """
+        measured, waits = self.pending + site.rows_of(self.fed), self.terms.secure and not self.last
+        site.save(self.fed, self.folder / "state", rows=measured if waits else [], **more)
+        about = {"client": self.index, "rows": [] if waits else measured, **(about or {})}
+        return FlowerMessage(wire.content([each.encode() for each in messages], about), reply_to=self.message)
+
+
+@app.query("begin")
+def begin(message: FlowerMessage, context: Context) -> FlowerMessage:
+    """Take the initial model and, where the arm refines on them, the public folds."""
+    visit = Visit(message, context)
+    visit.begin()
+    return visit.reply()
+
+
+@app.query("predict")
+def predict(message: FlowerMessage, context: Context) -> FlowerMessage:
+    """Distributed mutual learning, first half of a round: train on the private fold, predict the public one."""
+    visit = Visit(message, context)
+    visit.resume()
+    visit.train()
+    upload = visit.fed.predictions(visit.fed.clients[0], visit.round)
+    if not visit.terms.secure:
+        return visit.reply(upload, upload=upload.encode())
+    member = Member(visit.round, visit.index, visit.experiment.clients)
+    return visit.reply(member.advertise(), upload=upload.encode(), member=member.to_bytes())
+
+
+@app.query("share")
+def split(message: FlowerMessage, context: Context) -> FlowerMessage:
+    """Secure sum: a sealed share of this client's seeds for each peer."""
+    return _as_member(message, context, lambda member, down, table: member.share(down))
+
+
+@app.query("mask")
+def mask(message: FlowerMessage, context: Context) -> FlowerMessage:
+    """Secure sum: the masked table."""
+    return _as_member(message, context, lambda member, down, table: member.mask(down, table))
+
+
+@app.query("unmask")
+def unmask(message: FlowerMessage, context: Context) -> FlowerMessage:
+    """Secure sum: what the server needs to remove the masks from the sum."""
+    return _as_member(message, context, lambda member, down, table: member.unmask(down))
+
+
+def _as_member(message: FlowerMessage, context: Context, answer: Callable) -> FlowerMessage:
+    visit = Visit(message, context)
+    kept = visit.resume()
+    member, upload = Member.from_bytes(kept["member"]), kept["upload"]
+    (down,) = visit.received
+    return visit.reply(answer(member, down, visit.table(upload)), upload=upload, member=member.to_bytes())
+
+
+@app.train("refine")
+def refine(message: FlowerMessage, context: Context) -> FlowerMessage:
+    """Second half: train on the public fold, with the peers' mean when this client is in the sum that was sent."""
+    visit = Visit(message, context)
+    upload, tables = visit.resume()["upload"], {}
+    for down in visit.received:
+        own = visit.table(upload)
+        _expect(down, Aggregate, visit.round)
+        down.check(*own.shape)
+        tables[visit.index] = peers_of(own, down)
+    visit.carry_out(visit.fed.refine(visit.round, FORM, tables))
+    visit.fed.glance(visit.round)
+    return visit.reply()
+
+
+@app.train("weights")
+def weights(message: FlowerMessage, context: Context) -> FlowerMessage:
+    """Train on the private fold and send weights: all, or the round's layers with their validation accuracy."""
+    visit = Visit(message, context)
+    visit.resume()
+    fed, (client,) = visit.fed, visit.fed.clients
+    visit.train()
+    if visit.terms.arm == "fedavg":
+        return visit.reply(fed.weights(client, visit.round))
+    accuracy = fed.accuracy(client, first(fed.private(visit.round, client), visit.share)[1])
+    return visit.reply(fed.weights(client, visit.round, part_of(visit.experiment, visit.round), accuracy))
+
+
+@app.train("load")
+def load(message: FlowerMessage, context: Context) -> FlowerMessage:
+    """Take the weights that the server made of all."""
+    visit = Visit(message, context)
+    visit.resume()
+    (client,) = visit.fed.clients
+    for down in visit.received:
+        _expect(down, Weights, visit.round)
+        down.check({name: value for name, value in client.parameters().items() if down.group in ("all", group(name))})
+        client.load(down.values)
+    if visit.terms.arm == "asynchronous" or visit.index == 0 or not visit.received:  # else all clients are one model
+        visit.fed.glance(visit.round)
+    return visit.reply()
+
+
+@app.query("report")
+def report(message: FlowerMessage, context: Context) -> FlowerMessage:
+    """The one look at the unseen set. The logits on it go back only where all sites have the same unseen set."""
+    visit = Visit(message, context)
+    visit.resume()
+    (logits,) = visit.fed.report(share=visit.share)
+    return visit.reply(about={} if visit.alone else {"logits": logits.tolist()})
+
+
+def _expect(message: Message, kind: type[Message], round: int) -> None:
+    if type(message) is not kind or message.round != round:
+        found = f"{type(message).__name__} of round {message.round}"
+        raise MessageError(f"a message {found}, expected {kind.__name__} of round {round}")

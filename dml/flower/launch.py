@@ -1,0 +1,126 @@
+"""A whole deployment on this machine: a SuperLink, a SuperNode for every client, TLS and authenticated nodes.
+
+Everything that Flower writes, and the keys, are in a temporary folder that is deleted; the logs stay with the run.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+
+from dml.config import ROOT
+from dml.files import replacing
+from dml.flower import certificates
+from dml.flower.processes import DeploymentError, Processes, free_ports, wait_for
+from dml.flower.relay import Relay, Relays
+from dml.flower.terms import Terms
+
+APP = Path(__file__).parent / "app"
+HOST = "127.0.0.1"
+LOOK = 0.3  # seconds between two looks at the progress
+BEGIN = 120  # seconds for the slowest of the commands that set up
+
+
+class Deployment:
+    """A run that has been submitted. `processes` has one of each name: superlink, supernode-0, executor-0, ..."""
+
+    def __init__(self, terms: Terms, processes: Processes, relays: list[Relay]):
+        self.terms, self.processes, self.relays, self.out = terms, processes, relays, Path(terms.out)
+
+    def wait(self, progress: Callable[["Deployment", int], None] = lambda deployment, round: None) -> None:
+        """Until the run has ended; `progress` is called after every round. Completes wire.csv with the bytes of TLS.
+
+        Raises DeploymentError when the run does not come to its end.
+        """
+        told = 0
+        while self.processes.running["run"].poll() is None:
+            time.sleep(LOOK)
+            rounds = len(self._times()) - 1  # the set-up is round 0
+            while told < min(rounds, self.terms.experiment.rounds):
+                told += 1
+                progress(self, told)
+        if len(self._times()) != self.terms.experiment.rounds + 3:  # set-up, rounds, report, end
+            raise DeploymentError(f"the run has not come to its end; {self.processes.log_of('executor-server')}")
+        wire = self.wire()
+        with replacing(self.out / "wire.csv") as part:
+            wire.to_csv(part, index=False)
+
+    def wire(self) -> pd.DataFrame:
+        """wire.csv with the column `tls`: all bytes on the socket of each node, from one round's begin to the next's.
+
+        They include what Flower says besides: polling, heartbeats and, in round 0, how a node connects.
+        """
+        begins = self._times()[: self.terms.experiment.rounds + 2]  # the last is the report's
+        spans = zip([0.0, *begins[1:]], [*begins[1:], float("inf")], strict=True)
+        tls = {
+            (round, client, direction): count
+            for round, (begin, end) in enumerate(spans)
+            for client, relay in enumerate(self.relays)
+            for direction, count in zip(("up", "down"), relay.between(begin, end), strict=True)
+        }
+        table = pd.read_csv(self.out / "wire.csv").set_index(["round", "client", "direction"])
+        table = table.reindex(pd.MultiIndex.from_tuples(tls, names=table.index.names), fill_value=0)
+        return table.assign(tls=list(tls.values())).reset_index()
+
+    def _times(self) -> list[float]:
+        file = self.out / "times.csv"
+        return pd.read_csv(file)["began"].tolist() if file.exists() else []
+
+
+@contextmanager
+def deployed(config: dict, clients: int) -> Iterator[Deployment]:
+    """Start everything and submit the run of a run config (see terms.py); all processes end with the block."""
+    terms = Terms.read(config)
+    logs = Path(terms.out) / "logs"
+    with ExitStack() as stack:
+        work = Path(stack.enter_context(TemporaryDirectory(prefix="dml-flower-")))
+        keys = certificates.make(work / "keys", clients, HOST)
+        port, *ports = free_ports(1 + 2 * clients)
+        relayed, runtime = ports[:clients], ports[clients:]
+        processes = stack.enter_context(Processes(logs, _environment(work, port, keys)))
+        flower, secret = Path(sys.executable).parent, ("--superexec-auth-secret-file", keys.secret)
+        executor = (sys.executable, "-m", "dml.flower.executor", *secret, "--runtime-api-address")
+        tls = ("--ssl-certfile", keys.certificate, "--ssl-keyfile", keys.key, "--ssl-ca-certfile", keys.authority)
+        link = ("--host", HOST, "--port", port, "--enable-supernode-auth", "--disable-runtime-dependency-installation")
+        apart = ("--isolation", "process", *secret)
+        processes.start("superlink", flower / "flower-superlink", *tls, *link, *apart)
+        processes.start("executor-server", *executor, f"{HOST}:{port}", "--root-certificates", keys.authority)
+        wait_for(port, processes, BEGIN)
+        for index, node in enumerate(keys.nodes):
+            processes.start(f"register-{index}", flower / "flwr", "supernode", "register", f"{node}.pub", "here")
+            processes.start(f"executor-{index}", *executor, f"{HOST}:{runtime[index]}", "--insecure")
+        for index in range(clients):
+            processes.finish(f"register-{index}", BEGIN)
+        relays = stack.enter_context(Relays(relayed, port, HOST))
+        for index, node in enumerate(keys.nodes):
+            site = f'partition-id={index} folder="{work / f"site-{index}"}"'
+            own = ("--host", HOST, "--port", runtime[index], "--node-config", site, *apart)
+            trust = ("--root-certificates", keys.authority, "--auth-supernode-private-key", node)
+            link = ("--superlink", f"{HOST}:{relayed[index]}")
+            processes.start(f"supernode-{index}", flower / "flower-supernode", *link, *trust, *own)
+        values = " ".join(f"{name}={json.dumps(value)}" for name, value in config.items())
+        processes.start("run", flower / "flwr", "run", APP, "here", "--stream", "--run-config", values)
+        yield Deployment(terms, processes, relays)
+
+
+def _environment(work: Path, port: int, keys: certificates.Credentials) -> dict[str, str]:
+    """Flower's settings: its home is a temporary folder, and it asks and tells nobody outside."""
+    home = work / "home"
+    home.mkdir()
+    connection = f'address = "{HOST}:{port}"\nroot-certificates = "{keys.authority}"\n'
+    (home / "config.toml").write_text(f'[superlink]\ndefault = "here"\n\n[superlink.here]\n{connection}')
+    path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT))))
+    return {
+        **os.environ,
+        "PYTHONPATH": path,
+        "FLWR_HOME": str(home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
+    }

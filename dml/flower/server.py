@@ -1,0 +1,205 @@
+"""The ServerApp: one short function an arm, with the same steps as in dml/arms.py.
+
+The server holds the public folds and the fold that pre-trains the initial model, and sends both to the clients. It goes
+on with the clients that answer in time, as long as they are a quorum.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from dml import ledger, machine, results
+from dml.arms import mean
+from dml.exchange import add_up
+from dml.federation import Federation
+from dml.files import replacing
+from dml.flower import site
+from dml.flower.roll import Roll
+from dml.flower.terms import FORM, Terms, part_of
+from dml.folds import first
+from dml.messages import Aggregate, Message, MessageError, Weights
+from dml.metrics import disagreement
+from dml.secure import Adder, TooFewMembers
+from dml.stack import carry_out
+from dml.streams import SERVER
+
+log = logging.getLogger(__name__)
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """One run: pre-train, hand out, the rounds of the arm, the report, and the tables in the folder `out`."""
+    machine.settle()
+    logging.getLogger("dml").setLevel(logging.INFO)
+    serve(grid, Terms.read(context.run_config))
+
+
+def serve(grid: Grid, terms: Terms) -> "Run":
+    """Carry out a run over a grid."""
+    run = Run(grid, terms)
+    carry_out_here(run.fed, run.fed.pretrain())
+    run.begin()
+    ARMS[terms.arm](run)
+    run.write()
+    return run
+
+
+class Run:
+    """The server's federation of no client, its roll of clients, and the record."""
+
+    def __init__(self, grid: Grid, terms: Terms):
+        self.terms, self.experiment, self.out = terms, terms.experiment, Path(terms.out)
+        if terms.own:
+            images, folds = site.own(terms.own, self.experiment, terms.seed, SERVER, self.experiment.rounds + 1)
+            pretrain, *public = folds
+        else:
+            images = results.images(terms.data, self.experiment)
+            pretrain, _, public = site.dealt(images, self.experiment, terms.seed)
+        self.fed = site.federation(self.experiment, images, terms.seed, SERVER, (), public, pretrain)
+        self.roll = Roll(grid, self.fed, terms.deadline)
+        self.times: list[tuple[int, float]] = []  # when each round began
+
+    def begin(self) -> None:
+        """The set-up, round 0: every client gets the initial model, and the public folds if the arm refines on them."""
+        self.times.append((0, time.time()))
+        public = self.fed.public_folds() if self.terms.arm == "dml" else []
+        self.roll.join([self.fed.weights(self.fed.server, 0), *public], {"classes": list(self.fed.images.classes)})
+        if len(self.roll.nodes) < self.terms.enough:
+            raise RuntimeError(f"{len(self.roll.nodes)} clients have begun; the quorum is {self.terms.enough}")
+
+    def rounds(self):
+        for round in self.fed.rounds():
+            self.times.append((round, time.time()))
+            yield round
+            self.write()
+
+    def uploads(self, kind: str, round: int, expected: Message) -> list[Message]:
+        """The messages of the clients that are believed, in their order; none below the quorum."""
+
+        def check(index: int, message: Message) -> None:
+            self.fed.check(replace(expected, sender=index), message)
+
+        answers = self.roll.ask(kind, round, check=check)
+        if len(answers) < self.terms.enough:
+            self.roll.event(round, SERVER, "below quorum", f"{len(answers)} of {self.terms.enough}: no aggregate")
+            return []
+        return [answer.message for answer in answers.values()]
+
+    def report(self) -> None:
+        """The clients' look at the unseen set; and how much they differ on it, where it is the same for all."""
+        last = self.experiment.rounds
+        self.times.append((last + 1, time.time()))
+        answers = self.roll.ask("query.report", last + 1)
+        shape = (len(self.fed.unseen), 1 if len(self.fed.images.classes) == 2 else len(self.fed.images.classes))
+        told = {index: _logits(answer.about, shape) for index, answer in answers.items()}
+        logits = {index: each for index, each in told.items() if each is not None}
+        if len(logits) > 1:
+            for index, value in zip(logits, disagreement(list(logits.values())), strict=True):
+                self.fed.record(last, index, "unseen disagreement", value)
+        self.times.append((last + 2, time.time()))
+
+    def write(self) -> None:
+        """The tables so far."""
+        rows = pd.DataFrame(self.fed.rows, columns=["round", "client", "metric", "value"])
+        rows.insert(0, "arm", self.terms.arm)
+        rows.insert(0, "seed", self.terms.seed)
+        flat = [(round, client, direction, *size) for round, client, direction, size in self.roll.traffic]
+        wire = pd.DataFrame(flat, columns=["round", "client", "direction", "encoded", "about", "framing"])
+        tables = {
+            "results": rows[results.RESULTS],
+            "ledger": ledger.table(self.fed.post.ledger),
+            "events": pd.DataFrame(self.roll.events, columns=["round", "client", "event", "detail"]),
+            "wire": wire.groupby(["round", "client", "direction"], as_index=False).sum(),
+            "times": pd.DataFrame(self.times, columns=["round", "began"]),
+        }
+        for name, table in tables.items():
+            with replacing(self.out / f"{name}.csv") as part:
+                table.to_csv(part, index=False)
+
+
+def _logits(about: dict, shape: tuple[int, int]) -> torch.Tensor | None:
+    """What a client reports of its model, if it does and can be read."""
+    try:
+        found = torch.tensor(about["logits"], dtype=torch.float32)
+    except (KeyError, TypeError, ValueError, RuntimeError):
+        return None
+    return found if tuple(found.shape) == shape else None
+
+
+def carry_out_here(fed: Federation, fits: list) -> None:
+    fed.history.extend(epoch for history in carry_out(fits) for epoch in history)
+
+
+def dml(run: Run) -> None:
+    """Distributed mutual learning: losses on the public fold go up, one sum comes down, every client refines."""
+    for round in run.rounds():
+        if run.terms.secure:
+            members, total = secure_total(run, round)
+        else:
+            received = run.uploads("query.predict", round, run.fed.predictions(run.fed.server, round))
+            members, total = add_up(FORM, received, run.fed.public_labels(round))
+        run.roll.ask("train.refine", round, dict.fromkeys(members, total))
+    run.report()
+
+
+def secure_total(run: Run, round: int) -> tuple[list[int], Aggregate | None]:
+    """Whose tables are in the sum, and the sum, by the stages of dml/secure.py; [] and None without a quorum."""
+    labels = run.fed.public_labels(round)
+    adder = Adder(round, run.experiment.clients, (len(labels), len(run.fed.images.classes)))
+
+    def hear(index: int, message: Message) -> None:
+        if message.sender != index:
+            raise MessageError(f"sender {message.sender}, expected {index}")
+        adder.receive(message)
+
+    def stage(kind: str, down: dict[int, Message]) -> None:
+        run.roll.ask(kind, round, down, hear, to=down)
+
+    try:
+        run.roll.ask("query.predict", round, check=hear)
+        roster = adder.roster()
+        stage("query.share", dict.fromkeys(roster.members.tolist(), roster))
+        stage("query.mask", adder.inboxes())
+        survivors = adder.survivors()
+        members = survivors.members.tolist()
+        stage("query.unmask", dict.fromkeys(members, survivors))
+        total = adder.total().float()
+        if len(members) < run.terms.enough:
+            raise TooFewMembers(f"{len(members)} tables of {run.terms.enough}")
+    except (TooFewMembers, MessageError) as error:
+        run.roll.event(round, SERVER, "below quorum", f"{error}: no aggregate")
+        return [], None
+    return members, Aggregate(round=round, sender=SERVER, total=total, clients=len(members))
+
+
+def fedavg(run: Run) -> None:
+    """Federated averaging: the plain mean of all weights replaces every client's."""
+    for round in run.rounds():
+        received = run.uploads("train.weights", round, run.fed.weights(run.fed.server, round))
+        down = received and Weights(round=round, sender=SERVER, values=mean(received))
+        run.roll.ask("train.load", round, dict.fromkeys(run.roll.nodes, down) if down else {})
+    run.report()
+
+
+def asynchronous(run: Run) -> None:
+    """Partial weights, scaled by accuracy; the global model trains on the public fold before its layers go down."""
+    for round in run.rounds():
+        part, cut = part_of(run.experiment, round), run.experiment.asynchronous_share
+        received = run.uploads("train.weights", round, run.fed.weights(run.fed.server, round, part))
+        if received:
+            run.fed.server.load(mean(received, [each.accuracy for each in received]))
+        carry_out_here(run.fed, run.fed.fit_server(round, "global", first(run.fed.folds.public[round - 1], cut)[0]))
+        down = run.fed.weights(run.fed.server, round, part)
+        run.roll.ask("train.load", round, dict.fromkeys(run.roll.nodes, down) if received else {})
+    run.report()
+
+
+ARMS: dict[str, Callable[[Run], None]] = {"dml": dml, "fedavg": fedavg, "asynchronous": asynchronous}
