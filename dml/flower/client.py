@@ -81,11 +81,13 @@ class Visit:
 
     @cached_property
     def _set_up(self) -> list[Message]:
-        return [decode(each) for each in site.read(self.folder / "begin")]
+        _, encoded, _ = site.read(self.folder / "begin")
+        return [decode(encoded[name]) for name in sorted(encoded, key=int)]
 
     def begin(self) -> None:
         """Keep the set-up that the server sent, and check it: the model's shapes and the public images."""
-        site.write(wire.encoded_in(self.message), self.folder / "begin")
+        encoded = {str(place): each for place, each in enumerate(wire.encoded_in(self.message))}
+        site.write(self.folder / "begin", {}, encoded)
         self._set_up = self.received
         named = wire.about_in(self.message).get("classes")
         if named != list(self.fed.images.classes):
@@ -96,10 +98,9 @@ class Visit:
             if isinstance(each, Weights):
                 self.fed.clients[0].load(each.values)
 
-    def resume(self) -> dict:
-        """Go on where the last message left this client; returns what was kept besides."""
-        kept = site.restore(self.fed, self.folder / "state")
-        self.pending = kept.pop("rows")
+    def resume(self) -> dict[str, bytes]:
+        """Go on where the last message left this client; returns the bytes that were kept besides."""
+        self.pending, kept = site.restore(self.fed, self.folder / "state")
         return kept
 
     @property
@@ -121,13 +122,13 @@ class Visit:
     def carry_out(self, fits: list) -> None:
         self.fed.history.extend(epoch for history in carry_out(fits) for epoch in history)
 
-    def reply(self, *messages: Message, about: dict | None = None, **more) -> FlowerMessage:
+    def reply(self, *messages: Message, about: dict | None = None, **kept: bytes) -> FlowerMessage:
         """Save the state, then answer with our messages and what was measured on the way.
 
         In a secure run the measurements wait for the report: they too would tell something of a single client.
         """
         measured, waits = self.pending + site.rows_of(self.fed), self.terms.secure and not self.last
-        site.save(self.fed, self.folder / "state", rows=measured if waits else [], **more)
+        site.save(self.fed, self.folder / "state", rows=measured if waits else [], **kept)
         about = {"client": self.index, "rows": [] if waits else measured, **(about or {})}
         return FlowerMessage(wire.content([each.encode() for each in messages], about), reply_to=self.message)
 

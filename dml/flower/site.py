@@ -3,14 +3,16 @@
 A party is a `Federation` of one client (or of the server alone). Images that it does not hold are not in it.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
-from pickle import UnpicklingError
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from dml import results
@@ -73,42 +75,63 @@ def fold_of(message: Examples) -> Fold:
     return message.images, message.labels.long()
 
 
-def save(fed: Federation, file: Path, **more) -> None:
-    """Keep a client's model, optimiser, random states and record in a file; `more` are tensors, numbers or bytes."""
+def save(fed: Federation, file: Path, rows: list, **blobs: bytes) -> None:
+    """Keep a client's model, optimiser, random states and history in a file, with rows to send and bytes to keep."""
     (client,) = fed.clients
-    state = {
-        "model": client.model.state_dict(),
-        "optimiser": client.optimiser.state_dict(),
+    tensors = {f"model/{name}": each for name, each in client.model.state_dict().items()}
+    for index, moments in client.optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser/{index}/{name}": each for name, each in moments.items()}
+    facts = {
         "streams": {purpose: each.bit_generator.state for purpose, each in client.streams.items()},
         "history": [asdict(epoch) for epoch in fed.history],
-        "more": more,
+        "rows": rows,
     }
-    write(state, file)
+    write(file, facts, blobs, tensors)
 
 
-def restore(fed: Federation, file: Path) -> dict:
-    """Put back what `save` kept, exactly; returns `more`. Raises DataError when there is nothing readable."""
-    (client,), state = fed.clients, read(file)
-    client.model.load_state_dict(state["model"])
-    client.optimiser.load_state_dict(state["optimiser"])
+def restore(fed: Federation, file: Path) -> tuple[list, dict[str, bytes]]:
+    """Put back what `save` kept, exactly; returns the rows and the bytes. Raises DataError if nothing is readable."""
+    (client,), (facts, blobs, tensors) = fed.clients, read(file)
+    state, moments = client.optimiser.state_dict(), {}
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition("/")
+        if kind == "optimiser":
+            index, _, moment = rest.partition("/")
+            moments.setdefault(int(index), {})[moment] = tensor
+    client.model.load_state_dict({name[6:]: each for name, each in tensors.items() if name.startswith("model/")})
+    client.optimiser.load_state_dict({**state, "state": moments})
     for purpose, each in client.streams.items():
-        each.bit_generator.state = state["streams"][purpose]
-    fed.history[:] = [Epoch(**epoch) for epoch in state["history"]]
-    return state["more"]
+        each.bit_generator.state = facts["streams"][purpose]
+    fed.history[:] = [Epoch(**epoch) for epoch in facts["history"]]
+    return facts["rows"], blobs
 
 
-def write(what: object, file: Path) -> None:
-    """Keep plain data and tensors in a file, in one step."""
-    with replacing(file) as part, part.open("wb") as opened:
-        torch.save(what, opened)
+def write(file: Path, facts: dict, blobs: dict[str, bytes], tensors: dict[str, Tensor] | None = None) -> None:
+    """Keep facts (as JSON), bytes and tensors in a safetensors file, in one step."""
+    content = {f"tensor/{name}": each.contiguous() for name, each in (tensors or {}).items()}
+    content |= {f"bytes/{name}": torch.frombuffer(bytearray(each), dtype=torch.uint8) for name, each in blobs.items()}
+    with replacing(file) as part:
+        save_file(content, part, {"facts": json.dumps(facts)})
 
 
-def read(file: Path) -> object:
-    """What `write` kept; nothing in it is executed. Raises DataError when there is nothing readable."""
+def read(file: Path) -> tuple[dict, dict[str, bytes], dict[str, Tensor]]:
+    """What `write` kept. Four-dimensional tensors come back channels-last, as the model has them: an optimiser goes
+    through its moments and the weights side by side. Raises DataError when there is nothing readable.
+    """
+    blobs, tensors = {}, {}
     try:
-        return torch.load(file, weights_only=True)
-    except (OSError, RuntimeError, ValueError, UnpicklingError) as error:
+        with safe_open(file, "pt") as opened:
+            facts = json.loads(opened.metadata()["facts"])
+            for name in opened.keys():  # noqa: SIM118 (no mapping)
+                kind, _, rest = name.partition("/")
+                each = opened.get_tensor(name)
+                if kind == "bytes":
+                    blobs[rest] = each.numpy().tobytes()
+                else:
+                    tensors[rest] = each.to(memory_format=torch.channels_last) if each.dim() == 4 else each
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{file} cannot be read ({error}); the run has not begun at this site") from error
+    return facts, blobs, tensors
 
 
 def rows_of(fed: Federation) -> list[list]:
