@@ -25,7 +25,7 @@ SAMPLE = "unseen sample accuracy"
 TRAFFIC = ["seed", "arm", "round", "direction", "kind"]
 LADDER = [
     *("arm", "mean", "low", "high", "n", "against", "difference", "difference_low", "difference_high", "p", "verdict"),
-    *("payload_up", "up", "payload_down", "down", "sent", "setup", "ratio", "front"),
+    *("payload_up", "up", "payload_down", "down", "sent", "setup", "amortised", "ratio", "front"),
 ]
 
 
@@ -111,8 +111,9 @@ def targets(curve: pd.DataFrame) -> pd.DataFrame:
 def ladder(results: pd.DataFrame, moved: pd.DataFrame) -> pd.DataFrame:
     """One row an arm: unseen accuracy (mean, low, high, n), its paired difference to `against` (see `less`: difference,
     difference_low, difference_high, p, verdict), and a client's bytes: of an average round up and down (payload_up, up,
-    payload_down, down), of the whole run without set-up (sent), of the set-up (setup), FedAvg's `sent` divided by the
-    arm's (ratio), and whether no other arm is both more accurate and cheaper (front).
+    payload_down, down), of the whole run without set-up (sent), of the set-up (setup), of a round when the set-up is
+    spread over all rounds (amortised), FedAvg's `sent` divided by the arm's (ratio), and whether no other arm is both
+    more accurate and cheaper (front).
     """
     accuracy, rounds = per_seed(results, "unseen accuracy"), int(moved["round"].max())
     spoken = moved[moved["round"] > 0]
@@ -130,6 +131,7 @@ def ladder(results: pd.DataFrame, moved: pd.DataFrame) -> pd.DataFrame:
             payload, encoded = sums.loc[(arm, way)] if (arm, way) in sums.index else (0.0, 0.0)
             row |= {f"payload_{way}": payload, way: encoded}
         row |= {"sent": rounds * (row["up"] + row["down"]), "setup": setup.get(arm, 0.0)}
+        row["amortised"] = (row["sent"] + row["setup"]) / rounds
         rows.append(row)
     rungs = pd.DataFrame(rows).reindex(columns=LADDER)
     reference = rungs.loc[rungs["arm"] == "fedavg", "sent"]

@@ -31,9 +31,9 @@ def markdown(ladder: pd.DataFrame, targets: pd.DataFrame, title: str) -> str:
     lines = [
         f"Data: {title}; n = {n} seeds; bytes of one client, headers included; intervals are 95 % over seeds.",
         "",
-        "| arm | a round, up (numbers alone) | a round, down | set-up | FedAvg's run / this | to 92 %: seeds, bytes | "
-        "unseen accuracy, % | minus | points |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| arm | a round, up (numbers alone) | down | set-up | a round, set-up spread | FedAvg's messages / these | "
+        "to 92 %: seeds, bytes | unseen accuracy, % | minus | points |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in ladder.itertuples():
         there = goal.loc[row.arm]
@@ -46,7 +46,8 @@ def markdown(ladder: pd.DataFrame, targets: pd.DataFrame, title: str) -> str:
             f"{100 * row.difference:+.2f} {_range(row.difference_low, row.difference_high, '+.2f')}" if against else ""
         )
         lines.append(
-            f"| `{row.arm}` | {row.up:,.0f} ({row.payload_up:,.0f}) | {row.down:,.0f} | {row.setup:,.0f} | {ratio} | "
+            f"| `{row.arm}` | {row.up:,.0f} ({row.payload_up:,.0f}) | {row.down:,.0f} | {row.setup:,.0f} | "
+            f"{row.amortised:,.0f} | {ratio} | "
             f"{reached} | {100 * row.mean:.2f} {_range(row.low, row.high, '.2f')} | {against} | {points} |"
         )
     lines += ["", "| C3: `dml` against | of | its bytes | dml's | ratio |", "|---|---|---|---|---|"]

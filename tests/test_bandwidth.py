@@ -78,7 +78,14 @@ def test_the_ladder_pairs_each_rung_with_what_says_more_and_each_arm_with_silenc
     assert rungs.loc["dml, 1 bit", "difference"] == pytest.approx(-0.02)
     assert rungs.loc["dml", "difference"] == pytest.approx(0.005)
     assert rungs.loc["fedavg", "against"] != rungs.loc["fedavg", "against"]  # `local` did not run
-    assert rungs.loc["dml", ["up", "down", "payload_up", "sent", "setup"]].tolist() == [10, 20, 9, 60, 100]
+    assert rungs.loc["dml", ["up", "down", "payload_up", "sent", "setup", "amortised"]].tolist() == [
+        10,
+        20,
+        9,
+        60,
+        100,
+        80,
+    ]
     assert rungs.loc["dml", "ratio"] == 100 and math.isnan(rungs.loc["self", "ratio"])
     assert rungs["front"].to_dict() == {"dml": True, "dml, 1 bit": False, "fedavg": True, "self": True}
 
