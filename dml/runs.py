@@ -98,8 +98,8 @@ class Run:
         return found
 
     def count(self) -> bandwidth.Tables:
-        """Bytes and accuracy of the profile's arms and rungs, from the cache where possible; writes bandwidth_*.csv and
-        ledger.csv, every message of the first seed.
+        """Bytes and accuracy of the profile's arms and rungs, from the cache where possible; writes bandwidth_*.csv,
+        with their costs, and ledger.csv, every message of the first seed.
         """
         ladder = LADDERS[self.profile]
         seeds = self.seeds[: ladder.seeds or None]
@@ -108,6 +108,7 @@ class Run:
         tables = bandwidth.measure(found.results, found.ledger, self.experiment.clients, fold)
         for name, table in tables.tables().items():
             self.write(table, name)
+        self.write(found.costs, "bandwidth_costs")
         self.write(found.ledger[found.ledger["seed"] == seeds[0]], "ledger")
         return tables
 

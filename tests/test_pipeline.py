@@ -188,6 +188,7 @@ def test_the_command_leaves_all_it_promises(reproduced):
     assert len(probes) == 8
     assert set(contents(folder)) == {
         *("results.csv", "history.csv", "costs.csv", "images.csv", "ledger.csv", "manifest.json"),
+        "bandwidth_costs.csv",
         *(f"bandwidth_{field.name}.csv" for field in fields(bandwidth.Tables)),
         *(f"notebooks/{path.name}" for path in pipeline.notebooks()),
         *(*probes, "reconstructions.safetensors"),
