@@ -81,14 +81,22 @@ def traffic(ledger: pd.DataFrame, clients: int) -> pd.DataFrame:
 
 def curves(results: pd.DataFrame, moved: pd.DataFrame) -> pd.DataFrame:
     """Columns seed, arm, round, accuracy, setup, sent: accuracy on the unseen sample after a round (mean over clients),
-    and the bytes that a client had then sent and got, with those of its set-up apart. `moved` is `traffic`'s table.
+    the bytes that a client had then sent and got, and those of the set-up that it had needed until then: the initial
+    model and the public folds of the rounds so far. `moved` is `traffic`'s table.
     """
     rows = results[results["metric"] == SAMPLE]
     found = rows.groupby(["seed", "arm", "round"], sort=False)["value"].mean().rename("accuracy").reset_index()
-    bytes_of = moved.groupby(["seed", "arm", "round"])["encoded"].sum()
-    setup = [bytes_of.get((row.seed, row.arm, 0), 0.0) for row in found.itertuples()]
-    each = [bytes_of.get((row.seed, row.arm, row.round), 0.0) for row in found.itertuples()]
-    found["setup"], found["sent"] = setup, each
+    per_round = moved[moved["round"] > 0].groupby(["seed", "arm", "round"])["encoded"].sum()
+    setup = moved[moved["round"] == 0].set_index(["seed", "arm", "kind"])[["messages", "encoded"]]
+
+    def needed(seed: int, arm: str, round: int) -> float:
+        kinds = setup.loc[(seed, arm)]
+        share = (round / kinds["messages"]).clip(upper=1).where(kinds.index == "Examples", 1)
+        return float((share * kinds["encoded"]).sum())
+
+    keys = list(found[["seed", "arm", "round"]].itertuples(index=False, name=None))
+    found["setup"] = [needed(*key) for key in keys]
+    found["sent"] = [per_round.get(key, 0.0) for key in keys]
     found["sent"] = found.groupby(["seed", "arm"])["sent"].cumsum()
     return found
 

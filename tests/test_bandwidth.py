@@ -62,6 +62,16 @@ def test_curves_add_up_the_bytes_and_keep_the_set_up_apart(tables):
     assert (silent["sent"] == 0).all() and (silent["setup"] == 100).all()
 
 
+def test_a_round_needs_the_public_folds_so_far(results, ledger):
+    public = pd.DataFrame(
+        [(s, "dml", 0, SERVER, c, "Examples", 30, 40) for s in SEEDS for c in (0, 1) for _ in (1, 2)],
+        columns=ledger.columns,
+    )
+    curve = bandwidth.curves(results, bandwidth.traffic(pd.concat([ledger, public]), clients=2))
+    mine = curve[(curve["arm"] == "dml") & (curve["seed"] == 0)]
+    assert mine["setup"].tolist() == [140, 180]  # the model, and a fold a round
+
+
 def test_bytes_to_a_target_count_up_to_the_first_round_that_reaches_it(tables):
     goals = tables.targets.set_index(["arm", "target"])
     assert goals.loc[("fedavg", 0.90), ["reached", "sent", "with_setup"]].tolist() == [4, 3000, 3100]
