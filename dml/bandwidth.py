@@ -71,9 +71,8 @@ def less(arm: str) -> str:
 
 def traffic(ledger: pd.DataFrame, clients: int) -> pd.DataFrame:
     """Columns of `TRAFFIC`, messages, payload, encoded: what one client sends or gets in a round, mean over clients."""
-    rows = pd.concat(
-        [ledger[["seed", "arm"]], table(ledger.drop(columns=["seed", "arm"]).itertuples(index=False))], axis=1
-    )
+    entries = table(ledger.drop(columns=["seed", "arm"]).itertuples(index=False))
+    rows = pd.concat([ledger[["seed", "arm"]].reset_index(drop=True), entries], axis=1)
     groups = rows.groupby(TRAFFIC, sort=False)
     sums = groups.agg(messages=("encoded", "size"), payload=("payload", "sum"), encoded=("encoded", "sum"))
     return (sums / clients).reset_index()
@@ -87,7 +86,7 @@ def curves(results: pd.DataFrame, moved: pd.DataFrame) -> pd.DataFrame:
     rows = results[results["metric"] == SAMPLE]
     found = rows.groupby(["seed", "arm", "round"], sort=False)["value"].mean().rename("accuracy").reset_index()
     per_round = moved[moved["round"] > 0].groupby(["seed", "arm", "round"])["encoded"].sum()
-    setup = moved[moved["round"] == 0].set_index(["seed", "arm", "kind"])[["messages", "encoded"]]
+    setup = moved[moved["round"] == 0].set_index(["seed", "arm", "kind"])[["messages", "encoded"]].sort_index()
 
     def needed(seed: int, arm: str, round: int) -> float:
         kinds = setup.loc[(seed, arm)]
