@@ -68,7 +68,7 @@ def test_help_lists_the_four_commands_each_with_a_sentence(capsys):
     ("arguments", "text"),
     [
         ([], "required"),
-        (["reproduce", "--profile", "huge"], "'smoke', 'paper'|smoke, paper"),
+        (["reproduce", "--profile", "huge"], "'?smoke'?, '?reduced'?, '?paper'?"),
         (["reproduce", "--device", "tpu"], "auto"),
         (["reproduce", "--precision", "int8"], "bf16"),
         (["publish"], "reproduce"),

@@ -36,8 +36,10 @@ def by_arm(traffic: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
             axes.barh(place, row.encoded, color=color, alpha=0.35, height=0.75)
             axes.barh(place, row.payload, color=color, height=0.45)
             axes.text(row.encoded * 1.3, place, _bytes(row.encoded), va="center", fontsize=6)
-        for arm in set(arms) - set(table.loc[table["direction"] == way, "arm"]):
-            axes.text(1.5, arms.index(arm), "0", va="center", fontsize=6, color="0.5")
+        spoke = set(table.loc[table["direction"] == way, "arm"])
+        for place, arm in enumerate(arms):
+            if arm not in spoke:
+                axes.text(1.5, place, "0", va="center", fontsize=6, color="0.5")
         axes.set(xscale="log", xlim=(1, 4e9), title=title, xlabel="bytes")
         axes.set_xticks([1, 1e3, 1e6, 1e9], ["1", "1 k", "1 M", "1 G"])
         axes.minorticks_off()

@@ -22,7 +22,7 @@ def formulas(ladder: pd.DataFrame, scaling: pd.DataFrame, experiment: Experiment
 
     def curve(axes, what, x, y, **style):
         axes.plot(x, y, **style)
-        rows.extend((axes.get_title(), what, *pair) for pair in zip(x, y, strict=True))
+        rows.extend((axes.get_title(loc="left"), what, *pair) for pair in zip(x, y, strict=True))
 
     blue, orange = LOOKS["dml"]["color"], LOOKS["fedavg"]["color"]
     rounds = np.unique(np.geomspace(1, 1000, 40).round())
