@@ -16,7 +16,7 @@ from dml.ledger import Post, table
 from dml.links import costs, losses_round, weights_round
 from dml.losses import log_probabilities, model_loss
 from dml.messages import FLOOR, Losses
-from dml.stats import columns, interval, paired, per_seed
+from dml.stats import columns, holm, interval, paired, per_seed
 from dml.streams import SERVER, stream
 
 TARGETS = (0.85, 0.90, 0.92, 0.94)
@@ -117,7 +117,7 @@ def targets(curve: pd.DataFrame) -> pd.DataFrame:
 
 def ladder(results: pd.DataFrame, moved: pd.DataFrame) -> pd.DataFrame:
     """One row an arm: unseen accuracy (mean, low, high, n), its paired difference to `against` (see `less`: difference,
-    difference_low, difference_high, p, verdict), and a client's bytes: of an average round up and down (payload_up, up,
+    difference_low, difference_high, p and verdict, corrected for the number of rungs), and a client's bytes: of an average round up and down (payload_up, up,
     payload_down, down), of the whole run without set-up (sent), of the set-up (setup), of a round when the set-up is
     spread over all rounds (amortised), FedAvg's `sent` divided by the arm's (ratio), and whether no other arm is both
     more accurate and cheaper (front).
@@ -126,14 +126,14 @@ def ladder(results: pd.DataFrame, moved: pd.DataFrame) -> pd.DataFrame:
     spoken = moved[moved["round"] > 0]
     sums = spoken.groupby(["arm", "direction"])[["payload", "encoded"]].sum() / (len(accuracy) * rounds)
     setup = moved[moved["round"] == 0].groupby("arm")["encoded"].sum() / len(accuracy)
-    rows = []
+    pairs = [(arm, less(arm)) for arm in accuracy if less(arm) != arm and less(arm) in accuracy]
+    found = holm([paired(accuracy[arm].to_numpy(), accuracy[against].to_numpy()) for arm, against in pairs])
+    differences, rows = dict(zip(pairs, found, strict=True)), []
     for arm in accuracy:
         row = {"arm": arm, **columns(interval(accuracy[arm].to_numpy()))}
-        against = less(arm)
-        if against != arm and against in accuracy:
-            found = paired(accuracy[arm].to_numpy(), accuracy[against].to_numpy())
-            row |= {"against": against, "difference": found.mean}
-            row |= {"difference_low": found.low, "difference_high": found.high, "p": found.p, "verdict": found.verdict}
+        if each := differences.get((arm, less(arm))):
+            row |= {"against": less(arm), "difference": each.mean}
+            row |= {"difference_low": each.low, "difference_high": each.high, "p": each.p, "verdict": each.verdict}
         for way in ("up", "down"):
             payload, encoded = sums.loc[(arm, way)] if (arm, way) in sums.index else (0.0, 0.0)
             row |= {f"payload_{way}": payload, way: encoded}

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "data"
 CACHE = DATA / "cache"
 RUNS = DATA / "runs"
-RECORDED = DATA / "recorded"  # runs whose tables are committed: one folder each
+RECORDED = DATA / "results"  # runs whose tables are committed: one folder each
 FIGURES = ROOT / "figures"
 
 
@@ -109,7 +109,7 @@ class Ladder:
 
 LADDERS = {
     "smoke": Ladder(
-        ("dml", "dml, 8 bits", "dml, 1 bit", "fedavg", "fedavg, top 1 %", "asynchronous", "self", "local"), seeds=1
+        ("dml", "dml, 1 bit", "fedavg", "fedavg, top 1 %", "asynchronous", "self", "local"), seeds=1
     ),
     "reduced": Ladder(
         (
@@ -125,6 +125,21 @@ LADDERS = {
             *("asynchronous", "local"),
         )
     ),
+}
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """How many clients notebook 05 tries (dml/crowd.py), and with how many of the run's seeds."""
+
+    clients: tuple[int, ...]
+    seeds: int = 0  # 0: all
+
+
+CROWDS = {
+    "smoke": Crowd((2, 5, 10), seeds=1),
+    "reduced": Crowd((2, 5, 10, 20)),
+    "paper": Crowd(()),  # its 73 folds take every image there is
 }
 
 

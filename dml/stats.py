@@ -1,5 +1,9 @@
 """Numbers with their uncertainty. The unit is the seed: clients of one run share data and messages, so they are
 averaged first; arms are compared on the same seeds (same folds, same initial weights).
+
+Intervals are BCa bootstraps (Efron 1987) from six seeds on and Student's t below, where a bootstrap covers far too
+little (at three seeds about 70 %). p values are of the sign-flip permutation test and, where several arms are compared,
+corrected for their number (Holm 1979).
 """
 
 import warnings
@@ -8,31 +12,39 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 LEVEL = 0.95
+MARGIN = 0.01  # of interest: a smaller difference of shares matters to nobody. Fixed before the runs
 RESAMPLES = 9999
 ENOUGH = 6  # seeds: the first number at which p can be below 0.05 and the bootstrap has something to resample
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over `n` seeds with its 95 % interval (NaN where n does not allow one) and, if paired, a p value."""
+    """A mean over `n` seeds with its 95 % interval (NaN where n does not allow one); of a paired difference also the
+    p value and `better`, the share of seeds on which it is above zero (ties count half).
+    """
 
     mean: float
     low: float
     high: float
     n: int
     p: float = float("nan")
+    better: float = float("nan")
 
     @property
     def verdict(self) -> str:
-        """The sign of a paired difference: "higher" or "lower" when interval *and* p agree on it, else "undecided".
+        """What a paired difference of shares shows: "higher" or "lower" when interval *and* p agree on it; else "same"
+        when the whole interval is within the margin of interest, else "undecided".
 
-        p cannot be below 0.05 with fewer than six seeds: until then everything is undecided.
+        p cannot be below 0.05 with fewer than six seeds, nor below m times that when m arms are compared.
         """
         if self.p < 1 - LEVEL and self.low > 0:
             return "higher"
-        return "lower" if self.p < 1 - LEVEL and self.high < 0 else "undecided"
+        if self.p < 1 - LEVEL and self.high < 0:
+            return "lower"
+        return "same" if self.low > -MARGIN and self.high < MARGIN else "undecided"
 
 
 def per_seed(results: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -43,8 +55,8 @@ def per_seed(results: pd.DataFrame, metric: str) -> pd.DataFrame:
     return table[[arm for arm in results["arm"].unique() if arm in table]]
 
 
-def interval(values: np.ndarray) -> Estimate:
-    """Mean and Student-t interval of independent values, one a seed."""
+def t_interval(values: np.ndarray) -> Estimate:
+    """Mean and Student's t 95 % interval of independent values; none of one."""
     values = np.asarray(values, float)
     n, mean = len(values), float(values.mean())
     if n < 2:
@@ -53,16 +65,30 @@ def interval(values: np.ndarray) -> Estimate:
     return Estimate(mean, mean - half, mean + half, n)
 
 
-def paired(arm: np.ndarray, other: np.ndarray) -> Estimate:
-    """The mean difference arm - other over paired seeds: a 95 % interval and the two-sided sign-flip p.
+def interval(values: np.ndarray) -> Estimate:
+    """Mean and 95 % interval of independent values, one a seed: BCa from six on, t below, none of one."""
+    values = np.asarray(values, float)
+    n, mean = len(values), float(values.mean())
+    if n < ENOUGH:
+        return t_interval(values)
+    if np.ptp(values) == 0:  # the bootstrap has nothing to resample
+        return Estimate(mean, mean, mean, n)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # says NaN, and so do we
+        bounds = stats.bootstrap(
+            (values,), np.mean, method="BCa", n_resamples=RESAMPLES, rng=np.random.default_rng(0)
+        ).confidence_interval
+    return Estimate(mean, float(bounds.low), float(bounds.high), n)
 
-    The interval is a BCa bootstrap from six seeds on and Student's t below, where a bootstrap covers far too little (at
-    three seeds about 70 %). With n seeds p cannot be below 2 / 2^n.
+
+def paired(arm: np.ndarray, other: np.ndarray) -> Estimate:
+    """The mean difference arm - other over paired seeds, with its interval, the two-sided sign-flip p, uncorrected
+    (with n seeds it cannot be below 2 / 2^n), and the share of seeds on which the arm is better.
     """
     difference = np.asarray(arm, float) - np.asarray(other, float)
-    n, mean = len(difference), float(difference.mean())
+    n, better = len(difference), float((difference > 0).mean() + (difference == 0).mean() / 2)
     if n < 2:
-        return Estimate(mean, np.nan, np.nan, n)
+        return replace(interval(difference), better=better)
     flips = stats.permutation_test(
         (difference, np.zeros(n)),
         lambda x, y, axis: np.mean(x - y, axis=axis),
@@ -71,16 +97,16 @@ def paired(arm: np.ndarray, other: np.ndarray) -> Estimate:
         n_resamples=RESAMPLES,
         rng=np.random.default_rng(0),
     )
-    if n < ENOUGH:
-        return replace(interval(difference), p=float(flips.pvalue))
-    if np.ptp(difference) == 0:  # the bootstrap has nothing to resample
-        return Estimate(mean, mean, mean, n, float(flips.pvalue))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # says NaN, and so do we
-        bounds = stats.bootstrap(
-            (difference,), np.mean, method="BCa", n_resamples=RESAMPLES, rng=np.random.default_rng(0)
-        ).confidence_interval
-    return Estimate(mean, float(bounds.low), float(bounds.high), n, float(flips.pvalue))
+    return replace(interval(difference), p=float(flips.pvalue), better=better)
+
+
+def holm(found: list[Estimate]) -> list[Estimate]:
+    """The same estimates with p values corrected for their number (Holm's step-down); NaN stays NaN."""
+    p = np.array([each.p for each in found])
+    known = ~np.isnan(p)
+    if known.any():
+        p[known] = multipletests(p[known], method="holm")[1]
+    return [replace(each, p=float(value)) for each, value in zip(found, p, strict=True)]
 
 
 def summarise(results: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -90,13 +116,13 @@ def summarise(results: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def compare(results: pd.DataFrame, metric: str, against: str) -> pd.DataFrame:
-    """Columns arm, against, mean, low, high, n, p, verdict: every other arm minus `against`, paired over seeds."""
+    """Columns arm, against, mean, low, high, n, better, p, verdict: every other arm minus `against`, paired over seeds;
+    p and verdict are corrected for the number of arms.
+    """
     table = per_seed(results, metric)
-    rows = []
-    for arm in table.columns.drop(against):
-        found = paired(table[arm].to_numpy(), table[against].to_numpy())
-        rows.append({"arm": arm, "against": against, **columns(found), "p": found.p, "verdict": found.verdict})
-    return pd.DataFrame(rows)
+    arms = table.columns.drop(against)
+    found = holm([paired(table[arm].to_numpy(), table[against].to_numpy()) for arm in arms])
+    return pd.DataFrame({"arm": arm, "against": against, **compared(each)} for arm, each in zip(arms, found, strict=True))
 
 
 def gaps(results: pd.DataFrame) -> pd.DataFrame:
@@ -110,3 +136,8 @@ def gaps(results: pd.DataFrame) -> pd.DataFrame:
 def columns(found: Estimate) -> dict:
     """The estimate as columns of a table."""
     return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
+
+
+def compared(found: Estimate) -> dict:
+    """A paired estimate as columns of a table."""
+    return columns(found) | {"better": found.better, "p": found.p, "verdict": found.verdict}

@@ -31,18 +31,20 @@ REPORTED = {"color": "0.5", "linestyle": "--", "linewidth": 1.0}  # the paper's 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A finished figure: shown by Jupyter as its PNG; `table` is exactly what was drawn."""
+    """A finished figure: shown by Jupyter as its PNG; `table` is exactly what was drawn, `caption` what stands below."""
 
     table: pd.DataFrame = field(repr=False)
     pdf: bytes = field(repr=False)
     png: bytes = field(repr=False)
+    caption: str = ""
 
-    def _repr_png_(self) -> bytes:
-        return self.png
+    def _repr_png_(self) -> tuple[bytes, dict[str, str]]:
+        return self.png, {"alt": self.caption}
 
     def save(self, folder: Path, name: str) -> None:
-        """Write name.pdf, name.png and name.csv, each atomically."""
-        for suffix, content in (("pdf", self.pdf), ("png", self.png), ("csv", self.table.to_csv(index=False).encode())):
+        """Write name.pdf, name.png, name.csv and the caption, name.txt, each atomically."""
+        contents = {"pdf": self.pdf, "png": self.png, "csv": self.table.to_csv(index=False).encode()}
+        for suffix, content in (contents | {"txt": f"{self.caption}\n".encode()}).items():
             with replacing(folder / f"{name}.{suffix}") as part:
                 part.write_bytes(content)
 
@@ -58,8 +60,9 @@ def figure(draw: Callable[..., tuple[Figure, pd.DataFrame]]) -> Callable[..., Dr
             FigureCanvasAgg(fig)
             pdf, png = io.BytesIO(), io.BytesIO()
             fig.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+            fig.set_layout_engine("none")  # both files have the layout of the first, which takes longer than drawing
             fig.savefig(png, format="png", metadata={"Software": None})
-        return Drawn(table, pdf.getvalue(), png.getvalue())
+        return Drawn(table, pdf.getvalue(), png.getvalue(), fig.get_supxlabel())
 
     return drawn
 

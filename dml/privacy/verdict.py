@@ -105,7 +105,7 @@ def price_table(games: Mapping[Dial, list[Arrays]], rates: pd.DataFrame, experim
             plain, defence = (view, "") if view in ADVERSARIES else view.split(", ")
             arm = ADVERSARIES[plain].arm
             worth = [each.get(f"accuracy/{arm}, {defence}" if defence else f"accuracy/{arm}") for each in found]
-            accuracy = stats.interval(np.concatenate([each for each in worth if each is not None]))
+            accuracy = stats.t_interval(np.concatenate([each for each in worth if each is not None]))
             leak = best.loc[(title(dial), view)]
             rows.append(
                 {
