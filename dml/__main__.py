@@ -5,8 +5,8 @@ import logging
 import sys
 from pathlib import Path
 
-from dml import facemask, pipeline, plots
-from dml.config import FIGURES, PROFILES, RECORDED
+from dml import facemask, pipeline, redraw
+from dml.config import FIGURES, PROFILES
 from dml.files import DataError
 from dml.runs import Run
 
@@ -63,19 +63,17 @@ def reproduce(args: argparse.Namespace) -> int:
     if args.force:
         run.forget()
     manifest = pipeline.reproduce(run, args.only)
-    print(f"Done. Tables, figures, notebooks: {run.folder}\nManifest: {manifest}")
+    index = run.folder / "report" / "index.html"
+    print(f"Done. Tables, figures, notebooks: {run.folder}\nTo read: {index}\nManifest: {manifest}")
     return 0
 
 
 def figures(args: argparse.Namespace) -> int:
-    runs = [args.source] if args.source else sorted(path.parent for path in RECORDED.glob("*/manifest.json"))
-    for run in runs:
-        to = args.out if args.source else args.out / run.name
-        names = plots.redraw(run, to)
-        print(f"{to}: {len(names)} figures from {run}")
-    if not args.source:
-        plots.embedded_faces().save(args.out, "01_embedded_faces")
-        plots.redraw_wire(args.out)
+    if args.source:
+        redraw.redraw([(args.source, args.out)])
+    else:
+        redraw.redraw_recorded(args.out)
+    print(f"Figures and tables: {args.out}")
     return 0
 
 

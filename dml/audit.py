@@ -12,7 +12,6 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from torch.nn.functional import interpolate, normalize
 
 from dml import facemask
-from dml.config import DATA, PROFILES, Experiment
 from dml.data import Images, Split
 from dml.files import DataError
 
@@ -24,17 +23,6 @@ BLOCK = 2048  # rows compared at once: 2,048 x 10,000 similarities are 80 MB
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 IMAGE = ["set", "class", "file"]
 CELL = ["set_a", "class_a", "set_b", "class_b"]
-
-
-def published() -> pd.DataFrame:
-    """The paper's accuracies on its unseen set, from one seed: columns arm, client, accuracy."""
-    return pd.read_csv(DATA / "published.csv")
-
-
-def reported(data: str, experiment: Experiment) -> pd.DataFrame:
-    """What the paper reports for a run: `published()` for its protocol on its images, no rows for anything else."""
-    same = data == "facemask" and experiment == PROFILES["paper"]
-    return published() if same else published().iloc[:0]
 
 
 def overview(images: Images) -> pd.DataFrame:

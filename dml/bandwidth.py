@@ -117,10 +117,10 @@ def targets(curve: pd.DataFrame) -> pd.DataFrame:
 
 def ladder(results: pd.DataFrame, moved: pd.DataFrame) -> pd.DataFrame:
     """One row an arm: unseen accuracy (mean, low, high, n), its paired difference to `against` (see `less`: difference,
-    difference_low, difference_high, p and verdict, corrected for the number of rungs), and a client's bytes: of an average round up and down (payload_up, up,
-    payload_down, down), of the whole run without set-up (sent), of the set-up (setup), of a round when the set-up is
-    spread over all rounds (amortised), FedAvg's `sent` divided by the arm's (ratio), and whether no other arm is both
-    more accurate and cheaper (front).
+    difference_low, difference_high, p and verdict, corrected for the number of rungs), and a client's bytes: of an
+    average round up and down (payload_up, up, payload_down, down), of the whole run without set-up (sent), of the
+    set-up (setup), of a round when the set-up is spread over all rounds (amortised), FedAvg's `sent` divided by the
+    arm's (ratio), and whether no other arm is both more accurate and cheaper (front).
     """
     accuracy, rounds = per_seed(results, "unseen accuracy"), int(moved["round"].max())
     spoken = moved[moved["round"] > 0]

@@ -108,9 +108,7 @@ class Ladder:
 
 
 LADDERS = {
-    "smoke": Ladder(
-        ("dml", "dml, 1 bit", "fedavg", "fedavg, top 1 %", "asynchronous", "self", "local"), seeds=1
-    ),
+    "smoke": Ladder(("dml", "dml, 1 bit", "fedavg", "fedavg, top 1 %", "asynchronous", "self", "local"), seeds=1),
     "reduced": Ladder(
         (
             *("dml", "dml, float16", "dml, 8 bits", "dml, 4 bits", "dml, 1 bit", "dml, every 2nd"),

@@ -11,7 +11,7 @@ import pandas as pd
 
 from dml import results
 from dml.config import Experiment
-from dml.stats import columns, interval, paired, per_seed
+from dml.stats import columns, compared, holm, interval, paired, per_seed
 
 ARMS = ("dml", "self", "fedavg", "local")
 COLUMNS = ["clients", *results.RESULTS]
@@ -50,11 +50,11 @@ def accuracy(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def gains(table: pd.DataFrame) -> pd.DataFrame:
-    """DML's unseen accuracy minus that of the other arms, by K: columns clients, against, mean, low, high, n, p."""
-    rows = []
+    """DML's unseen accuracy minus that of the other arms, by K: columns clients, against and
+    those of `stats.compare`, p corrected for all rows."""
+    keys, found = [], []
     for count, mine in table.groupby("clients"):
         values = per_seed(mine, "unseen accuracy")
-        for arm in ARMS[1:]:
-            found = paired(values["dml"].to_numpy(), values[arm].to_numpy())
-            rows.append({"clients": count, "against": arm, **columns(found), "p": found.p})
-    return pd.DataFrame(rows)
+        keys += [{"clients": count, "against": arm} for arm in ARMS[1:]]
+        found += [paired(values["dml"].to_numpy(), values[arm].to_numpy()) for arm in ARMS[1:]]
+    return pd.DataFrame(key | compared(each) for key, each in zip(keys, holm(found), strict=True))

@@ -13,6 +13,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from dml.config import ROOT
 from dml.files import replacing
+from dml.report import report
 from dml.runs import Run
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -76,7 +77,7 @@ def execute(notebook: Path, parameters: dict, to: Path) -> float:
 
 
 def reproduce(run: Run, only: str = "") -> Path:
-    """Execute the notebooks for a run and write its manifest. Returns the manifest's path.
+    """Execute the notebooks for a run, write its report and its manifest. Returns the manifest's path.
 
     Raises DataError for unusable data, PipelineError for a notebook; both before anything runs, where that is possible.
     A manifest from an earlier run is removed first: while it is there, the run is complete. So are the tables of a run
@@ -103,6 +104,8 @@ def reproduce(run: Run, only: str = "") -> Path:
         stages[notebook.stem] = round(execute(notebook, parameters, run.folder / "notebooks"), 1)
         log.info("finished %s in %.0f s", notebook.name, stages[notebook.stem])
     manifest = run.manifest(stages_s=stages, arms_s=_costs(run.folder))
+    log.info("writing the report")
+    report(run.folder, manifest, run.judge())
     with replacing(file) as part:
         part.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return file

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from safetensors.torch import save_file
 
-from dml import audit, bandwidth, machine, plots, results
-from dml.config import LADDERS, PROBES, RUNS, SEEDS, Experiment, profile
+from dml import audit, bandwidth, crowd, machine, plots, quickstart, results, verdicts
+from dml.config import CROWDS, LADDERS, PROBES, RUNS, SEEDS, Experiment, profile
 from dml.data import Images, folder_name
 from dml.files import replacing
 from dml.plots.style import Drawn
@@ -111,6 +111,26 @@ class Run:
         self.write(found.costs, "bandwidth_costs")
         self.write(found.ledger[found.ledger["seed"] == seeds[0]], "ledger")
         return tables
+
+    def multiply(self) -> pd.DataFrame:
+        """The arms with more and fewer clients, from the cache where possible; writes clients.csv where the profile and
+        the data set leave room for more.
+        """
+        chosen = CROWDS[self.profile]
+        seeds = self.seeds[: chosen.seeds or None]
+        table = crowd.compute(self.data, self.experiment, chosen.clients, seeds, self.device)
+        if len(table):
+            self.write(table, "clients")
+        return table
+
+    def judge(self) -> pd.DataFrame:
+        """A verdict on every claim that the tables written so far speak of (see `verdicts.verdicts`)."""
+        return verdicts.verdicts(self.folder, self.about.reported, self.experiment)
+
+    def lesson(self, clients: int = 3, public: int = 24) -> quickstart.Lesson:
+        """One small round on the run's data set, whatever its profile; this process trains it, on one thread."""
+        machine.settle()
+        return quickstart.open_lesson(results.images(self.data, quickstart.SMALL), clients, public=public)
 
     def forget(self) -> None:
         """Drop what the cache holds of this run, so that it is computed again."""

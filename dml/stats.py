@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 LEVEL = 0.95
 MARGIN = 0.01  # of interest: a smaller difference of shares matters to nobody. Fixed before the runs
@@ -101,11 +100,12 @@ def paired(arm: np.ndarray, other: np.ndarray) -> Estimate:
 
 
 def holm(found: list[Estimate]) -> list[Estimate]:
-    """The same estimates with p values corrected for their number (Holm's step-down); NaN stays NaN."""
+    """The same estimates with p values corrected for their number by Holm's step-down: the smallest times m, the next
+    times m - 1, and so on, none below the one before. NaN stays NaN and does not count.
+    """
     p = np.array([each.p for each in found])
-    known = ~np.isnan(p)
-    if known.any():
-        p[known] = multipletests(p[known], method="holm")[1]
+    order = np.argsort(p)[: np.isfinite(p).sum()]  # NaN is sorted last
+    p[order] = np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)).clip(max=1)
     return [replace(each, p=float(value)) for each, value in zip(found, p, strict=True)]
 
 
@@ -122,7 +122,9 @@ def compare(results: pd.DataFrame, metric: str, against: str) -> pd.DataFrame:
     table = per_seed(results, metric)
     arms = table.columns.drop(against)
     found = holm([paired(table[arm].to_numpy(), table[against].to_numpy()) for arm in arms])
-    return pd.DataFrame({"arm": arm, "against": against, **compared(each)} for arm, each in zip(arms, found, strict=True))
+    return pd.DataFrame(
+        {"arm": arm, "against": against, **compared(each)} for arm, each in zip(arms, found, strict=True)
+    )
 
 
 def gaps(results: pd.DataFrame) -> pd.DataFrame:

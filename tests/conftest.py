@@ -1,6 +1,7 @@
 """A federation small enough for a unit test, on drawn faces; and a sandbox in which whole runs leave no trace."""
 
 import os
+import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -68,7 +69,8 @@ class Sandbox:
             "from dml import config\n"
             f"config.CACHE, config.RUNS = Path({str(self.cache)!r}), Path({str(self.runs)!r})\n"
             f"config.PROFILES['smoke'] = config.Experiment(**{asdict(self.experiment)!r})\n"
-            "from dml.config import Draw, Probe\n"
+            "from dml.config import Crowd, Draw, Probe\n"
+            "config.CROWDS['smoke'] = Crowd((2, 3), seeds=1)\n"
             f"config.PROBES['smoke'] = {TINY_PROBE!r}\n"
         )
         path = os.pathsep.join(filter(None, (str(start), os.environ.get("PYTHONPATH"))))
@@ -132,3 +134,30 @@ def no_workers(monkeypatch):
 
     monkeypatch.setattr(results, "_in_processes", engine)
     return engine
+
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
+BROKEN = "[...document.images].filter(image => !image.complete || image.naturalWidth === 0).length"
+
+
+@pytest.fixture(scope="session")
+def look():
+    """Open a page of a report in a headless browser: no broken image, no error cell, nothing asked of a network."""
+    if BROWSER is None:
+        pytest.skip("no Chromium on this machine (.ci/run installs one)")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
+
+        def look(file):
+            page, asked = browser.new_page(), []
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto(file.as_uri())
+            assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+            assert page.evaluate(BROKEN) == 0
+            assert page.locator(".output_error, .ansi-red-fg").count() == 0
+            assert page.locator("img:not([alt]), img[alt^='No description']").count() == 0
+            return page
+
+        yield look
+        browser.close()

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from dml import data, facemask
-from dml.audit import reported
 from dml.config import PROFILES
+from dml.published import reported
 from dml.runs import Run
 
 RED = (255, 0, 0)

@@ -19,6 +19,8 @@ from dml.config import FIGURES, LADDERS, ROOT
 from dml.pipeline import PipelineError
 from dml.runs import Run
 
+UNDRAWN = {"00_pictures", "01_contact_sheet"}  # figures that show images, which no table holds
+SUFFIXES = ("pdf", "png", "csv", "txt")
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 FIRST = 'data = "faces"  # or another\nseeds = []\n'
 
@@ -48,7 +50,7 @@ def test_notebooks_come_in_the_order_of_their_numbers(tmp_path):
     assert [path.stem for path in pipeline.notebooks(folder=tmp_path)] == ["01_first", "02_second", "10_last"]
     assert [path.stem for path in pipeline.notebooks("02", tmp_path)] == ["02_second"]
     assert [path.stem for path in pipeline.notebooks("01_first.ipynb", tmp_path)] == ["01_first"]
-    assert [path.stem for path in pipeline.notebooks()][:2] == ["01_data_split", "02_dml_vs_fedavg"]
+    assert [path.stem for path in pipeline.notebooks()][:2] == ["00_quickstart", "01_data_split"]
 
 
 @pytest.mark.parametrize(("only", "there"), [("99", "01_first"), ("second", "01_first"), ("", "none")])
@@ -183,16 +185,17 @@ def reproduced(tmp_path_factory, sandbox_in):
 
 def test_the_command_leaves_all_it_promises(reproduced):
     _, folder, done = reproduced
-    figures = {"01_contact_sheet", plots.RECONSTRUCTION, *plots.FIGURES}
+    figures = {*UNDRAWN, plots.RECONSTRUCTION, *plots.FIGURES}
     probes = [path.name for path in folder.glob("privacy_*.csv")]
     assert len(probes) == 8
     assert set(contents(folder)) == {
         *("results.csv", "history.csv", "costs.csv", "images.csv", "ledger.csv", "manifest.json"),
-        "bandwidth_costs.csv",
+        *("bandwidth_costs.csv", "lesson.csv", "clients.csv", "report/index.html"),
         *(f"bandwidth_{field.name}.csv" for field in fields(bandwidth.Tables)),
         *(f"notebooks/{path.name}" for path in pipeline.notebooks()),
+        *(f"report/{path.stem}.html" for path in pipeline.notebooks()),
         *(*probes, "reconstructions.safetensors"),
-        *(f"figures/{name}.{suffix}" for name in figures for suffix in ("pdf", "png", "csv")),
+        *(f"figures/{name}.{suffix}" for name in figures for suffix in SUFFIXES),
     }
     assert str(folder) in done.stdout and "error:" not in done.stderr  # zmq may log one of its own as a kernel ends
     for said in ("running 01_data_split.ipynb", "finished 02_dml_vs_fedavg.ipynb", "training"):
@@ -224,7 +227,7 @@ def test_the_manifest_tells_how_to_repeat_the_run_and_is_written_last(reproduced
     assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?|unknown", manifest["commit"])
     assert {"torch", "torchvision", "numpy", "matplotlib", "papermill"} <= set(manifest["versions"])
     assert manifest["versions"]["pandas"] == pd.__version__ and manifest["cores"] >= 1 and manifest["processor"]
-    assert list(manifest["stages_s"]) == ["01_data_split", "02_dml_vs_fedavg", "03_privacy_probes", "04_bandwidth"]
+    assert list(manifest["stages_s"]) == [path.stem for path in pipeline.notebooks()]
     assert all(seconds > 0 for seconds in manifest["stages_s"].values())
     assert [each["arm"] for each in manifest["arms_s"]] == list(ARMS)
     assert str(place.folder) not in json.dumps(manifest)  # nothing of this machine's folders
@@ -246,6 +249,17 @@ def test_executed_notebooks_show_tables_figures_and_no_error(reproduced):
     assert " parts computed, 0 reused" in outputs(folder / "notebooks" / "03_privacy_probes.ipynb")
 
 
+def test_the_report_opens_clean_in_a_browser(reproduced, look):
+    _, folder, _ = reproduced
+    index = look(folder / "report" / "index.html")
+    links = [link.get_attribute("href") for link in index.locator("a").all()]
+    assert links == [f"{path.stem}.html" for path in pipeline.notebooks()]
+    assert index.locator("table").last.locator("tr").count() > 6  # verdicts: C1 to C4, L1, L2, F2
+    for link in links:
+        page = look(folder / "report" / link)
+        assert page.locator("img").count() >= 2 and page.locator("h1").count() == 1
+
+
 def test_everything_stayed_in_the_sandbox(reproduced):
     place, _, _ = reproduced
     assert len(list((place.cache / "arms").glob("*.json"))) == len({*ARMS, *LADDERS["smoke"].arms})
@@ -255,10 +269,10 @@ def test_everything_stayed_in_the_sandbox(reproduced):
 def test_figures_draws_the_same_bytes_again_from_the_tables_alone(reproduced, tmp_path, capsys):
     _, folder, _ = reproduced
     assert main(["figures", "--from", str(folder), "--out", str(tmp_path / "again")]) == 0
-    assert f"{len(plots.FIGURES) + 1} figures" in capsys.readouterr().out
+    assert str(tmp_path / "again") in capsys.readouterr().out
     first, again = contents(folder / "figures"), contents(tmp_path / "again")
-    assert again.pop("claims.md") and again.pop("privacy.md") and again.pop("bandwidth.md")
-    assert set(first) - set(again) == {f"01_contact_sheet.{suffix}" for suffix in ("pdf", "png", "csv")}
+    assert all(again.pop(f"{text}.md") for text in ("claims", "privacy", "bandwidth", "verdicts"))
+    assert set(first) - set(again) == {f"{name}.{suffix}" for name in UNDRAWN for suffix in SUFFIXES}
     assert again == {name: first[name] for name in again}
 
 
@@ -268,9 +282,12 @@ def test_a_second_run_of_one_notebook_reuses_every_result_and_gives_the_same_fil
     assert main(["reproduce", "--seeds", "1", "--only", "02", "--out", str(place.folder / "again")]) == 0
     first, again = contents(folder), contents(place.folder / "again")
     assert set(again) == {
-        name for name in first if not re.search("/0[134]_|images|privacy|reconstr|bandwidth|ledger", name)
+        name
+        for name in first
+        if not re.search("/0[01345]_|images|privacy|reconstr|bandwidth|ledger|lesson|clients", name)
     }
-    varying = {"costs.csv", "manifest.json", "notebooks/02_dml_vs_fedavg.ipynb"}  # they tell times
+    varying = {"costs.csv", "manifest.json", "report/index.html"}  # they tell times
+    varying |= {"notebooks/02_dml_vs_fedavg.ipynb", "report/02_dml_vs_fedavg.html"}
     assert {name for name in again if again[name] != first[name]} <= varying
     shown = outputs(place.folder / "again" / "notebooks" / "02_dml_vs_fedavg.ipynb")
     assert "0 computed, 10 reused (of 10 pairs of arm and seed)" in shown

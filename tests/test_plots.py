@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dml import audit, plots
+from dml import crowd, plots, published, redraw
 from dml.arms import ARMS
 from dml.config import PROFILES, RECORDED, Experiment
 from dml.files import DataError
@@ -58,6 +58,19 @@ def history_table(seeds, arms):
     return pd.DataFrame(rows, columns=HISTORY)
 
 
+def clients_table(seeds):
+    random = np.random.default_rng(2)
+    rows = [
+        (2, k, s, a, c, random.uniform(0.5, 1)) for k in (2, 4) for s in seeds for a in crowd.ARMS for c in range(k)
+    ]
+    table = pd.DataFrame(rows, columns=["round", "clients", "seed", "arm", "client", "value"])
+    return table.assign(metric="unseen accuracy")[crowd.COLUMNS]
+
+
+def lesson_table():
+    return pd.DataFrame({"client": [0, 1], "before": [0.5, 0.6], "labels only": [0.7, 0.65], "with peers": [0.8, 0.6]})
+
+
 def images_table(classes):
     rows = []
     for name in ("train", "unseen"):
@@ -71,7 +84,7 @@ def finished_run(folder, seeds=FOUR_SEEDS, arms=tuple(ARMS), classes=("mask", "n
     """The folder of a run that has finished."""
     folder.mkdir()
     tables = {"results": results_table(seeds, arms), "history": history_table(seeds, arms)}
-    tables["images"] = images_table(classes)
+    tables |= {"images": images_table(classes), "clients": clients_table(seeds), "lesson": lesson_table()}
     tables["costs"] = pd.DataFrame([(s, a, 2.0, 1.0, False) for s in seeds for a in arms]).set_axis(
         ["seed", "arm", "wall_s", "cpu_s", "reused"], axis=1
     )
@@ -98,7 +111,7 @@ def four(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def redrawn(four):
-    plots.redraw(four, four.parent / "figures")
+    redraw.redraw([(four, four.parent / "figures")])
     return four.parent / "figures"
 
 
@@ -110,16 +123,24 @@ def text_of(pdf):
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-def test_redraw_writes_every_figure_three_times_over_and_the_claims(redrawn):
-    names = {f"{name}.{suffix}" for name in plots.FIGURES for suffix in ("pdf", "png", "csv")}
-    assert {path.name for path in redrawn.iterdir()} == names | {"claims.md", "privacy.md", "bandwidth.md"}
+def test_redraw_writes_every_figure_its_table_its_caption_and_the_claims(redrawn):
+    names = {f"{name}.{suffix}" for name in plots.FIGURES for suffix in ("pdf", "png", "csv", "txt")}
+    texts = {"claims.md", "privacy.md", "bandwidth.md", "verdicts.md"}
+    assert {path.name for path in redrawn.iterdir()} == names | texts
+
+
+@pytest.mark.parametrize("name", plots.FIGURES)
+def test_the_caption_is_kept_beside_the_figure_and_is_its_alternative_text(name, four, redrawn):
+    figure = drawn(name, four)
+    assert (redrawn / f"{name}.txt").read_text(encoding="utf-8") == f"{figure.caption}\n" and len(figure.caption) > 20
+    assert figure._repr_png_() == (figure.png, {"alt": figure.caption})
 
 
 @pytest.mark.parametrize("name", plots.FIGURES)
 def test_a_figure_is_the_same_file_each_time(name, four, redrawn):
     again = drawn(name, four)
     assert (redrawn / f"{name}.pdf").read_bytes() == again.pdf
-    assert (redrawn / f"{name}.png").read_bytes() == again.png
+    assert (redrawn / f"{name}.png").read_bytes() == again.png  # drawn by another process
 
 
 @pytest.mark.parametrize("name", plots.FIGURES)
@@ -148,15 +169,15 @@ def test_a_figure_shows_itself_as_png_and_is_as_wide_as_a_journal_page(name, red
 
 
 def test_saving_twice_leaves_only_the_figure(tmp_path):
-    figure = style.Drawn(pd.DataFrame({"x": [0.1 + 0.2]}), b"pdf", b"png")
+    figure = style.Drawn(pd.DataFrame({"x": [0.1 + 0.2]}), b"pdf", b"png", "three tenths")
     for _ in range(2):
         figure.save(tmp_path / "new", "one")
     assert {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()} == {
         "one.pdf": b"pdf",
         "one.png": b"png",
         "one.csv": b"x\n0.30000000000000004\n",
+        "one.txt": b"three tenths\n",
     }
-    assert figure._repr_png_() == b"png"
 
 
 # -- what can be missing ----------------------------------------------------------------------------------------------
@@ -166,7 +187,8 @@ def test_one_seed_of_three_classes_draws_every_figure_without_intervals(tmp_path
     """Three classes have no one-term arm, and one seed has no spread."""
     arms = [arm for arm in ARMS if arm != "dml-one-term"]
     run = finished_run(tmp_path / "run", ONE_SEED, arms, classes=("a", "b", "c"), data="letters")
-    assert plots.redraw(run, tmp_path / "to") == list(plots.FIGURES)
+    assert plots.present(run) == list(plots.FIGURES)
+    redraw.redraw([(run, tmp_path / "to")])
     assert all((tmp_path / "to" / f"{name}.pdf").stat().st_size > 3000 for name in plots.FIGURES)
     tables = {name: pd.read_csv(tmp_path / "to" / f"{name}.csv") for name in plots.FIGURES}
     for name in ("02_unseen_accuracy", "02_paired_differences", "02_quality", "02_agreement"):
@@ -176,20 +198,19 @@ def test_one_seed_of_three_classes_draws_every_figure_without_intervals(tmp_path
 
 
 @pytest.mark.parametrize("missing", ["images", "history", "results"])
-def test_a_table_that_a_run_lacks_leaves_out_its_figures(missing, tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "draw", lambda name, *_: style.Drawn(pd.DataFrame({"name": [name]}), b"", b""))
+def test_a_table_that_a_run_lacks_leaves_out_its_figures(missing, tmp_path):
     run = finished_run(tmp_path / "run", seeds=(0, 1))
     (run / f"{missing}.csv").unlink()
-    names = plots.redraw(run, tmp_path / "to")
-    assert names == [name for name, (sources, _) in plots.FIGURES.items() if missing not in sources]
-    assert (tmp_path / "to" / "claims.md").exists() == (missing != "results")
+    assert plots.present(run) == [name for name, (sources, _) in plots.FIGURES.items() if missing not in sources]
+    texts = redraw.texts(run, plots.About.read(run))
+    assert ("claims" in texts) == (missing != "results") and {"privacy", "bandwidth", "verdicts"} <= set(texts)
 
 
 def test_a_folder_that_is_no_finished_run_is_refused(tmp_path):
     run = finished_run(tmp_path / "run", seeds=ONE_SEED)
     (run / "manifest.json").unlink()
     with pytest.raises(DataError, match=r"run has no manifest\.json"):
-        plots.redraw(run, tmp_path / "to")
+        redraw.redraw([(run, tmp_path / "to")])
     assert not (tmp_path / "to").exists()
 
 
@@ -218,9 +239,9 @@ def test_client_accuracy_shows_mean_and_range_over_seeds(four):
 
 def test_reported_numbers_stand_only_beside_the_papers_own_protocol_and_images(four):
     paper = PROFILES["paper"]
-    published = audit.published().groupby("arm")["accuracy"].mean()
+    means = published.published().groupby("arm")["accuracy"].mean()
     found = drawn("02_unseen_accuracy", four, paper, "facemask").table.set_index("arm")["reported"]
-    assert found["dml"] == pytest.approx(published["dml"]) and found["fedavg"] == pytest.approx(published["fedavg"])
+    assert found["dml"] == pytest.approx(means["dml"]) and found["fedavg"] == pytest.approx(means["fedavg"])
     assert np.isnan(found["local"])
     for experiment, data in ((paper, "faces"), (EXPERIMENT, "facemask"), (PROFILES["smoke"], "facemask")):
         assert plots.About(experiment, data, "").reported.empty

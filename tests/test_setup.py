@@ -115,8 +115,8 @@ def parameters(notebook):
 
 
 def test_there_are_notebooks_and_their_numbers_are_in_sequence():
-    assert [path.name[:2] for path in NOTEBOOKS] == [f"{i:02}" for i in range(1, len(NOTEBOOKS) + 1)]
-    assert len(NOTEBOOKS) >= 2
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{i:02}" for i in range(len(NOTEBOOKS))]
+    assert len(NOTEBOOKS) >= 6
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name)

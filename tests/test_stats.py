@@ -88,8 +88,31 @@ def test_verdict_takes_interval_and_p():
     assert stats.paired(-SIX, zero(6)).verdict == "lower"
     five = stats.paired(SIX[:5], zero(5))
     assert five.low > 0 and five.verdict == "undecided"  # p cannot be below 0.0625
-    assert stats.paired(SIX - SIX.mean(), zero(6)).verdict == "undecided"
-    assert stats.paired(np.full(6, 0.01), zero(6)).verdict == "higher"
+    assert stats.paired(SIX[:5] / 2, zero(5)).verdict == "same"  # above zero, but by less than anyone minds
+    assert stats.paired(3 * (SIX - SIX.mean()), zero(6)).verdict == "same"  # within a percentage point of zero
+    assert stats.paired(10 * (SIX - SIX.mean()), zero(6)).verdict == "undecided"
+    assert stats.paired(np.full(6, 0.001), zero(6)).verdict == "higher"  # significance first, then the margin
+
+
+def test_better_is_the_share_of_seeds_and_ties_count_half():
+    assert stats.paired([3, 2, 1, 0], [0, 2, 2, 2]).better == pytest.approx(1.5 / 4)
+    assert stats.paired([0.7], [0.5]).better == 1
+
+
+def test_holm_by_hand():
+    """0.01, 0.02, 0.03, 0.4 times 4, 3, 2, 1 are 0.04, 0.06, 0.06, 0.4: none may be below the one before."""
+    found = stats.holm([stats.Estimate(0, 0, 0, 6, p) for p in (0.03, 0.4, np.nan, 0.01, 0.02)])
+    assert [each.p for each in found] == pytest.approx([0.06, 0.4, np.nan, 0.04, 0.06], nan_ok=True)
+    assert [each.p for each in stats.holm([stats.Estimate(0, 0, 0, 6, p) for p in (0.9, 0.6)])] == [1, 1]
+    assert stats.holm([]) == []
+
+
+def test_an_interval_of_six_is_the_bootstraps_and_of_five_is_students():
+    assert stats.interval(SIX[:5]) == stats.t_interval(SIX[:5])
+    paired = stats.paired(SIX, np.zeros(6))
+    one = stats.interval(SIX)
+    assert (one.mean, one.low, one.high) == (paired.mean, paired.low, paired.high)
+    assert stats.t_interval(SIX).high - stats.t_interval(SIX).low > one.high - one.low
 
 
 def test_per_seed_averages_the_clients_of_the_last_round_and_keeps_the_arms_in_order():
@@ -120,9 +143,11 @@ def test_summarise_and_compare_name_their_arms():
     assert summary["arm"].tolist() == ["dml", "fedavg", "local"] and summary["n"].tolist() == [3, 3, 3]
     assert summary["mean"].tolist() == pytest.approx([0.8, 0.6, 0.5])
     found = stats.compare(results, "unseen accuracy", "fedavg")
-    assert list(found.columns) == ["arm", "against", "mean", "low", "high", "n", "p", "verdict"]
+    assert list(found.columns) == ["arm", "against", "mean", "low", "high", "n", "better", "p", "verdict"]
     assert found["arm"].tolist() == ["dml", "local"] and set(found["against"]) == {"fedavg"}
-    assert found["mean"].tolist() == pytest.approx([0.2, -0.1]) and found["p"].tolist() == pytest.approx([0.25, 0.5])
+    assert found["mean"].tolist() == pytest.approx([0.2, -0.1]) and found["p"].tolist() == pytest.approx(
+        [0.5, 0.5]
+    )  # 0.25 twice
 
 
 def test_pairs_are_of_the_same_seed_whatever_the_order_of_rows():
@@ -152,9 +177,9 @@ REPORTED = pd.DataFrame(
 )
 
 
-def claimed(shift, seeds=6):
+def claimed(shift, seeds=8):
     """Results in which DML's unseen accuracy exceeds that of all others by about `shift`; it trains no better."""
-    rise = shift * (1 + SIX[:seeds])
+    rise = shift * (1 + np.resize(SIX, seeds))
     dml, rest = 0.7 + rise, np.full(seeds, 0.7)
     return pd.concat(
         [
@@ -166,7 +191,8 @@ def claimed(shift, seeds=6):
 
 
 @pytest.mark.parametrize(
-    ("shift", "seeds", "verdict"), [(0.05, 6, "holds"), (-0.05, 6, "fails"), (0.05, 5, "undecided")]
+    ("shift", "seeds", "verdict"),
+    [(0.05, 8, "holds"), (-0.05, 8, "fails"), (0.05, 7, "undecided"), (0.005, 5, "no difference")],
 )
 def test_claims_hold_fail_or_stay_undecided(shift, seeds, verdict):
     found = claims.claims(claimed(shift, seeds), REPORTED)
@@ -176,11 +202,13 @@ def test_claims_hold_fail_or_stay_undecided(shift, seeds, verdict):
     assert signs == {"unseen accuracy": up, "unseen disagreement": -up, "gap": -up}
 
 
-def test_claims_without_a_difference_are_undecided():
-    wobble = np.array([1, -1, 1, -1, 1, -1]) / 100
+@pytest.mark.parametrize(("size", "verdict"), [(0.03, "undecided"), (0.005, "no difference")])
+def test_claims_without_a_difference_are_undecided_unless_it_is_surely_small(size, verdict):
     results = claimed(0.0)
-    results.loc[results["arm"] == "dml", "value"] += np.tile(wobble, 3)  # six seeds of three metrics
-    assert set(claims.claims(results, REPORTED)["verdict"]) == {"undecided"}
+    results.loc[results["arm"] == "dml", "value"] += np.tile([size, -size], 12)  # eight seeds of three metrics
+    found = claims.claims(results, REPORTED).set_index("measure")
+    assert set(found.drop("gap")["verdict"]) == {verdict} and set(found["better"]) == {0.5}
+    assert set(found.loc["gap", "verdict"]) == {"no difference"}  # train and unseen moved together
 
 
 def test_claims_give_the_reported_difference_where_the_paper_has_one():
@@ -195,11 +223,11 @@ def test_claims_as_markdown_state_points_intervals_and_verdicts():
     costs = pd.concat([costs, *(costs.assign(arm=arm) for arm in OTHERS)])
     text = claims.markdown(claimed(0.05), costs, REPORTED, "a title")
     lines = text.splitlines()
-    assert "a title" in lines[0] and "n = 6" in lines[0]
+    assert "a title" in lines[0] and "n = 8" in lines[0]
     (row,) = [line for line in lines if line.startswith("| `dml`")]
     assert "85.00" in row and "75.05" in row and "12" in row
     (row,) = [line for line in lines if line.startswith("| C1 | `fedavg` |")]
-    assert "+10.00" in row and "+5.05" in row and "0.031" in row and row.endswith("| holds |")
+    assert "+10.00" in row and "+5.05" in row and "| 8 of 8 | 0.039 | holds |" in row
     tables = [line for line in lines if line.startswith("|")]
     assert len({line.count("|") for line in tables[: 2 + 6]}) == 1 and "nan" not in text.lower()
 

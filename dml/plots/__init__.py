@@ -7,16 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 from safetensors.torch import load_file
-from tqdm import tqdm
 
-from dml import bandwidth_claims, claims
-from dml.audit import reported
-from dml.config import CACHE, RECORDED, Experiment
-from dml.data import load
-from dml.files import DataError, replacing
-from dml.plots import arms, bandwidth, costs, privacy, split, training
+from dml.config import Experiment
+from dml.files import DataError
+from dml.plots import arms, bandwidth, costs, lesson, privacy, split, training, verdict
 from dml.plots.style import Drawn
-from dml.privacy import summary
+from dml.published import reported
 
 
 def _quantiles(images: pd.DataFrame) -> pd.DataFrame:
@@ -36,12 +32,25 @@ class About:
     data: str
     title: str
 
+    @classmethod
+    def read(cls, folder: Path) -> "About":
+        """From the manifest of a finished run. Raises DataError when there is none."""
+        file = folder / "manifest.json"
+        if not file.is_file():
+            raise DataError(f"{folder} has no manifest.json; it must be the folder of a finished run (see `reproduce`)")
+        try:
+            manifest = json.loads(file.read_text(encoding="utf-8"))
+            return cls(Experiment(**manifest["experiment"]), manifest["data"], manifest["title"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{file} was not written by this version of `reproduce` ({error!r})") from error
+
     @property
     def reported(self) -> pd.DataFrame:
         return reported(self.data, self.experiment)
 
 
 FIGURES: dict[str, tuple[tuple[str, ...], Callable[..., Drawn]]] = {
+    "00_one_round": (("lesson",), lambda t, run: lesson.one_round(t, run.data)),
     "01_fold_plan": (("images",), lambda t, run: split.fold_plan(_counts(t), run.experiment, run.title)),
     "01_style_confound": (("images",), lambda t, run: split.style_confound(_quantiles(t), run.title)),
     "02_histories": (("history",), lambda t, run: training.histories(t, run.title)),
@@ -67,8 +76,13 @@ FIGURES |= {
     "04_formulas": (("bandwidth_ladder", "bandwidth_scaling"), lambda t, a, run: costs.formulas(t, a, run.experiment)),
     "04_links": (("bandwidth_links",), lambda t, run: costs.on_links(t, run.title)),
 }
+FIGURES |= {
+    "05_story": (("results",), lambda t, run: verdict.story(t, run.title)),
+    "05_one_seed": (("results",), lambda t, run: verdict.one_seed(t, run.title)),
+    "05_histories": (("history",), lambda t, run: verdict.histories(t, len(run.reported) > 0, run.title)),
+    "05_clients": (("clients",), lambda t, run: verdict.clients(t, run.title)),
+}
 PICTURES = "reconstructions"  # private images and what was recovered of them: not a table, and never recorded of people
-WIRES = RECORDED / "flower"  # what crossed the sockets, one table a deployment (see dml/flower)
 RECONSTRUCTION = "03_reconstruction"
 
 
@@ -91,49 +105,7 @@ def draw(name: str, folder: Path, about: About) -> Drawn:
     return make(*(read(folder, source) for source in sources), about)
 
 
-def redraw(folder: Path, to: Path) -> list[str]:
-    """Every figure again, claims.md, privacy.md and bandwidth.md, from what is in a run's folder alone.
-
-    Returns the figures' names. Raises DataError when `folder` holds no finished run.
-    """
-    file = folder / "manifest.json"
-    if not file.is_file():
-        raise DataError(f"{folder} has no manifest.json; it must be the folder of a finished run (see `reproduce`)")
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-        about = About(Experiment(**manifest["experiment"]), manifest["data"], manifest["title"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{file} was not written by this version of `reproduce` ({error!r})") from error
-    present = [
-        name
-        for name, (sources, _) in FIGURES.items()
-        if all((folder / f"{source}.csv").is_file() for source in sources)
-    ]
-    present += [RECONSTRUCTION] if (folder / f"{PICTURES}.safetensors").is_file() else []
-    for name in tqdm(present, desc="drawing", unit="figure"):
-        draw(name, folder, about).save(to, name)
-    if (folder / "results.csv").is_file():  # not after `reproduce --only 01`
-        results, costs = read(folder, "results"), read(folder, "costs")
-        with replacing(to / "claims.md") as part:
-            part.write_text(claims.markdown(results, costs, about.reported, about.title), encoding="utf-8")
-    if (folder / "privacy_verdict.csv").is_file():
-        tables = (read(folder, f"privacy_{name}") for name in ("verdict", "differences", "reconstruction"))
-        with replacing(to / "privacy.md") as part:
-            part.write_text(summary.markdown(*tables, about.title), encoding="utf-8")
-    if (folder / "bandwidth_ladder.csv").is_file():
-        ladder, targets = read(folder, "bandwidth_ladder"), read(folder, "bandwidth_targets")
-        with replacing(to / "bandwidth.md") as part:
-            part.write_text(bandwidth_claims.markdown(ladder, targets, about.title), encoding="utf-8")
-    return present
-
-
-def redraw_wire(to: Path) -> None:
-    """wire.md, from the recorded deployments."""
-    wires = {file.stem: pd.read_csv(file) for file in sorted(WIRES.glob("*.csv"))}
-    with replacing(to / "wire.md") as part:
-        part.write_text(bandwidth_claims.wire_markdown(wires), encoding="utf-8")
-
-
-def embedded_faces() -> Drawn:
-    """A contact sheet of the drawn faces at the paper's size; they come from code, so they need no table."""
-    return split.contact_sheet(load("faces", size=100, train_count=80, unseen_count=80, cache=CACHE / "images"))
+def present(folder: Path) -> list[str]:
+    """The figures that a folder has the tables of."""
+    names = [name for name, (sources, _) in FIGURES.items() if all((folder / f"{s}.csv").is_file() for s in sources)]
+    return names + ([RECONSTRUCTION] if (folder / f"{PICTURES}.safetensors").is_file() else [])

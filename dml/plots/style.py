@@ -31,7 +31,7 @@ REPORTED = {"color": "0.5", "linestyle": "--", "linewidth": 1.0}  # the paper's 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A finished figure: shown by Jupyter as its PNG; `table` is exactly what was drawn, `caption` what stands below."""
+    """A finished figure: shown by Jupyter as its PNG; `table` is exactly what was drawn, `caption` the text below."""
 
     table: pd.DataFrame = field(repr=False)
     pdf: bytes = field(repr=False)

@@ -1,0 +1,87 @@
+"""The figures and texts of finished runs again, from their tables alone: what the README shows comes from here."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from dml import bandwidth_claims, claims, plots, published, verdicts, workers
+from dml.config import CACHE, FIGURES, RECORDED
+from dml.data import load
+from dml.files import replacing
+from dml.plots import About, read, split
+from dml.privacy import summary
+
+WIRES = RECORDED / "flower"  # what crossed the sockets, one table a deployment (see dml/flower)
+
+
+def recorded() -> list[Path]:
+    """The folders of the recorded runs."""
+    return sorted(path.parent for path in RECORDED.glob("*/manifest.json"))
+
+
+def judged() -> pd.DataFrame:
+    """The verdicts of the recorded runs: columns run and those of `verdicts.verdicts`."""
+    tables = []
+    for folder in recorded():
+        about = About.read(folder)
+        tables.append(verdicts.verdicts(folder, about.reported, about.experiment).assign(run=about.title))
+    return pd.concat(tables, ignore_index=True)[["run", *verdicts.COLUMNS]]
+
+
+def redraw(runs: Sequence[tuple[Path, Path]], more: Sequence[workers.Job] = ()) -> None:
+    """Figures and texts of runs, each given as its folder and where they go, with one process a core.
+
+    Raises DataError when a folder holds no finished run.
+    """
+    jobs = list(more)
+    for folder, to in runs:
+        about = About.read(folder)
+        jobs += [workers.Job(draw, (name, folder, about, to)) for name in plots.present(folder)]
+        for name, text in texts(folder, about).items():
+            write(to / f"{name}.md", text)
+    workers.carry_out(jobs, "figure", "drawing")
+
+
+def redraw_recorded(to: Path = FIGURES) -> None:
+    """Everything of `figures/`: the recorded runs, the deployments and the drawn faces."""
+    runs = [(folder, to / folder.name) for folder in recorded()]
+    redraw(runs, [workers.Job(draw_faces, (to,))])
+    wires = {file.stem: pd.read_csv(file) for file in sorted(WIRES.glob("*.csv"))}
+    write(to / "wire.md", bandwidth_claims.wire_markdown(wires))
+
+
+def draw(name: str, folder: Path, about: About, to: Path) -> None:
+    plots.draw(name, folder, about).save(to, name)
+    workers.advance()
+
+
+def draw_faces(to: Path) -> None:
+    """A contact sheet of the drawn faces at the paper's size; they come from code, so they need no table."""
+    faces = load("faces", size=100, train_count=80, unseen_count=80, cache=CACHE / "images")
+    split.contact_sheet(faces).save(to, "01_embedded_faces")
+    workers.advance()
+
+
+def texts(folder: Path, about: About) -> dict[str, str]:
+    """The Markdown tables that a run's folder has the tables for, by name."""
+    found = {}
+    if (folder / "results.csv").is_file():  # not after `reproduce --only 01`
+        results, costs = read(folder, "results"), read(folder, "costs")
+        found["claims"] = claims.markdown(results, costs, about.reported, about.title)
+        if len(about.reported):
+            table = published.comparison(results, read(folder, "history"))
+            found["published"] = published.markdown(table, published.facts(about.experiment))
+    if (folder / "privacy_verdict.csv").is_file():
+        tables = (read(folder, f"privacy_{name}") for name in ("verdict", "differences", "reconstruction"))
+        found["privacy"] = summary.markdown(*tables, about.title)
+    if (folder / "bandwidth_ladder.csv").is_file():
+        ladder, targets = read(folder, "bandwidth_ladder"), read(folder, "bandwidth_targets")
+        found["bandwidth"] = bandwidth_claims.markdown(ladder, targets, about.title)
+    judged = verdicts.verdicts(folder, about.reported, about.experiment)
+    return found | ({"verdicts": verdicts.markdown(judged, about.title)} if len(judged) else {})
+
+
+def write(file: Path, text: str) -> None:
+    with replacing(file) as part:
+        part.write_text(text, encoding="utf-8")

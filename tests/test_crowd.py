@@ -1,0 +1,63 @@
+"""Many clients: only K changes, and only where the data set has images enough."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dml import crowd
+from dml.config import CROWDS, PROFILES, Experiment
+from dml.data import load
+
+BASE = PROFILES["reduced"]
+
+
+@pytest.mark.parametrize("clients", [2, 5, 10, 20])
+def test_folds_keep_their_size(clients):
+    changed = crowd.with_clients(BASE, clients)
+    assert changed.train_images / changed.folds == BASE.train_images / BASE.folds
+    assert replace(changed, clients=BASE.clients, train_images=BASE.train_images) == BASE
+    assert crowd.with_clients(BASE, BASE.clients) == BASE  # so its results are in the cache already
+
+
+def test_a_protocol_that_takes_every_image_leaves_none_for_more_clients():
+    with pytest.raises(ValueError, match="takes every image"):
+        crowd.with_clients(Experiment(), 10)
+    assert CROWDS["paper"].clients == ()
+
+
+def test_results_of_every_k_that_fits(enter, sandbox, monkeypatch):
+    enter(sandbox)
+    base = Experiment(clients=2, rounds=2, epochs=1, size=20, train_images=42, unseen_images=12, glance=0)
+
+    def scarce(name, *, train_count, **rest):
+        return load(name, train_count=min(train_count, 60), **rest)
+
+    monkeypatch.setattr("dml.data.load", scarce)
+    table = crowd.compute("faces", base, (2, 3, 9), (0, 1))
+    assert list(table.columns) == crowd.COLUMNS and set(table["clients"]) == {2, 3}  # 9 would need 126 images
+    counts = table[table["metric"] == "unseen accuracy"].groupby(["clients", "arm", "seed"])["client"].nunique()
+    assert counts.loc[2].eq(2).all() and counts.loc[3].eq(3).all() and set(table["arm"]) == set(crowd.ARMS)
+    assert set(table["round"]) == {2}
+
+
+def test_nothing_fits_gives_an_empty_table():
+    table = crowd.compute("faces", BASE, (), (0,))
+    assert table.empty and list(table.columns) == crowd.COLUMNS
+
+
+def hand(values):
+    rows = [(k, s, a, 1, 0, "unseen accuracy", v) for (k, a), each in values.items() for s, v in enumerate(each)]
+    return pd.DataFrame(rows, columns=crowd.COLUMNS)
+
+
+def test_accuracy_and_gains_by_hand():
+    same = {(k, arm): [0.5, 0.6] for k in (2, 9) for arm in crowd.ARMS[1:]}
+    table = hand({(2, "dml"): [0.6, 0.8], (9, "dml"): [0.4, 0.5]} | same)
+    means = crowd.accuracy(table).set_index(["clients", "arm"])["mean"]
+    assert means[2, "dml"] == pytest.approx(0.7) and means[9, "self"] == pytest.approx(0.55)
+    gains = crowd.gains(table)
+    assert gains["against"].tolist() == [*crowd.ARMS[1:]] * 2 and gains["n"].eq(2).all()
+    assert gains["mean"].tolist() == pytest.approx([0.15] * 3 + [-0.1] * 3)
+    assert np.allclose(gains["p"], 1) and gains["better"].tolist() == [1] * 3 + [0] * 3  # 0.5, six times over
