@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from dml import facemask, pipeline, redraw
-from dml.config import FIGURES, PROFILES
+from dml.config import FIGURES, PROFILES, README
 from dml.files import DataError
 from dml.runs import Run
 
@@ -42,8 +42,14 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--force", action="store_true", help="compute again what the cache already holds")
     one.set_defaults(act=reproduce)
 
-    two = commands.add_parser("figures", help="draw every figure again from a finished run's tables, in seconds")
-    two.add_argument("--from", dest="source", type=Path, metavar="DIR", help="a run's folder (every recorded run)")
+    two = commands.add_parser("figures", help="draw every figure again from a finished run's tables")
+    two.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="DIR",
+        help="a run's folder (every recorded run, and the README's tables)",
+    )
     two.add_argument("--out", type=Path, default=FIGURES, metavar="DIR", help="where the figures go (figures/)")
     two.set_defaults(act=figures)
 
@@ -73,6 +79,8 @@ def figures(args: argparse.Namespace) -> int:
         redraw.redraw([(args.source, args.out)])
     else:
         redraw.redraw_recorded(args.out)
+        if args.out == FIGURES:
+            redraw.write(README, redraw.refreshed(README.read_text(encoding="utf-8")))
     print(f"Figures and tables: {args.out}")
     return 0
 

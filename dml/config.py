@@ -13,6 +13,7 @@ CACHE = DATA / "cache"
 RUNS = DATA / "runs"
 RECORDED = DATA / "results"  # runs whose tables are committed: one folder each
 FIGURES = ROOT / "figures"
+README = ROOT / "README.md"
 
 
 @dataclass(frozen=True)

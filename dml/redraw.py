@@ -1,5 +1,6 @@
 """The figures and texts of finished runs again, from their tables alone: what the README shows comes from here."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from dml.files import replacing
 from dml.plots import About, read, split
 from dml.privacy import summary
 
+BLOCK = re.compile(r"(<!-- (\w+)(?:: (\S+))? -->\n).*?(?=<!-- end -->)", re.DOTALL)  # text name, run's name
+PICTURE = re.compile(r"!\[[^]]*\]\(figures/(\S+)\.png\)")
 WIRES = RECORDED / "flower"  # what crossed the sockets, one table a deployment (see dml/flower)
 
 
@@ -43,7 +46,7 @@ def redraw(runs: Sequence[tuple[Path, Path]], more: Sequence[workers.Job] = ()) 
     workers.carry_out(jobs, "figure", "drawing")
 
 
-def redraw_recorded(to: Path = FIGURES) -> None:
+def redraw_recorded(to: Path) -> None:
     """Everything of `figures/`: the recorded runs, the deployments and the drawn faces."""
     runs = [(folder, to / folder.name) for folder in recorded()]
     redraw(runs, [workers.Job(draw_faces, (to,))])
@@ -80,6 +83,19 @@ def texts(folder: Path, about: About) -> dict[str, str]:
         found["bandwidth"] = bandwidth_claims.markdown(ladder, targets, about.title)
     judged = verdicts.verdicts(folder, about.reported, about.experiment)
     return found | ({"verdicts": verdicts.markdown(judged, about.title)} if len(judged) else {})
+
+
+def refreshed(readme: str, figures: Path = FIGURES) -> str:
+    """The README with the texts and captions that are in `figures`. Raises OSError when it names one that is not."""
+
+    def text(found: re.Match) -> str:
+        return found[1] + (figures / (found[3] or "") / f"{found[2]}.md").read_text(encoding="utf-8")
+
+    def picture(found: re.Match) -> str:
+        caption = (figures / f"{found[1]}.txt").read_text(encoding="utf-8").strip()
+        return f"![{caption}](figures/{found[1]}.png)"
+
+    return PICTURE.sub(picture, BLOCK.sub(text, readme))
 
 
 def write(file: Path, text: str) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from dml import bandwidth, pipeline, plots
+from dml import bandwidth, crowd, pipeline, plots
 from dml.__main__ import main
 from dml.arms import ARMS
 from dml.config import FIGURES, LADDERS, ROOT
@@ -262,8 +262,9 @@ def test_the_report_opens_clean_in_a_browser(reproduced, look):
 
 def test_everything_stayed_in_the_sandbox(reproduced):
     place, _, _ = reproduced
-    assert len(list((place.cache / "arms").glob("*.json"))) == len({*ARMS, *LADDERS["smoke"].arms})
-    assert len(list((place.cache / "images").glob("faces-20-*.safetensors"))) == 1
+    computed = len({*ARMS, *LADDERS["smoke"].arms}) + len(crowd.ARMS)  # these with a third client
+    assert len(list((place.cache / "arms").glob("*.json"))) == computed
+    assert len(list((place.cache / "images").glob("faces-20-*.safetensors"))) == 2  # for two clients and for three
 
 
 def test_figures_draws_the_same_bytes_again_from_the_tables_alone(reproduced, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""The README prints what `make figures` regenerates from the recorded runs, and nothing else."""
+"""The README and figures/ are what `make figures` makes from the recorded runs, and nothing else."""
 
 import hashlib
 import re
@@ -6,11 +6,10 @@ import re
 import pytest
 
 from dml import redraw
-from dml.config import FIGURES, ROOT
+from dml.config import FIGURES, README
 from dml.plots import About
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-RUNS = {folder.name: folder for folder in redraw.recorded()}
+TEXT = README.read_text(encoding="utf-8")
 
 
 def contents(folder):
@@ -21,29 +20,30 @@ def contents(folder):
     }
 
 
-@pytest.mark.parametrize("run", RUNS)
-def test_tables_of_the_readme_are_those_of_the_recorded_run(run):
-    texts = redraw.texts(RUNS[run], About.read(RUNS[run]))
-    blocks = dict(re.findall(rf"<!-- (\w+): {run} -->\n(.*?)<!-- end -->", README, re.DOTALL))
-    assert set(blocks) == set(texts) and texts  # each is shown
-    assert blocks == texts
-
-
-def test_the_wire_of_the_readme_is_the_recorded_one():
-    block = re.search(r"<!-- wire -->\n(.*?)<!-- end -->", README, re.DOTALL).group(1)
-    assert block == (FIGURES / "wire.md").read_text(encoding="utf-8")
-    assert block.count("\n") > 3  # three arms at least
-
-
 def test_figures_are_rebuilt_byte_for_byte(tmp_path):
-    """`make figures`: every file of figures/ and no other. Only the pinned versions draw the same bytes."""
+    """Every file of figures/ and no other. (Only the pinned versions draw the same bytes.)"""
     redraw.redraw_recorded(tmp_path)
     assert contents(tmp_path) == contents(FIGURES)
 
 
-def test_every_picture_of_the_readme_is_there_with_its_caption():
-    pictures = re.findall(r"!\[([^]]*)\]\(([^)]+)\.png\)", README)
-    assert len(pictures) >= 5
-    for alternative, picture in pictures:
-        assert (ROOT / f"{picture}.png").is_file()
-        assert alternative == (ROOT / f"{picture}.txt").read_text(encoding="utf-8").strip()
+def test_the_readme_shows_every_text_of_every_recorded_run_as_it_is():
+    shown = {(name, run) for _, name, run in redraw.BLOCK.findall(TEXT)}
+    there = {(name, folder.name) for folder in redraw.recorded() for name in redraw.texts(folder, About.read(folder))}
+    assert shown == there | {("wire", "")} and len(there) >= 6
+    assert redraw.refreshed(TEXT) == TEXT
+
+
+def test_a_changed_table_or_caption_would_be_seen():
+    for text in (TEXT.replace("| `dml` |", "| `dml` | 99 ", 1), TEXT.replace("![", "![x", 1)):
+        assert text != TEXT and redraw.refreshed(text) == TEXT
+
+
+def test_the_readme_shows_figures_that_are_there():
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", TEXT)
+    assert len(pictures) >= 5 and all((README.parent / picture).is_file() for picture in pictures)
+    assert len(pictures) == len(redraw.PICTURE.findall(TEXT)), "a picture without its caption"
+
+
+def test_a_text_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        redraw.refreshed("<!-- claims: nowhere -->\n<!-- end -->", tmp_path)

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dml import stats
-from dml.plots.style import DOUBLE, LOOKS, REPORTED, caption, figure, legend_above, percent, seeds_text
+from dml.plots.style import DOUBLE, INTERVAL, LOOKS, REPORTED, caption, figure, legend_above, percent, seeds_text
 
 FORMS = {"dml": "student\nfirst", "dml-peer-first": "peer\nfirst", "dml-one-term": "one\nterm"}
 QUALITY = {
@@ -40,7 +40,7 @@ def unseen_accuracy(results: pd.DataFrame, reported: pd.DataFrame, data: str) ->
     caption(
         fig,
         f"{data}, {seeds_text(results)}. Small dots: one seed each, mean of its clients; "
-        "bar and number on top: mean and 95 % t interval.",
+        f"bar and number on top: mean and {INTERVAL}.",
     )
     return fig, summary.merge(table.T.add_prefix("seed ").reset_index(), on="arm")
 
@@ -105,8 +105,7 @@ def paired_differences(results: pd.DataFrame, data: str) -> tuple[Figure, pd.Dat
         tables.append(table)
     caption(
         fig,
-        f"{data}, {seeds_text(results)}, paired. Small dots: one seed each; "
-        "marker: mean and 95 % interval (BCa from six seeds on, t below).",
+        f"{data}, {seeds_text(results)}, paired. Small dots: one seed each; marker: mean and {INTERVAL}.",
     )
     return fig, pd.concat(tables)
 
@@ -120,7 +119,7 @@ def quality(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
         results,
         table,
         present,
-        f"{data}, {seeds_text(results)}. Mean of the clients; 95 % t interval. "
+        f"{data}, {seeds_text(results)}. Mean of the clients; {INTERVAL}. "
         "Precision and recall: of class 1, or the mean over more than two classes.",
     )
 
@@ -135,7 +134,7 @@ def agreement(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
         "validation accuracy": "accuracy, own validation images",
     }
     table = pd.concat(stats.summarise(both, metric).assign(metric=metric) for metric in titles)
-    text = f"{data}, {seeds_text(results)}. Mean of the clients; 95 % t interval. FedAvg's clients are one model."
+    text = f"{data}, {seeds_text(results)}. Mean of the clients; {INTERVAL}. FedAvg's clients are one model."
     return _panels(both, table, titles, text)
 
 
@@ -152,7 +151,7 @@ def _panels(results: pd.DataFrame, table: pd.DataFrame, titles: dict[str, str], 
             )
             _interval(axes, place, row, look, horizontal=True)
         left, right = axes.get_xlim()
-        axes.set_xlim(left if metric == "gap" else max(left, -0.01), min(right, 1.01))  # a t interval can leave [0, 1]
+        axes.set_xlim(left if metric == "gap" else max(left, -0.01), min(right, 1.01))  # Student's can leave [0, 1]
         axes.set_title(title, fontsize=7)
         axes.set_xlabel("%")
         percent(axes, "x")

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dml.plots.style import DOUBLE, LOOKS, caption, figure, legend_above, percent, seeds_text
+from dml.plots.style import DOUBLE, INTERVAL, LOOKS, caption, figure, legend_above, percent, seeds_text
 
 RUNG_MARKERS = "v^<>pPXhd*"
 
@@ -140,8 +140,8 @@ def front(ladder: pd.DataFrame, accuracy: pd.DataFrame, data: str) -> tuple[Figu
     n = int(ladder["n"].max())
     caption(
         fig,
-        f"{data}, n = {n} seed{'s' if n > 1 else ''}. Left: mean and 95 % t interval; grey: the Pareto front of the "
-        "means. Right: paired differences; dots: single seeds, marker: mean and 95 % interval (BCa from six seeds on). "
+        f"{data}, n = {n} seed{'s' if n > 1 else ''}. Mean and {INTERVAL}; grey: the Pareto "
+        "front of the means; right: paired differences, dots: single seeds. "
         "In words: means outside the plot.",
     )
     return fig, ladder

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dml import crowd, published, stats
-from dml.plots.style import DOUBLE, LOOKS, REPORTED, caption, figure, legend_above, percent, seeds_text
+from dml.plots.style import DOUBLE, INTERVAL, LOOKS, REPORTED, caption, figure, legend_above, percent, seeds_text
 
 STEPS = (  # arm, less that arm, and what the difference is
     ("local+public", "local", "labels and steps:\nlocal+public − local"),
@@ -39,8 +39,8 @@ def story(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     percent(axes, "x")
     caption(
         fig,
-        f"{data}, {seeds_text(results)}, paired. Small dots: one seed each; marker, text: mean and 95 % interval (BCa "
-        "from six seeds on, t below). The first three add up to the fourth. Grey: less than one percentage point.",
+        f"{data}, {seeds_text(results)}, paired. Small dots: one seed each; marker, text: mean and {INTERVAL}. "
+        "The first three add up to the fourth. Grey: less than one percentage point.",
     )
     return fig, pd.DataFrame(rows)
 
@@ -151,7 +151,7 @@ def clients(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     legend_above(fig, left)
     caption(
         fig,
-        f"{data}, {seeds_text(table)}, paired. Mean and 95 % interval over seeds (BCa from six on, t below). Folds "
+        f"{data}, {seeds_text(table)}, paired. Mean and {INTERVAL}. Folds "
         "keep their size: each client has as much data at every K. Grey: less than one percentage point.",
     )
     return fig, pd.concat([means.assign(panel="accuracy"), gains.assign(panel="difference")])
