@@ -137,7 +137,7 @@ class Crowd:
 
 CROWDS = {
     "smoke": Crowd((2, 5, 10), seeds=1),
-    "reduced": Crowd((2, 5, 10, 20)),
+    "reduced": Crowd((2, 5, 10, 20), seeds=8),
     "paper": Crowd(()),  # its 73 folds take every image there is
 }
 

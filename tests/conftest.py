@@ -70,7 +70,7 @@ class Sandbox:
             f"config.CACHE, config.RUNS = Path({str(self.cache)!r}), Path({str(self.runs)!r})\n"
             f"config.PROFILES['smoke'] = config.Experiment(**{asdict(self.experiment)!r})\n"
             "from dml.config import Crowd, Draw, Probe\n"
-            "config.CROWDS['smoke'] = Crowd((2, 3), seeds=1)\n"
+            f"config.CROWDS['smoke'] = {TINY_CROWD!r}\n"
             f"config.PROBES['smoke'] = {TINY_PROBE!r}\n"
         )
         path = os.pathsep.join(filter(None, (str(start), os.environ.get("PYTHONPATH"))))
@@ -83,6 +83,7 @@ def small():
     return replace(config.PROFILES["smoke"], clients=2, rounds=2, epochs=1, size=20, train_images=60, unseen_images=20)
 
 
+TINY_CROWD = config.Crowd((2, 3), seeds=1)
 TINY_PROBE = replace(
     config.PROBES["smoke"],
     draw=config.Draw(groups=2, victims=2, canaries=4, unseen=10),
@@ -112,6 +113,7 @@ def enter(monkeypatch):
         monkeypatch.setattr(runs, "RUNS", place.runs)
         monkeypatch.setitem(config.PROFILES, "smoke", place.experiment)
         monkeypatch.setitem(config.PROBES, "smoke", TINY_PROBE)
+        monkeypatch.setitem(config.CROWDS, "smoke", TINY_CROWD)
         monkeypatch.setattr(probes, "CACHE", place.cache)
         return place
 
