@@ -56,7 +56,7 @@ def _accuracy(tables: list[pd.DataFrame], reported: pd.DataFrame, _) -> list[tup
     table = claims(tables[0], reported)
     table = table.assign(words=[f"{_points(row)} {row.verdict}" for row in table.itertuples()])
     first, second = table[table["claim"] == "C1"].set_index("against"), table[table["claim"] == "C2"]
-    asked = {f"against {arm}": first.loc[arm, "verdict"] for arm in ("fedavg", "asynchronous")}
+    asked = {f"the baseline is `{arm}`": first.loc[arm, "verdict"] for arm in ("fedavg", "asynchronous")}
     reports = {
         arm: f" (published {100 * row.reported:+.2f})" for arm, row in first.iterrows() if row.reported == row.reported
     }
@@ -66,7 +66,7 @@ def _accuracy(tables: list[pd.DataFrame], reported: pd.DataFrame, _) -> list[tup
     )
     accuracy = ("C1", "higher accuracy on unseen data than sharing weights", overall(asked), why, "05_story")
     weights = second[second["against"].isin(["fedavg", "asynchronous"])]
-    asked = {f"{row.measure} against {row.against}": row.verdict for row in weights.itertuples()}
+    asked = {f"it is {row.measure} against `{row.against}`": row.verdict for row in weights.itertuples()}
     why = f"points, n = {first['n'].iloc[0]}: " + "; ".join(
         f"{row.measure} minus `{row.against}` {row.words}" for row in second.itertuples()
     )
@@ -78,7 +78,7 @@ def _accuracy(tables: list[pd.DataFrame], reported: pd.DataFrame, _) -> list[tup
 
 def _privacy(tables: list[pd.DataFrame], *_) -> list[tuple]:
     table = summary.c4(tables[0])
-    asked = {f"({row.question})": row.verdict for row in table.itertuples()}
+    asked = {f"the question is ({row.question})": row.verdict for row in table.itertuples()}
     why = f"difference in membership AUC, n = {table['n'].iloc[0]} targets: " + "; ".join(
         f"{row.question} {row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}] {row.verdict}" for row in table.itertuples()
     )
@@ -140,7 +140,7 @@ def _many(tables: list[pd.DataFrame], *_) -> list[tuple]:
     table = crowd.gains(tables[0])
     most = table["clients"].max()
     final = table[table["clients"] == most].set_index("against")
-    asked = {f"against {arm}": FOLLOWS[final.loc[arm, "verdict"]] for arm in ("fedavg", "self")}
+    asked = {f"the baseline is `{arm}`": FOLLOWS[final.loc[arm, "verdict"]] for arm in ("fedavg", "self")}
     each = "; ".join(
         f"K = {row.clients}: minus `{row.against}` {_points(row)}"
         for row in table.itertuples()
