@@ -17,6 +17,7 @@ from dml.files import replacing
 PAGES = Path(__file__).with_name("pages")
 INTERACTIVE = "interactive"  # the tag of a cell whose output needs a kernel: it is left out
 QUESTION = re.compile(r"\*\*Question\.\*\* (.+?)\n\n", re.DOTALL)
+EMPHASIS = re.compile(r"[*`]")
 MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
 
 
@@ -50,12 +51,12 @@ def report(folder: Path, facts: Mapping[str, Any], verdicts: pd.DataFrame) -> Pa
         notebook = nbformat.read(file, as_version=4)
         first = notebook.cells[0].source + "\n\n"
         title, question = re.search(r"^# (.+)$", first, re.MULTILINE), QUESTION.search(first)
-        title = title[1] if title else file.stem
+        title, question = title[1] if title else file.stem, EMPHASIS.sub("", question[1]) if question else ""
         notebook.metadata["title"] = title
         body, _ = exporter.from_notebook_node(notebook)
         name, seconds = f"{file.stem}.html", facts["stages_s"].get(file.stem, "")
         _write(folder / "report" / name, body)
-        pages.append({"file": name, "title": title, "question": question[1] if question else "", "seconds": seconds})
+        pages.append({"file": name, "title": title, "question": question, "seconds": seconds})
     environment = Environment(loader=FileSystemLoader(PAGES), autoescape=True)
     index = folder / "report" / "index.html"
     rows = verdicts.to_dict("records")

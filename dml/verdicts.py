@@ -148,7 +148,13 @@ def _many(tables: list[pd.DataFrame], *_) -> list[tuple]:
     )
     why = f"points of accuracy, n = {table['n'].iloc[0]}: {each}"
     return [
-        ("L1", f"more accurate than averaging weights with {most} clients (not discussed in the paper)", overall(asked), why, "05_clients")
+        (
+            "L1",
+            f"more accurate than averaging weights with {most} clients (not discussed in the paper)",
+            overall(asked),
+            why,
+            "05_clients",
+        )
     ]
 
 
