@@ -5,10 +5,9 @@ import logging
 import sys
 from pathlib import Path
 
-from dml import facemask, pipeline, redraw
+from dml import facemask, redraw
 from dml.config import FIGURES, PROFILES, README
 from dml.files import DataError
-from dml.runs import Run
 
 
 def seeds(text: str) -> tuple[int, ...]:
@@ -65,10 +64,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def reproduce(args: argparse.Namespace) -> int:
+    from dml import pipeline  # here, not above: it takes two seconds, which `figures` would spend in every worker
+    from dml.runs import Run
+
     run = Run.open(args.profile, args.data, args.seeds, args.out, device=args.device, precision=args.precision)
     if args.force:
         run.forget()
-    manifest = pipeline.reproduce(run, args.only)
+    try:
+        manifest = pipeline.reproduce(run, args.only)
+    except pipeline.PipelineError as error:
+        return failed(error)
     index = run.folder / "report" / "index.html"
     print(f"Done. Tables, figures, notebooks: {run.folder}\nTo read: {index}\nManifest: {manifest}")
     return 0
@@ -97,15 +102,19 @@ def verify(args: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
+def failed(error: Exception) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
+
+
 def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("dml").setLevel(logging.INFO)
     args = parser().parse_args(arguments)
     try:
         return args.act(args)
-    except (DataError, ValueError, pipeline.PipelineError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    except (DataError, ValueError) as error:
+        return failed(error)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from torchvision import models
+from torch.nn import Module
 
 from dml.models import VisionNet
 
@@ -69,6 +69,8 @@ def architectures(size: int = 100) -> dict[str, int]:
     """Parameters of VisionNet for images of that size, and of three well-known networks, all with one output: by shape
     only, no weight is drawn for them.
     """
+    from torchvision import models  # here, not above: it takes a second, which nothing else needs
+
     with torch.device("meta"):
         nets = {
             "VisionNet": None,
@@ -77,7 +79,11 @@ def architectures(size: int = 100) -> dict[str, int]:
             "ViT-B/16": models.vit_b_16(num_classes=1),
         }
     nets["VisionNet"] = VisionNet(size)
-    return {name: sum(p.numel() for p in net.parameters()) for name, net in nets.items()}
+    return {name: parameters(net) for name, net in nets.items()}
+
+
+def parameters(net: Module) -> int:
+    return sum(each.numel() for each in net.parameters())
 
 
 def losses_round(

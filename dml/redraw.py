@@ -1,5 +1,6 @@
 """The figures and texts of finished runs again, from their tables alone: what the README shows comes from here."""
 
+import gc
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from dml.files import replacing
 from dml.plots import About, read, split
 from dml.privacy import summary
 
-BLOCK = re.compile(r"(<!-- (\w+)(?:: (\S+))? -->\n).*?(?=<!-- end -->)", re.DOTALL)  # text name, run's name
+BLOCK = re.compile(r"(<!-- (?!end )(\w+)(?:: (\S+))? -->\n).*?(?=<!-- end -->)", re.DOTALL)  # text name, run's name
 PICTURE = re.compile(r"!\[[^]]*\]\(figures/(\S+)\.png\)")
 WIRES = RECORDED / "flower"  # what crossed the sockets, one table a deployment (see dml/flower)
 
@@ -40,9 +41,8 @@ def redraw(runs: Sequence[tuple[Path, Path]], more: Sequence[workers.Job] = ()) 
     jobs = list(more)
     for folder, to in runs:
         about = About.read(folder)
+        jobs.append(workers.Job(tell, (folder, about, to)))
         jobs += [workers.Job(draw, (name, folder, about, to)) for name in plots.present(folder)]
-        for name, text in texts(folder, about).items():
-            write(to / f"{name}.md", text)
     workers.carry_out(jobs, "figure", "drawing")
 
 
@@ -55,7 +55,17 @@ def redraw_recorded(to: Path) -> None:
 
 
 def draw(name: str, folder: Path, about: About, to: Path) -> None:
+    gc.freeze()
+    gc.disable()  # a figure is a million objects, most of its fonts: to look for cycles once is a seventh faster
     plots.draw(name, folder, about).save(to, name)
+    gc.enable()
+    gc.collect()
+    workers.advance()
+
+
+def tell(folder: Path, about: About, to: Path) -> None:
+    for name, text in texts(folder, about).items():
+        write(to / f"{name}.md", text)
     workers.advance()
 
 

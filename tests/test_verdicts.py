@@ -72,6 +72,21 @@ def test_claim_c1_turns_with_the_results(shift, verdict, tmp_path):
     assert shifted(tmp_path, shift) == verdict
 
 
+def test_claims_about_bytes_turn_with_the_tables(tmp_path):
+    for name in ("ladder", "targets", "scaling"):
+        copy(PAPER / f"bandwidth_{name}.csv", tmp_path)
+    copy(PAPER / "manifest.json", tmp_path)
+    ladder, scaling = (pd.read_csv(tmp_path / f"bandwidth_{name}.csv") for name in ("ladder", "scaling"))
+    before = judged(tmp_path).set_index("claim")["verdict"]
+    assert before["C3"] == before["L1"] == "holds" and before["L2"] == "holds only when the public images are at hand"
+    ladder.loc[ladder["arm"] == "dml", ["up", "down", "sent"]] *= 1e6
+    ladder.to_csv(tmp_path / "bandwidth_ladder.csv", index=False)
+    scaling.loc[scaling["topology"] == "server, one sum", "down"] *= 1e6
+    scaling.to_csv(tmp_path / "bandwidth_scaling.csv", index=False)
+    after = judged(tmp_path).set_index("claim")["verdict"]
+    assert all(after[claim] == "does not hold" for claim in ("C3", "F2", "L1", "L2"))
+
+
 def test_one_seed_counts_how_many_reach_the_published_gap():
     means = published.published().groupby("arm")["accuracy"].mean()
     gap = means["dml"] - means["fedavg"]

@@ -2,11 +2,9 @@
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
-from torchvision.utils import make_grid
 
-from dml.plots.style import COLOURS, DOUBLE, LOOKS, caption, figure, legend_above, percent
+from dml.plots.style import COLOURS, DOUBLE, LOOKS, caption, figure, legend_above, percent, sheet
 from dml.quickstart import Lesson
 
 SHOWN = 16  # images of a fold
@@ -47,10 +45,8 @@ def pictures(lesson: Lesson) -> tuple[Figure, pd.DataFrame]:
     folds = {f"client {i}'s own": fold for i, fold in enumerate(fed.folds.private[0])} | {"public": fed.folds.public[0]}
     fig, rows = Figure(figsize=(DOUBLE, 0.62 * len(folds))), []
     for axes, (name, fold) in zip(fig.subplots(len(folds), 1), folds.items(), strict=True):
-        chosen = torch.from_numpy(fold[:SHOWN])
-        sheet = make_grid(fed.images.train.images[chosen], nrow=SHOWN, padding=1, pad_value=255)
-        axes.imshow(sheet.permute(1, 2, 0).numpy(), interpolation="nearest")
-        axes.set_axis_off()
+        chosen = fold[:SHOWN]
+        sheet(axes, fed.images.train.images[chosen], SHOWN)
         axes.set_title(f"{name}, {len(fold)} images", fontsize=7)
         rows += [{"fold": name, "file": fed.images.train.files[i]} for i in chosen.tolist()]
     caption(fig, f"{fed.images.name}: the first {SHOWN} images of each fold.")

@@ -2,15 +2,13 @@
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from torchvision.utils import make_grid
 
 from dml.config import Experiment
 from dml.data import Images
 from dml.folds import plan
-from dml.plots.style import CLIENTS, DOUBLE, caption, figure
+from dml.plots.style import CLIENTS, DOUBLE, caption, figure, sheet
 
 COLUMNS, ROWS = 10, 3  # of pictures on a contact sheet, per class and set
 
@@ -24,11 +22,8 @@ def contact_sheet(images: Images) -> tuple[Figure, pd.DataFrame]:
         for row, title in enumerate(images.classes):
             members = np.flatnonzero(split.labels.numpy() == row)
             chosen = np.random.default_rng(0).permutation(members)[: COLUMNS * ROWS]
-            sheet = make_grid(split.images[torch.from_numpy(chosen)], nrow=COLUMNS, padding=1, pad_value=255)
-            axes = grid[row, column]
-            axes.imshow(sheet.permute(1, 2, 0).numpy(), interpolation="nearest")
-            axes.set_axis_off()
-            axes.set_title(f"{name}: {title}")
+            sheet(grid[row, column], split.images[chosen], COLUMNS)
+            grid[row, column].set_title(f"{name}: {title}")
             files += [{"set": name, "class": title, "file": split.files[i]} for i in chosen]
     caption(fig, f"{images.name}: {images.source}. Drawn at random, generator seed 0.")
     return fig, pd.DataFrame(files)

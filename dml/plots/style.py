@@ -12,10 +12,12 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from dml.files import replacing
 
 DOUBLE = 7.0  # inches, the width of a journal's two columns
+PAD = 0.04  # inches around what is drawn
 COLOURS = sns.color_palette("colorblind", 10)
 _ARMS = ("dml", "fedavg", "asynchronous", "local+public", "local", "fedavg+public", "self", "dml-one-term")
 LOOKS = {
@@ -60,9 +62,12 @@ def figure(draw: Callable[..., tuple[Figure, pd.DataFrame]]) -> Callable[..., Dr
             fig, table = draw(*args, **kwargs)
             FigureCanvasAgg(fig)
             pdf, png = io.BytesIO(), io.BytesIO()
-            fig.savefig(pdf, format="pdf", metadata={"CreationDate": None})
-            fig.set_layout_engine("none")  # both files have the layout of the first, which takes longer than drawing
-            fig.savefig(png, format="png", metadata={"Software": None})
+            fig.get_layout_engine().execute(fig)  # one layout and frame for both files: they take longer than drawing
+            mpl.rcParams["figure.constrained_layout.use"] = False
+            fig.set_layout_engine(None)
+            frame = fig.get_tightbbox().padded(PAD)
+            fig.savefig(pdf, format="pdf", bbox_inches=frame, metadata={"CreationDate": None})
+            fig.savefig(png, format="png", bbox_inches=frame, metadata={"Software": None})
         return Drawn(table, pdf.getvalue(), png.getvalue(), fig.get_supxlabel())
 
     return drawn
@@ -71,6 +76,14 @@ def figure(draw: Callable[..., tuple[Figure, pd.DataFrame]]) -> Callable[..., Dr
 def caption(fig: Figure, text: str) -> None:
     """n, unit, data set and what "reported" means, under the figure."""
     fig.supxlabel(text, fontsize=6.5, color="0.35", x=0.01, ha="left", wrap=True)
+
+
+def sheet(axes: Axes, images: Tensor, columns: int) -> None:
+    """Pictures, uint8 [n, 3, size, size], in rows of so many."""
+    from torchvision.utils import make_grid  # here, not above: it takes a second, which no other figure needs
+
+    axes.imshow(make_grid(images, columns, padding=1, pad_value=255).permute(1, 2, 0).numpy(), interpolation="nearest")
+    axes.set_axis_off()
 
 
 def legend_above(fig: Figure, axes: Axes, columns: int = 0) -> None:
