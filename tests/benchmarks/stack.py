@@ -1,6 +1,6 @@
 """Training many clients at once: the stacked engine against the plain loop, for clients and seeds.
 
-    python tests/benchmarks/stack.py [--device auto] [--profile smoke] [--seeds 4]
+    python tests/benchmarks/stack.py [--device auto] [--profile smoke] [--data faces] [--seeds 4]
 
 Prints seconds for one local phase of every client of every seed, and the ratio loop / stack. Worth it on a GPU; on a
 CPU the loop wins, which is why the CPU engine runs one process a core instead.
@@ -24,12 +24,13 @@ def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--device", default="auto")
     options.add_argument("--profile", choices=PROFILES, default="smoke")
+    options.add_argument("--data", default="faces", help="facemask for the profile paper, which takes every image")
     options.add_argument("--seeds", type=int, default=4)
     args = options.parse_args()
     device, experiment = machine.device(args.device), PROFILES[args.profile]
     if device.type == "cpu":
         machine.settle()
-    data = images("faces", experiment)
+    data = images(args.data, experiment)
     federations = [Federation(experiment, data, seed, device) for seed in range(args.seeds)]
     fits = [fit for fed in federations for fit in fed.local(1)]
     engines = {"loop": lambda: [fit_one(fit) for fit in fits], "stack": lambda: fit_all(fits)}
