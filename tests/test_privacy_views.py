@@ -95,6 +95,8 @@ def test_near_duplicates_are_left_out_and_too_few_images_are_an_error(monkeypatc
     monkeypatch.setattr(results, "images", lambda *_: few)
     with pytest.raises(DataError, match="without near-duplicates; the membership game needs"):
         deal.__wrapped__("faces", EXPERIMENT, DRAW, 0)
+    with pytest.raises(DataError, match="needs 2 of each class: use more images, fewer clients or fewer rounds"):
+        deal.__wrapped__("faces", replace(EXPERIMENT, rounds=40), DRAW, 0)
 
 
 # -- views ------------------------------------------------------------------------------------------------------------

@@ -71,12 +71,18 @@ def seed_of(game: int, m: int) -> int:
 def deal(name: str, experiment: Experiment, draw: Draw, seed: int) -> Game:
     """The game of a seed on the data set `name`; a client has as many images as in the experiment.
 
-    Raises DataError when there are too few images without near-duplicates.
+    Raises DataError when a client has too few images to be halved class by class, or there are too few without
+    near-duplicates.
     """
     rng, everything = stream(seed, SERVER, "game"), results.images(name, experiment)
     classes, clients = len(everything.classes), experiment.clients - 1
     fold = len(everything.train) // experiment.folds
     share = 2 * (int(experiment.train_share * fold) // classes // 2)  # a client's images of a class: even, to be halved
+    if not share:
+        raise DataError(
+            f"a client has {fold} training images, {int(experiment.train_share * fold)} to train on, of {classes} "
+            f"classes; the membership game needs 2 of each class: use more images, fewer clients or fewer rounds"
+        )
     held = _held(share * classes, experiment.train_share)
     counts = [2 * share, fold // classes, fold // classes, -(-held // classes)]
     images = _draw(everything, sum(counts) + clients * share, SPARE * clients * share, draw.unseen, rng)
