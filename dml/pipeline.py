@@ -64,6 +64,7 @@ def execute(notebook: Path, parameters: dict, to: Path) -> float:
             cwd=str(notebook.parent),
             progress_bar=False,
             stderr_file=sys.stderr,
+            extra_arguments=["--log-level=ERROR"],  # of the kernel: it would warn each time that its TCP is plain
         )
     except (PapermillExecutionError, DeadKernelError) as error:
         if isinstance(error, DeadKernelError):  # it does not say where
