@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="a run's folder (every recorded run, and the README's tables)",
     )
-    two.add_argument("--out", type=Path, default=FIGURES, metavar="DIR", help="where the figures go (figures/)")
+    two.add_argument("--out", type=Path, metavar="DIR", help="where they go (figures/; with --from, figures/ in there)")
     two.set_defaults(act=figures)
 
     three = commands.add_parser("fetch", help="download and verify the author's face-mask images")
@@ -81,12 +81,14 @@ def reproduce(args: argparse.Namespace) -> int:
 
 def figures(args: argparse.Namespace) -> int:
     if args.source:
-        redraw.redraw([(args.source, args.out)])
+        to = args.out or args.source / "figures"
+        redraw.redraw([(args.source, to)])
     else:
-        redraw.redraw_recorded(args.out)
-        if args.out == FIGURES:
+        to = args.out or FIGURES
+        redraw.redraw_recorded(to)
+        if to.resolve() == FIGURES:
             redraw.write(README, redraw.refreshed(README.read_text(encoding="utf-8")))
-    print(f"Figures and tables: {args.out}")
+    print(f"Figures and tables: {to}")
     return 0
 
 

@@ -15,7 +15,7 @@ from dml.exchange import TOPOLOGIES
 from dml.ledger import Post, table
 from dml.links import costs, losses_round, weights_round
 from dml.losses import log_probabilities, model_loss
-from dml.messages import FLOOR, Losses
+from dml.messages import FLOOR, Losses, Predictions
 from dml.stats import columns, holm, interval, paired, per_seed
 from dml.streams import SERVER, stream
 
@@ -48,7 +48,7 @@ class Tables:
         return {f"bandwidth_{field.name}": getattr(self, field.name) for field in fields(self)}
 
 
-def measure(results: pd.DataFrame, ledger: pd.DataFrame, clients: int, images: int) -> Tables:
+def measure(results: pd.DataFrame, ledger: pd.DataFrame, clients: int, images: int, classes: int = 2) -> Tables:
     """All tables, from the results and the ledger of a run's arms and rungs; `images` is the size of a public fold."""
     moved = traffic(ledger, clients)
     curve, rungs = curves(results, moved), ladder(results, moved)
@@ -58,7 +58,7 @@ def measure(results: pd.DataFrame, ledger: pd.DataFrame, clients: int, images: i
         accuracy=per_seed(results, "unseen accuracy").melt(ignore_index=False, var_name="arm").reset_index(),
         targets=targets(curve),
         ladder=rungs,
-        scaling=scaling(images=images),
+        scaling=scaling(images=images, classes=classes),
         links=costs(rungs),
     )
 
@@ -101,18 +101,26 @@ def curves(results: pd.DataFrame, moved: pd.DataFrame) -> pd.DataFrame:
 
 
 def targets(curve: pd.DataFrame) -> pd.DataFrame:
-    """For each arm and accuracy of `TARGETS`: columns arm, target, n, reached (seeds), and over the seeds that reached
-    it the median, least and most `sent` bytes of a client, and the median `with_setup`.
+    """For each arm and accuracy of `TARGETS`: columns arm, target, n, reached (seeds), the medians over all n seeds of
+    round, `sent` bytes of a client and `with_setup` (NaN when half of them never got there: an arm is not judged by its
+    lucky seeds), and the least and most `sent` of those that did.
     """
     rows = []
     for arm, mine in curve.groupby("arm", sort=False):
         for target in TARGETS:
             there = mine[mine["accuracy"] >= target].groupby("seed").first()
             total = there["sent"] + there["setup"]
-            facts = [there["sent"].median(), there["sent"].min(), there["sent"].max(), total.median()]
-            rows.append((arm, target, mine["seed"].nunique(), len(there), there["round"].median(), *facts))
+            n = mine["seed"].nunique()
+            round, sent, whole = (_median(each, n) for each in (there["round"], there["sent"], total))
+            rows.append((arm, target, n, len(there), round, sent, there["sent"].min(), there["sent"].max(), whole))
     names = ["arm", "target", "n", "reached", "round", "sent", "least", "most", "with_setup"]
     return pd.DataFrame(rows, columns=names)
+
+
+def _median(reached: pd.Series, n: int) -> float:
+    """The median of n values of which those that are missing are infinite; NaN when it is."""
+    middle = np.median(np.append(reached, np.full(n - len(reached), np.inf)))
+    return float(middle) if np.isfinite(middle) else np.nan
 
 
 def ladder(results: pd.DataFrame, moved: pd.DataFrame) -> pd.DataFrame:
@@ -154,16 +162,21 @@ def front(cost: np.ndarray, value: np.ndarray) -> np.ndarray:
     return ~(cheaper & better & strictly).any(0)
 
 
-def scaling(clients: Sequence[int] = CLIENTS, images: int = 52) -> pd.DataFrame:
+def scaling(clients: Sequence[int] = CLIENTS, images: int = 52, classes: int = 2) -> pd.DataFrame:
     """Real messages of K clients through the real code of every topology (dml/exchange.py): columns topology, clients,
     images, up and down (bytes of one client), server (bytes that it sends and gets), error: the largest difference of
     any client's table to the plain mean over its peers in float64.
     """
-    rows, labels = [], torch.arange(images) % 2
+    rows, labels, outputs = [], torch.arange(images) % classes, 1 if classes == 2 else classes
     for count in clients:
-        logits = stream(count, 0, "game").normal(0, 3, (count, images, 1)).astype(np.float32)
+        logits = stream(count, 0, "game").normal(0, 3, (count, images, outputs)).astype(np.float32)
         log_p = log_probabilities(torch.from_numpy(logits))
-        uploads = [Losses(round=1, sender=i, losses=model_loss(each, labels)) for i, each in enumerate(log_p)]
+        uploads = [
+            Losses(round=1, sender=i, losses=model_loss(each, labels))
+            if classes == 2
+            else Predictions(round=1, sender=i, probabilities=each.exp())
+            for i, each in enumerate(log_p)
+        ]
         exact = log_p.double()
         means = (exact.sum(0) - exact) / (count - 1)
         for name, exchange in TOPOLOGIES.items():

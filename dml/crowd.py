@@ -27,16 +27,25 @@ def with_clients(base: Experiment, clients: int) -> Experiment:
     return replace(changed, train_images=round(base.train_images / base.folds * changed.folds))
 
 
+def fitting(data: str, base: Experiment, clients: Sequence[int]) -> dict[int, Experiment]:
+    """The experiment of every K that the data set has enough images of every class for."""
+    found = {}
+    for count in clients:
+        experiment = with_clients(base, count)
+        labels = results.images(data, experiment).train.labels
+        if len(labels) == experiment.train_images and labels.bincount().min() >= experiment.folds:
+            found[count] = experiment
+    return found
+
+
 def compute(
     data: str, base: Experiment, clients: Sequence[int], seeds: Sequence[int], device: str = "auto"
 ) -> pd.DataFrame:
-    """Final results of `ARMS` for every K that the data set has enough images for: columns `COLUMNS`."""
+    """Final results of `ARMS` for every K that fits: columns `COLUMNS`."""
     tables = []
-    for count in clients:
-        experiment = with_clients(base, count)
-        if len(results.images(data, experiment).train) == experiment.train_images:
-            found = results.compute(data, experiment, seeds, device, ARMS).results
-            tables.append(found[found["round"] == experiment.rounds].assign(clients=count))
+    for count, experiment in fitting(data, base, clients).items():
+        found = results.compute(data, experiment, seeds, device, ARMS).results
+        tables.append(found[found["round"] == experiment.rounds].assign(clients=count))
     return pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)
 
 
@@ -50,11 +59,15 @@ def accuracy(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def gains(table: pd.DataFrame) -> pd.DataFrame:
-    """DML's unseen accuracy minus that of the other arms, by K: columns clients, against and
-    those of `stats.compare`, p corrected for all rows."""
-    keys, found = [], []
-    for count, mine in table.groupby("clients"):
-        values = per_seed(mine, "unseen accuracy")
-        keys += [{"clients": count, "against": arm} for arm in ARMS[1:]]
-        found += [paired(values["dml"].to_numpy(), values[arm].to_numpy()) for arm in ARMS[1:]]
-    return pd.DataFrame(key | compared(each) for key, each in zip(keys, holm(found), strict=True))
+    """DML's unseen accuracy minus that of another arm, by K: columns clients, against and those of `stats.compare`, p
+    corrected for the number of K: a question for each arm, asked so many times.
+    """
+    values = {count: per_seed(mine, "unseen accuracy") for count, mine in table.groupby("clients")}
+    rows = []
+    for arm in ARMS[1:]:
+        found = holm([paired(each["dml"].to_numpy(), each[arm].to_numpy()) for each in values.values()])
+        rows += [
+            {"clients": count, "against": arm, **compared(each)} for count, each in zip(values, found, strict=True)
+        ]
+    order = {arm: place for place, arm in enumerate(ARMS)}
+    return pd.DataFrame(rows).sort_values(["clients", "against"], key=lambda c: c.replace(order), ignore_index=True)

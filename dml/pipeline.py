@@ -11,6 +11,7 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+from dml import plots
 from dml.config import ROOT
 from dml.files import replacing
 from dml.report import report
@@ -18,6 +19,7 @@ from dml.runs import Run
 
 NOTEBOOKS = ROOT / "notebooks"
 TAG = "parameters"
+SAME = ("experiment", "seeds", "data_sha256", "code_version", "device", "processor", "versions")  # of one run
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +29,16 @@ class PipelineError(RuntimeError):
 
 
 def notebooks(only: str = "", folder: Path = NOTEBOOKS) -> list[Path]:
-    """The numbered notebooks in order, or the one whose name starts with `only`. Raises PipelineError for none."""
+    """The numbered notebooks in order, or the one whose name starts with `only`. Raises PipelineError for none and for
+    several.
+    """
     numbered = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
     chosen = [path for path in numbered if path.name.startswith(only)]
     if not chosen:
         names = ", ".join(path.stem for path in numbered) or "none"
         raise PipelineError(f"no notebook starts with {only!r} in {folder.name}/; there are: {names}")
+    if only and len(chosen) > 1:
+        raise PipelineError(f"{only!r} names {', '.join(path.stem for path in chosen)}: give more of one name")
     return chosen
 
 
@@ -82,9 +88,12 @@ def reproduce(run: Run, only: str = "") -> Path:
 
     Raises DataError for unusable data, PipelineError for a notebook; both before anything runs, where that is possible.
     A manifest from an earlier run is removed first: while it is there, the run is complete. So are the tables of a run
-    with other seeds, data or code: what lies in the folder belongs together.
+    with other seeds, data, code or machine, its executed notebooks, pages and figures: what lies in the folder belongs
+    together.
     """
     chosen = notebooks(only)
+    if (run.folder / "notebooks").resolve() == NOTEBOOKS:
+        raise PipelineError(f"{run.folder} holds the project's own notebooks: choose another folder for the run")
     log.info("data: %s", run.title)  # loads it
     parameters = {
         "profile": run.profile,
@@ -113,12 +122,18 @@ def reproduce(run: Run, only: str = "") -> Path:
 
 
 def _clear(run: Run) -> None:
-    file, same = run.folder / "manifest.json", ("experiment", "seeds", "data_sha256", "code_version")
+    file = run.folder / "manifest.json"
     old = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     new = json.loads(json.dumps(run.manifest()))
     file.unlink(missing_ok=True)
-    for table in () if all(old.get(name) == new[name] for name in same) else run.folder.glob("*.csv"):
-        table.unlink()
+    if all(old.get(name) == new[name] for name in SAME):
+        return
+    stems = [path.stem for path in notebooks("")]
+    stale = [*run.folder.glob("*.csv"), run.folder / f"{plots.PICTURES}.safetensors"]
+    stale += [run.folder / part for stem in stems for part in (f"notebooks/{stem}.ipynb", f"report/{stem}.html")]
+    stale += [path for path in (run.folder / "figures").glob("*.*") if path.stem[:3] in {stem[:3] for stem in stems}]
+    for path in stale:
+        path.unlink(missing_ok=True)
 
 
 def _costs(folder: Path) -> list[dict]:

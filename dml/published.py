@@ -53,6 +53,8 @@ def comparison(results: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     share = ~table["what"].str.contains("loss|minus")
     table.loc[share, ["low", "high"]] = table.loc[share, ["low", "high"]].clip(0, 1)
+    loss = table["what"].str.contains("loss")
+    table.loc[loss, "low"] = table.loc[loss, "low"].clip(0)
     table["inside"] = table["published"].between(table["low"], table["high"]).where(table["low"].notna())
     return table
 

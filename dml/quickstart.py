@@ -44,9 +44,10 @@ class Lesson:
 
 
 def open_lesson(images: Images, clients: int = 3, private: int = 24, public: int = 24, seed: int = 0) -> Lesson:
-    """Pre-train, train each client on `private` images of its own, and exchange losses on `public` shared ones.
+    """Pre-train, train each client on `private` images of its own, and exchange losses on `public` shared ones: at most
+    so many, fewer when the images do not suffice.
 
-    Raises DataError or ValueError when there are too few images or fewer than two clients.
+    Raises ValueError for fewer than two clients.
     """
     experiment = replace(SMALL, clients=clients)
     fed = Federation(experiment, images, seed)

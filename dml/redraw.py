@@ -29,7 +29,7 @@ def judged() -> pd.DataFrame:
     tables = []
     for folder in recorded():
         about = About.read(folder)
-        tables.append(verdicts.verdicts(folder, about.reported, about.experiment).assign(run=about.title))
+        tables.append(verdicts.verdicts(folder, about).assign(run=about.title))
     return pd.concat(tables, ignore_index=True)[["run", *verdicts.COLUMNS]]
 
 
@@ -79,19 +79,19 @@ def draw_faces(to: Path) -> None:
 def texts(folder: Path, about: About) -> dict[str, str]:
     """The Markdown tables that a run's folder has the tables for, by name."""
     found = {}
-    if (folder / "results.csv").is_file():  # not after `reproduce --only 01`
-        results, costs = read(folder, "results"), read(folder, "costs")
-        found["claims"] = claims.markdown(results, costs, about.reported, about.title)
-        if len(about.reported):
-            table = published.comparison(results, read(folder, "history"))
-            found["published"] = published.markdown(table, published.facts(about.experiment))
-    if (folder / "privacy_verdict.csv").is_file():
-        tables = (read(folder, f"privacy_{name}") for name in ("verdict", "differences", "reconstruction"))
-        found["privacy"] = summary.markdown(*tables, about.title)
-    if (folder / "bandwidth_ladder.csv").is_file():
-        ladder, targets = read(folder, "bandwidth_ladder"), read(folder, "bandwidth_targets")
-        found["bandwidth"] = bandwidth_claims.markdown(ladder, targets, about.title)
-    judged = verdicts.verdicts(folder, about.reported, about.experiment)
+
+    def tables(*names: str) -> list[pd.DataFrame] | None:
+        return [read(folder, name) for name in names] if all((folder / f"{n}.csv").is_file() for n in names) else None
+
+    if there := tables("results", "costs"):  # not after `reproduce --only 01`
+        found["claims"] = claims.markdown(*there, about.reported, about.title)
+    if len(about.reported) and (there := tables("results", "history")):
+        found["published"] = published.markdown(published.comparison(*there), published.facts(about.experiment))
+    if there := tables("privacy_verdict", "privacy_differences", "privacy_reconstruction"):
+        found["privacy"] = summary.markdown(*there, about.title)
+    if there := tables("bandwidth_ladder", "bandwidth_targets"):
+        found["bandwidth"] = bandwidth_claims.markdown(*there, about.title)
+    judged = verdicts.verdicts(folder, about)
     return found | ({"verdicts": verdicts.markdown(judged, about.title)} if len(judged) else {})
 
 

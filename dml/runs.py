@@ -69,7 +69,7 @@ class Run:
 
     @property
     def about(self) -> plots.About:
-        return plots.About(self.experiment, self.images.name, self.title)
+        return plots.About(self.experiment, self.images.name, self.title, len(self.images.classes))
 
     @property
     def title(self) -> str:
@@ -105,7 +105,7 @@ class Run:
         seeds = self.seeds[: ladder.seeds or None]
         found = results.compute(self.data, self.experiment, seeds, self.device, ladder.arms)
         fold = round(len(self.images.train) / self.experiment.folds)
-        tables = bandwidth.measure(found.results, found.ledger, self.experiment.clients, fold)
+        tables = bandwidth.measure(found.results, found.ledger, self.experiment.clients, fold, self.about.classes)
         for name, table in tables.tables().items():
             self.write(table, name)
         self.write(found.costs, "bandwidth_costs")
@@ -125,7 +125,7 @@ class Run:
 
     def judge(self) -> pd.DataFrame:
         """A verdict on every claim that the tables written so far speak of (see `verdicts.verdicts`)."""
-        return verdicts.verdicts(self.folder, self.about.reported, self.experiment)
+        return verdicts.verdicts(self.folder, self.about)
 
     def lesson(self, clients: int = 3, public: int = 24) -> quickstart.Lesson:
         """One small round on the run's data set, whatever its profile; this process trains it, on one thread."""
@@ -134,7 +134,17 @@ class Run:
 
     def forget(self) -> None:
         """Drop what the cache holds of this run, so that it is computed again."""
-        for file in results.files(self.data, self.experiment, self.seeds, self.device).values():
+        found = [(self.experiment, ()), (self.experiment, LADDERS[self.profile].arms)]
+        chosen = CROWDS[self.profile].clients
+        found += [(each, crowd.ARMS) for each in crowd.fitting(self.data, self.experiment, chosen).values()]
+        files = [
+            file
+            for experiment, arms in found
+            for file in results.files(self.data, experiment, self.seeds, self.device, arms).values()
+        ]
+        target = machine.device(self.device)
+        files += privacy.files(self.data, self.experiment, PROBES[self.profile], self.seeds, target)
+        for file in files:
             file.unlink(missing_ok=True)
 
     def describe(self) -> pd.DataFrame:

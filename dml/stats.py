@@ -84,7 +84,7 @@ def paired(arm: np.ndarray, other: np.ndarray) -> Estimate:
     """The mean difference arm - other over paired seeds, with its interval, the two-sided sign-flip p, uncorrected
     (with n seeds it cannot be below 2 / 2^n), and the share of seeds on which the arm is better.
     """
-    difference = np.asarray(arm, float) - np.asarray(other, float)
+    difference = (np.asarray(arm, float) - np.asarray(other, float)).round(12)  # rounding must not break ties
     n, better = len(difference), float((difference > 0).mean() + (difference == 0).mean() / 2)
     if n < 2:
         return replace(interval(difference), better=better)

@@ -82,6 +82,16 @@ def test_bytes_to_a_target_count_up_to_the_first_round_that_reaches_it(tables):
     assert goals.loc[("self", 0.85), ["reached", "sent"]].tolist() == [4, 0]
 
 
+def test_an_arm_is_not_judged_by_its_lucky_seeds():
+    rows = [(seed, "x", 1, 0.93 if seed < there else 0.5, 0, 10 * seed) for there in (3,) for seed in range(5)]
+    curve = pd.DataFrame(rows, columns=["seed", "arm", "round", "accuracy", "setup", "sent"])
+    goals = bandwidth.targets(curve).set_index("target")
+    assert goals.loc[0.92, ["n", "reached", "sent", "least", "most"]].tolist() == [5, 3, 20, 0, 20]
+    goals = bandwidth.targets(curve[curve["seed"] > 0]).set_index("target")  # 10, 20, never, never
+    assert goals.loc[0.92, "reached"] == 2 and math.isnan(goals.loc[0.92, "sent"])
+    assert goals.loc[0.92, "most"] == 20
+
+
 def test_the_ladder_pairs_each_rung_with_what_says_more_and_each_arm_with_silence(tables):
     rungs = tables.ladder.set_index("arm")
     assert rungs.loc["dml, 1 bit", "against"] == "dml" and rungs.loc["dml", "against"] == "self"
@@ -137,6 +147,11 @@ def test_one_client_of_a_thousand_gets_one_sum():
     assert (one["server"] == one.index * (one["up"] + one["down"])).all()
     assert forwarded["down"][2] < one["down"][2] and forwarded["down"][3] > one["down"][3]
     assert table["error"].max() < 1e-5
+
+
+def test_three_classes_send_probabilities():
+    two, three = (bandwidth.scaling((2, 5), images=52, classes=classes) for classes in (2, 3))
+    assert (three[["up", "down"]] > two[["up", "down"]]).all().all() and three["error"].max() < 1e-5
 
 
 def test_the_formula_is_the_measurement(tables, ledger):

@@ -84,7 +84,7 @@ def test_defaults_are_the_smoke_profile_on_drawn_faces():
     args = parser().parse_args(["reproduce"])
     assert (args.profile, args.data, args.seeds, args.only, args.out) == ("smoke", "faces", (), "", "")
     assert (args.device, args.precision, args.force) == ("auto", "float32", False)
-    assert parser().parse_args(["figures"]).out == FIGURES
+    assert parser().parse_args(["figures"]).out is None
 
 
 def test_reproduce_hands_its_options_to_the_pipeline(sandbox, tmp_path, monkeypatch, capsys):
@@ -118,7 +118,8 @@ def test_a_run_goes_to_a_folder_of_its_own_and_never_to_the_committed_figures(sa
 
 def test_force_forgets_this_run_and_no_other(sandbox, monkeypatch):
     monkeypatch.setattr(pipeline, "reproduce", lambda run, only: run.folder)
-    mine = results.files("faces", sandbox.experiment, [0, 1]).values()
+    mine = list(results.files("faces", sandbox.experiment, [0, 1]).values())
+    mine += results.files("faces", sandbox.experiment, [0, 1], arms=["dml, 1 bit"]).values()
     others = results.files("faces", sandbox.experiment, [2]).values()
     next(iter(mine)).parent.mkdir()
     for file in (*mine, *others):

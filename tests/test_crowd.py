@@ -1,10 +1,12 @@
 """Many clients: only K changes, and only where the data set has images enough."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from dml import crowd
 from dml.config import CROWDS, PROFILES, Experiment
@@ -47,6 +49,16 @@ def test_nothing_fits_gives_an_empty_table():
     assert table.empty and list(table.columns) == crowd.COLUMNS
 
 
+def test_a_k_with_too_few_images_of_one_class_is_left_out(monkeypatch):
+    few = [0] * 1100 + [1] * 30
+
+    def images(name, experiment):
+        return SimpleNamespace(train=SimpleNamespace(labels=torch.tensor(few[-experiment.train_images :])))
+
+    monkeypatch.setattr(crowd.results, "images", images)
+    assert list(crowd.fitting("x", BASE, (2, 5, 10))) == [2, 5]  # ten clients need 45 folds of both classes
+
+
 def hand(values):
     rows = [(k, s, a, 1, 0, "unseen accuracy", v) for (k, a), each in values.items() for s, v in enumerate(each)]
     return pd.DataFrame(rows, columns=crowd.COLUMNS)
@@ -61,3 +73,11 @@ def test_accuracy_and_gains_by_hand():
     assert gains["against"].tolist() == [*crowd.ARMS[1:]] * 2 and gains["n"].eq(2).all()
     assert gains["mean"].tolist() == pytest.approx([0.15] * 3 + [-0.1] * 3)
     assert np.allclose(gains["p"], 1) and gains["better"].tolist() == [1] * 3 + [0] * 3  # 0.5, six times over
+
+
+def test_eight_seeds_can_decide():
+    """Four numbers of clients are four questions for an arm: 4 * 2 / 2**8 is below 0.05."""
+    noise = np.random.default_rng(0).normal(0, 0.001, 8)
+    values = {(k, arm): list(0.5 + noise) for k in (2, 5, 10, 20) for arm in crowd.ARMS[1:]}
+    gains = crowd.gains(hand(values | {(k, "dml"): [0.8] * 8 for k in (2, 5, 10, 20)}))
+    assert gains["p"].tolist() == pytest.approx([4 * 2 / 2**8] * 12) and set(gains["verdict"]) == {"higher"}

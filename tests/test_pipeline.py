@@ -123,6 +123,32 @@ def test_each_notebook_gets_the_parameters_in_a_kernel_of_its_own_and_the_manife
     assert "smoke faces" not in outputs(source / "01_x.ipynb")  # only copies are executed
 
 
+@pytest.mark.parametrize("changed", [{}, {"seeds": [7]}, {"device": "cuda"}])
+def test_what_another_run_left_in_the_folder_goes_before_this_one_begins(chain, changed):
+    file = chain(["1"], ["2"])
+    folder, old = file.parent, json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(old | changed), encoding="utf-8")
+    left = [
+        "results.csv",
+        "notebooks/02_x.ipynb",
+        "report/02_x.html",
+        "figures/02_a.png",
+        "reconstructions.safetensors",
+    ]
+    (folder / "figures").mkdir()
+    for name in (*left, "mine.txt"):
+        (folder / name).write_text("of another run")
+    pipeline._clear(chain.run)
+    assert not file.exists() and (folder / "mine.txt").exists()
+    assert [name for name in left if (folder / name).exists()] == ([] if changed else left)
+
+
+def test_the_project_is_no_folder_for_a_run(sandbox):
+    run = Run.open("smoke", "faces", (0,), str(pipeline.NOTEBOOKS.parent), device="cpu")
+    with pytest.raises(PipelineError, match="the project's own notebooks"):
+        pipeline.reproduce(run)
+
+
 def test_a_failing_cell_stops_the_run_and_keeps_what_there_is(chain):
     with pytest.raises(PipelineError) as failure:
         chain(["print('went well')"], ["print('so far')", "raise KeyError('broken on purpose')"], ["print('late')"])

@@ -33,7 +33,7 @@ def test_the_verdict_on_a_claim_follows_from_its_comparisons(statuses, verdict):
 
 def judged(folder):
     about = About.read(folder)
-    return verdicts.verdicts(folder, about.reported, about.experiment)
+    return verdicts.verdicts(folder, about)
 
 
 def test_a_folder_is_judged_by_the_tables_it_has(tmp_path):
@@ -81,10 +81,24 @@ def test_claims_about_bytes_turn_with_the_tables(tmp_path):
     assert before["C3"] == before["L1"] == "holds" and before["L2"] == "holds only when the public images are at hand"
     ladder.loc[ladder["arm"] == "dml", ["up", "down", "sent"]] *= 1e6
     ladder.to_csv(tmp_path / "bandwidth_ladder.csv", index=False)
-    scaling.loc[scaling["topology"] == "server, one sum", "down"] *= 1e6
+    grows = scaling["topology"] == "server, one sum"
+    scaling.loc[grows, "down"] *= 1 + scaling.loc[grows, "clients"] / 1000
     scaling.to_csv(tmp_path / "bandwidth_scaling.csv", index=False)
     after = judged(tmp_path).set_index("claim")["verdict"]
     assert all(after[claim] == "does not hold" for claim in ("C3", "F2", "L1", "L2"))
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.05, "holds"), (-0.05, "does not hold")])
+def test_the_claim_about_many_clients_turns_with_the_results(gain, verdict, tmp_path):
+    table = pd.read_csv(RECORDED / "reduced-facemask" / "clients.csv")
+    unseen, dml = table["metric"] == "unseen accuracy", table["arm"] == "dml"
+    table.loc[unseen, "value"] = 0.8 + table["seed"] / 1000
+    table.loc[unseen & dml, "value"] += gain + table["seed"] / 3000
+    copy(RECORDED / "reduced-facemask" / "manifest.json", tmp_path)
+    table.to_csv(tmp_path / "clients.csv", index=False)
+    assert judged(tmp_path)["verdict"].tolist() == [verdict]
+    table[table["clients"] <= 5].to_csv(tmp_path / "clients.csv", index=False)
+    assert judged(tmp_path).empty  # the run itself has five
 
 
 def test_one_seed_counts_how_many_reach_the_published_gap():

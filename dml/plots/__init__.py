@@ -31,6 +31,7 @@ class About:
     experiment: Experiment
     data: str
     title: str
+    classes: int = 2
 
     @classmethod
     def read(cls, folder: Path) -> "About":
@@ -40,7 +41,8 @@ class About:
             raise DataError(f"{folder} has no manifest.json; it must be the folder of a finished run (see `reproduce`)")
         try:
             manifest = json.loads(file.read_text(encoding="utf-8"))
-            return cls(Experiment(**manifest["experiment"]), manifest["data"], manifest["title"])
+            experiment = Experiment(**manifest["experiment"])
+            return cls(experiment, manifest["data"], manifest["title"], len(manifest["classes"]))
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(f"{file} was not written by this version of `reproduce` ({error!r})") from error
 
@@ -73,7 +75,10 @@ FIGURES |= {
     "04_targets": (("bandwidth_targets",), lambda t, run: bandwidth.to_target(t, run.title)),
     "04_ladder": (("bandwidth_ladder", "bandwidth_accuracy"), lambda t, a, run: bandwidth.front(t, a, run.title)),
     "04_scaling": (("bandwidth_scaling", "bandwidth_ladder"), lambda t, a, run: bandwidth.scaling(t, a, run.title)),
-    "04_formulas": (("bandwidth_ladder", "bandwidth_scaling"), lambda t, a, run: costs.formulas(t, a, run.experiment)),
+    "04_formulas": (
+        ("bandwidth_ladder", "bandwidth_scaling"),
+        lambda t, a, run: costs.formulas(t, a, run.experiment, run.classes),
+    ),
     "04_links": (("bandwidth_links",), lambda t, run: costs.on_links(t, run.title)),
 }
 FIGURES |= {

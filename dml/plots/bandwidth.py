@@ -106,10 +106,10 @@ def to_target(targets: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     for axes, goal in zip(grid, goals, strict=True):
         for row in targets[targets["target"] == goal].itertuples():
             place, shown = arms.index(row.arm), look(row.arm, arms)
-            if row.reached and row.sent > 0:
+            if row.most > 0:
                 axes.plot([row.least, row.most], [place, place], color=shown["color"], linewidth=0.8)
                 axes.plot(row.sent, place, linestyle="", **_marker(row.arm, arms))
-            elif row.reached:
+            elif row.most == 0:
                 axes.text(110, place, "0 B", va="center", fontsize=6, color=shown["color"])
             axes.text(1, place, f"{row.reached}/{row.n}", va="center", ha="right", fontsize=6, transform=_edge(axes))
         axes.set(xscale="log", xlim=(80, 2e10), title=f"{100 * goal:g} %", xlabel="bytes")
@@ -119,8 +119,9 @@ def to_target(targets: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     grid[0].set_ylim(len(arms) - 0.4, -0.6)
     caption(
         fig,
-        f"{data}. Marker: median of the seeds that reached the accuracy, bar: their range; right: how many did. "
-        "0 B: reached without a message. Accuracy: mean of the clients on a sample of the unseen set, after a round.",
+        f"{data}. Bar: the seeds that reached the accuracy; marker: the median of all, none where half did not; "
+        "right: how many did. 0 B: reached without a message. Accuracy: mean of the clients on a sample of the unseen "
+        "set, after a round.",
     )
     return fig, targets
 

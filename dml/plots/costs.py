@@ -12,7 +12,9 @@ SHOWN = ("dml", "dml, 1 bit", "fedavg", "fedavg, 8 bits", "fedavg, top 1 %", "as
 
 
 @figure
-def formulas(ladder: pd.DataFrame, scaling: pd.DataFrame, experiment: Experiment) -> tuple[Figure, pd.DataFrame]:
+def formulas(
+    ladder: pd.DataFrame, scaling: pd.DataFrame, experiment: Experiment, classes: int
+) -> tuple[Figure, pd.DataFrame]:
     """Bytes of one client against the rounds R, the images N of a public fold, and the parameters P of the model."""
     images = int(scaling["images"].iloc[0])
     nets, at = links.architectures(experiment.size), ladder.set_index("arm")
@@ -35,7 +37,7 @@ def formulas(ladder: pd.DataFrame, scaling: pd.DataFrame, experiment: Experiment
     curve(by_rounds, "fedavg", rounds, model + rounds * each["fedavg"], color=orange)
 
     counts = np.geomspace(1, 1e8, 60)
-    said = np.array([sum(links.losses_round(count)) for count in counts])
+    said = np.array([sum(links.losses_round(count, classes)) for count in counts])
     pixels = links.images_bytes(1, experiment.size) * counts
     by_images.set_title("public images N, a round")
     curve(by_images, "dml, fresh folds", counts, said + pixels, color=blue)
@@ -44,14 +46,14 @@ def formulas(ladder: pd.DataFrame, scaling: pd.DataFrame, experiment: Experiment
         line = float(sum(links.weights_round(nets[name])))
         curve(by_images, f"fedavg, {name}", counts, np.full(60, line), color=color)
         by_images.text(1.3, line * 1.4, name, fontsize=6, color=color)
-        for crossing in links.break_even(nets[name], experiment.size).values():
+        for crossing in links.break_even(nets[name], experiment.size, classes).values():
             by_images.plot(crossing, line, marker="x", color="0.2", markersize=4)
 
     names = sorted(nets, key=nets.get)
     by_model.set_title("parameters P, a round")
     sizes = np.array([nets[name] for name in names])
     curve(by_model, "fedavg", sizes, [sum(links.weights_round(size)) for size in sizes], color=orange, marker="s")
-    small = float(sum(links.losses_round(images)))
+    small = float(sum(links.losses_round(images, classes)))
     curve(by_model, f"dml, {images} images", sizes, np.full(len(sizes), small), color=blue, marker="o")
     for name in names:
         place, below = (nets[name], sum(links.weights_round(nets[name]))), name == "VisionNet"
@@ -65,12 +67,14 @@ def formulas(ladder: pd.DataFrame, scaling: pd.DataFrame, experiment: Experiment
     by_rounds.plot([], [], color=blue, linestyle="--", label="dml, images at hand (or sent once)")
     by_rounds.plot([], [], color=orange, label="fedavg")
     legend_above(fig, by_rounds)
-    even = links.break_even(nets["VisionNet"], experiment.size)
+    up, down = links.losses_round(1, classes)
+    even = links.break_even(nets["VisionNet"], experiment.size, classes)
     caption(
         fig,
-        f"Models: a dml round 4 N up + 8 N down (two classes); a raw fold {3 * experiment.size**2 + 1:,} N; a fedavg "
-        f"round 4 P + 4 P; left, plus measured headers and initial model (N = {images:.0f}). Crosses: break-even, for "
-        f"VisionNet at {even['fresh images sent']:,.0f} fresh or {even['images at hand']:,.0f} images at hand.",
+        f"Models: a dml round {up:.0f} N up + {down:.0f} N down ({classes} classes); a raw fold "
+        f"{links.images_bytes(1, experiment.size):,} N; a fedavg round 4 P + 4 P; left, plus measured headers and "
+        f"initial model (N = {images:.0f}). Crosses: break-even, for VisionNet at "
+        f"{even['fresh images sent']:,.0f} fresh or {even['images at hand']:,.0f} images at hand.",
     )
     return fig, pd.DataFrame(rows, columns=["panel", "curve", "x", "bytes"])
 

@@ -80,7 +80,7 @@ def one_seed(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     caption(
         fig,
         f"{data}, {seeds_text(results)}, paired. One marker a seed; how many reach the "
-        "published gap. Shaded: Student's 95 % prediction interval.",
+        "published gap, which is of the paper's own images and protocol. Shaded: Student's 95 % prediction interval.",
     )
     return fig, table
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -39,15 +40,23 @@ class Tables:
         return f"{self.computed} parts computed, {self.parts - self.computed} reused"
 
 
+def _parts(name: str, experiment: Experiment, probe: Probe, seeds: Sequence[int], device: torch.device) -> tuple:
+    place = probes.placer(name, experiment, device)
+    pictures = probes.case_parts(place, probe, seeds[0])
+    return pictures, probes.transcript_parts(place, probe, seeds[0]), probes.shadow_parts(place, probe, seeds)
+
+
+def files(name: str, experiment: Experiment, probe: Probe, seeds: Sequence[int], device: torch.device) -> list[Path]:
+    """Where the cache keeps what the probes measure, computed or not."""
+    return [part.file for each in _parts(name, experiment, probe, seeds, device) for part in each.values()]
+
+
 def attack(name: str, experiment: Experiment, probe: Probe, seeds: Sequence[int], device: torch.device) -> Tables:
     """Every probe on the data set `name`, from the cache where possible.
 
     Raises DataError, before anything is trained, when there are too few images for the membership game.
     """
-    place = probes.placer(name, experiment, device)
-    games = probes.shadow_parts(place, probe, seeds)
-    transcripts = probes.transcript_parts(place, probe, seeds[0])
-    pictures = probes.case_parts(place, probe, seeds[0])
+    pictures, transcripts, games = _parts(name, experiment, probe, seeds, device)
     parts = [*pictures.values(), *transcripts.values(), *games.values()]  # the longest first
     computed = probes.compute(name, experiment, probe, parts, device)
 
