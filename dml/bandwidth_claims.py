@@ -37,9 +37,8 @@ def markdown(ladder: pd.DataFrame, targets: pd.DataFrame, title: str) -> str:
     ]
     for row in ladder.itertuples():
         there = goal.loc[row.arm]
-        reached = f"{there['reached']:.0f} of {there['n']:.0f}" + (
-            f", {there['sent']:,.0f}" if there["reached"] else ""
-        )
+        middle = "" if np.isnan(there["sent"]) else f", {there['sent']:,.0f}"
+        reached = f"{there['reached']:.0f} of {there['n']:.0f}{middle}"
         ratio = "" if np.isnan(row.ratio) else f"{row.ratio:,.1f}"
         against = "" if row.against != row.against else f"`{row.against}`"
         points = (
