@@ -93,7 +93,7 @@ def finished_run(folder, seeds=FOUR_SEEDS, arms=tuple(ARMS), classes=("mask", "n
     for kind in ("privacy", "bandwidth"):
         for table in (RECORDED / "paper-facemask").glob(f"{kind}_*.csv"):
             copy(table, folder)
-    manifest = {"experiment": asdict(EXPERIMENT), "data": data, "title": "a test"}
+    manifest = {"experiment": asdict(EXPERIMENT), "data": data, "title": "a test", "classes": list(classes)}
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return folder
 
