@@ -108,19 +108,15 @@ def targets(curve: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for arm, mine in curve.groupby("arm", sort=False):
         for target in TARGETS:
-            there = mine[mine["accuracy"] >= target].groupby("seed").first()
-            total = there["sent"] + there["setup"]
-            n = mine["seed"].nunique()
-            round, sent, whole = (_median(each, n) for each in (there["round"], there["sent"], total))
-            rows.append((arm, target, n, len(there), round, sent, there["sent"].min(), there["sent"].max(), whole))
+            there = mine[mine["accuracy"] >= target].groupby("seed")[["round", "sent", "setup"]].first()
+            there["with_setup"] = there["sent"] + there["setup"]
+            seeds = mine["seed"].unique()
+            middle = there.reindex(seeds, fill_value=np.inf).median().replace(np.inf, np.nan)
+            least, most = there["sent"].min(), there["sent"].max()
+            found = (middle["round"], middle["sent"], least, most, middle["with_setup"])
+            rows.append((arm, target, len(seeds), len(there), *found))
     names = ["arm", "target", "n", "reached", "round", "sent", "least", "most", "with_setup"]
     return pd.DataFrame(rows, columns=names)
-
-
-def _median(reached: pd.Series, n: int) -> float:
-    """The median of n values of which those that are missing are infinite; NaN when it is."""
-    middle = np.median(np.append(reached, np.full(n - len(reached), np.inf)))
-    return float(middle) if np.isfinite(middle) else np.nan
 
 
 def ladder(results: pd.DataFrame, moved: pd.DataFrame) -> pd.DataFrame:

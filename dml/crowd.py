@@ -5,12 +5,15 @@ Every client has as much data as before: folds keep their size, so the training 
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import pandas as pd
 
 from dml import results
 from dml.config import Experiment
+from dml.data import require
+from dml.files import DataError
 from dml.stats import columns, compared, holm, interval, paired, per_seed
 
 ARMS = ("dml", "self", "fedavg", "local")
@@ -32,9 +35,11 @@ def fitting(data: str, base: Experiment, clients: Sequence[int]) -> dict[int, Ex
     found = {}
     for count in clients:
         experiment = with_clients(base, count)
-        labels = results.images(data, experiment).train.labels
-        if len(labels) == experiment.train_images and labels.bincount().min() >= experiment.folds:
-            found[count] = experiment
+        images = results.images(data, experiment)
+        if len(images.train) == experiment.train_images:
+            with suppress(DataError):
+                require(images, experiment.folds)
+                found[count] = experiment
     return found
 
 
@@ -63,11 +68,12 @@ def gains(table: pd.DataFrame) -> pd.DataFrame:
     corrected for the number of K: a question for each arm, asked so many times.
     """
     values = {count: per_seed(mine, "unseen accuracy") for count, mine in table.groupby("clients")}
-    rows = []
-    for arm in ARMS[1:]:
-        found = holm([paired(each["dml"].to_numpy(), each[arm].to_numpy()) for each in values.values()])
-        rows += [
-            {"clients": count, "against": arm, **compared(each)} for count, each in zip(values, found, strict=True)
-        ]
-    order = {arm: place for place, arm in enumerate(ARMS)}
-    return pd.DataFrame(rows).sort_values(["clients", "against"], key=lambda c: c.replace(order), ignore_index=True)
+    found = {
+        arm: holm([paired(each["dml"].to_numpy(), each[arm].to_numpy()) for each in values.values()])
+        for arm in ARMS[1:]
+    }
+    return pd.DataFrame(
+        {"clients": count, "against": arm, **compared(found[arm][place])}
+        for place, count in enumerate(values)
+        for arm in ARMS[1:]
+    )

@@ -128,10 +128,10 @@ def _clear(run: Run) -> None:
     file.unlink(missing_ok=True)
     if all(old.get(name) == new[name] for name in SAME):
         return
-    stems = [path.stem for path in notebooks("")]
     stale = [*run.folder.glob("*.csv"), run.folder / f"{plots.PICTURES}.safetensors"]
-    stale += [run.folder / part for stem in stems for part in (f"notebooks/{stem}.ipynb", f"report/{stem}.html")]
-    stale += [path for path in (run.folder / "figures").glob("*.*") if path.stem[:3] in {stem[:3] for stem in stems}]
+    for stem in (path.stem for path in notebooks()):
+        stale += [run.folder / "notebooks" / f"{stem}.ipynb", run.folder / "report" / f"{stem}.html"]
+        stale += (run.folder / "figures").glob(f"{stem[:3]}*.*")
     for path in stale:
         path.unlink(missing_ok=True)
 

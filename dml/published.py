@@ -51,10 +51,9 @@ def comparison(results: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
     for arm, what, number, values in (*_scores(results), *_differences(results), *_histories(results, measured)):
         rows.append({"arm": arm, "what": what, "published": number, **prediction(values)})
     table = pd.DataFrame(rows)
-    share = ~table["what"].str.contains("loss|minus")
-    table.loc[share, ["low", "high"]] = table.loc[share, ["low", "high"]].clip(0, 1)
-    loss = table["what"].str.contains("loss")
-    table.loc[loss, "low"] = table.loc[loss, "low"].clip(0)
+    gap, loss = (table["what"].str.contains(word) for word in ("minus", "loss"))  # the others are shares
+    table["low"] = table["low"].clip(lower=np.where(gap, -np.inf, 0))
+    table["high"] = table["high"].clip(upper=np.where(gap | loss, np.inf, 1))
     table["inside"] = table["published"].between(table["low"], table["high"]).where(table["low"].notna())
     return table
 

@@ -11,7 +11,7 @@ from dml import bandwidth_claims, claims, plots, published, verdicts, workers
 from dml.config import CACHE, FIGURES, RECORDED
 from dml.data import load
 from dml.files import replacing
-from dml.plots import About, read, split
+from dml.plots import About, read_all, split
 from dml.privacy import summary
 
 BLOCK = re.compile(r"(<!-- (?!end )(\w+)(?:: (\S+))? -->\n).*?(?=<!-- end -->)", re.DOTALL)  # text name, run's name
@@ -79,17 +79,13 @@ def draw_faces(to: Path) -> None:
 def texts(folder: Path, about: About) -> dict[str, str]:
     """The Markdown tables that a run's folder has the tables for, by name."""
     found = {}
-
-    def tables(*names: str) -> list[pd.DataFrame] | None:
-        return [read(folder, name) for name in names] if all((folder / f"{n}.csv").is_file() for n in names) else None
-
-    if there := tables("results", "costs"):  # not after `reproduce --only 01`
+    if there := read_all(folder, ("results", "costs")):  # not after `reproduce --only 01`
         found["claims"] = claims.markdown(*there, about.reported, about.title)
-    if len(about.reported) and (there := tables("results", "history")):
+    if len(about.reported) and (there := read_all(folder, ("results", "history"))):
         found["published"] = published.markdown(published.comparison(*there), published.facts(about.experiment))
-    if there := tables("privacy_verdict", "privacy_differences", "privacy_reconstruction"):
+    if there := read_all(folder, ("privacy_verdict", "privacy_differences", "privacy_reconstruction")):
         found["privacy"] = summary.markdown(*there, about.title)
-    if there := tables("bandwidth_ladder", "bandwidth_targets"):
+    if there := read_all(folder, ("bandwidth_ladder", "bandwidth_targets")):
         found["bandwidth"] = bandwidth_claims.markdown(*there, about.title)
     judged = verdicts.verdicts(folder, about)
     return found | ({"verdicts": verdicts.markdown(judged, about.title)} if len(judged) else {})

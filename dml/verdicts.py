@@ -14,7 +14,7 @@ import pandas as pd
 from dml import bandwidth_claims, crowd, links
 from dml.claims import claims
 from dml.models import VisionNet
-from dml.plots import About
+from dml.plots import About, read_all
 from dml.privacy import summary
 
 HOLDS, FAILS, SAME, UNDECIDED = "holds", "fails", "no difference", "undecided"
@@ -54,9 +54,8 @@ def verdicts(folder: Path, about: About) -> pd.DataFrame:
     """Columns `COLUMNS`, one row for each claim whose tables the folder has; `figure` names the evidence."""
     rows = []
     for make, names in JUDGES.items():
-        files = [folder / f"{name}.csv" for name in names]
-        if all(file.is_file() for file in files):
-            rows += make([pd.read_csv(file) for file in files], about)
+        if there := read_all(folder, names):
+            rows += make(there, about)
     return pd.DataFrame(rows, columns=COLUMNS).sort_values("claim", kind="stable", ignore_index=True)
 
 

@@ -1,7 +1,6 @@
 """Many clients: only K changes, and only where the data set has images enough."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,7 @@ import torch
 
 from dml import crowd
 from dml.config import CROWDS, PROFILES, Experiment
-from dml.data import load
+from dml.data import Images, Split, load
 
 BASE = PROFILES["reduced"]
 
@@ -53,7 +52,9 @@ def test_a_k_with_too_few_images_of_one_class_is_left_out(monkeypatch):
     few = [0] * 1100 + [1] * 30
 
     def images(name, experiment):
-        return SimpleNamespace(train=SimpleNamespace(labels=torch.tensor(few[-experiment.train_images :])))
+        labels = torch.tensor(few[-experiment.train_images :])
+        train = Split(torch.empty(0), labels, ("x",) * len(labels), ())
+        return Images(name, ("many", "few"), train, train, "", "")
 
     monkeypatch.setattr(crowd.results, "images", images)
     assert list(crowd.fitting("x", BASE, (2, 5, 10))) == [2, 5]  # ten clients need 45 folds of both classes

@@ -98,7 +98,7 @@ def chain(sandbox, tmp_path, monkeypatch):
             notebook(tmp_path / "source" / f"{i:02}_x.ipynb", *cells, parameters=parameters)
             for i, cells in enumerate(notebooks, 1)
         ]
-        monkeypatch.setattr(pipeline, "notebooks", lambda only: paths)
+        monkeypatch.setattr(pipeline, "notebooks", lambda only="": paths)
         return pipeline.reproduce(run)
 
     run = Run.open("smoke", "faces", (0, 3), str(tmp_path / "run"), device="cpu")

@@ -1,7 +1,7 @@
 """Every figure by name, drawn from the tables of a run's folder."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +96,16 @@ def read(folder: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(folder / f"{name}.csv")
 
 
+def has(folder: Path, names: Sequence[str]) -> bool:
+    """Whether a run has all these tables."""
+    return all((folder / f"{name}.csv").is_file() for name in names)
+
+
+def read_all(folder: Path, names: Sequence[str]) -> list[pd.DataFrame] | None:
+    """These tables of a run; None when it lacks one of them."""
+    return [read(folder, name) for name in names] if has(folder, names) else None
+
+
 def reconstruction(folder: Path, about: About) -> Drawn:
     """The recovered images of a run beside the private ones."""
     found = load_file(folder / f"{PICTURES}.safetensors")
@@ -112,5 +122,5 @@ def draw(name: str, folder: Path, about: About) -> Drawn:
 
 def present(folder: Path) -> list[str]:
     """The figures that a folder has the tables of."""
-    names = [name for name, (sources, _) in FIGURES.items() if all((folder / f"{s}.csv").is_file() for s in sources)]
+    names = [name for name, (sources, _) in FIGURES.items() if has(folder, sources)]
     return names + ([RECONSTRUCTION] if (folder / f"{PICTURES}.safetensors").is_file() else [])
