@@ -5,9 +5,10 @@ import logging
 import sys
 from pathlib import Path
 
-from dml import facemask, redraw
 from dml.config import FIGURES, PROFILES, README
+from dml.data import facemask
 from dml.files import DataError
+from dml.pipeline import redraw
 
 
 def seeds(text: str) -> tuple[int, ...]:
@@ -64,8 +65,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def reproduce(args: argparse.Namespace) -> int:
-    from dml import pipeline  # here, not above: it takes two seconds, which `figures` would spend in every worker
-    from dml.runs import Run
+    from dml.pipeline import notebooks as pipeline
+    from dml.pipeline.run import Run
 
     run = Run.open(args.profile, args.data, args.seeds, args.out, device=args.device, precision=args.precision)
     if args.force:

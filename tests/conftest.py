@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from dml import config, faces, results, runs
+from dml import config
+from dml.arms.federation import Federation
 from dml.config import Experiment
-from dml.data import Images, Split
-from dml.federation import Federation
+from dml.data import faces
+from dml.data.images import Images, Split
+from dml.experiment import results
+from dml.pipeline import run as runs
 from dml.privacy import probes
 
 

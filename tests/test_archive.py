@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from dml.archive import BLOCK, Unreadable, download, extract
+from dml.data.archive import BLOCK, Unreadable, download, extract
 from dml.files import DataError
 
 TOP = "Repository-999d455/"

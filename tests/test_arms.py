@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from dml.arms import ARMS, arms_for, mean, run
-from dml.clients import fit_one
-from dml.data import Images, Split
-from dml.federation import Federation
-from dml.messages import Aggregate, Losses, Weights, decode
+from dml.arms.catalogue import ARMS, arms_for, mean, run
+from dml.arms.federation import Federation
+from dml.data.images import Images, Split
+from dml.exchange.messages import Aggregate, Losses, Weights, decode
 from dml.streams import SERVER
+from dml.training.clients import fit_one
 
 
 def recording(fed):

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dml import bandwidth, links
-from dml.bandwidth_claims import markdown, verdicts
+from dml.evidence import bandwidth
+from dml.evidence import cost_models as links
+from dml.evidence.bandwidth_claims import markdown, verdicts
 from dml.streams import SERVER
 
 SEEDS = range(4)

@@ -8,10 +8,13 @@ import pytest
 from PIL import Image
 
 from dml import __main__ as cli
-from dml import facemask, machine, pipeline, results
 from dml.__main__ import main, parser, seeds
 from dml.config import FIGURES, Experiment
-from dml.runs import Run
+from dml.data import facemask
+from dml.experiment import results
+from dml.pipeline import notebooks as pipeline
+from dml.pipeline.run import Run
+from dml.training import machine
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from dml import crowd
 from dml.config import CROWDS, PROFILES, Experiment
-from dml.data import Images, Split, load
+from dml.data.images import Images, Split, load
+from dml.evidence import many_clients as crowd
 
 BASE = PROFILES["reduced"]
 

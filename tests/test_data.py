@@ -8,10 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from dml import data, facemask
 from dml.config import PROFILES
-from dml.published import reported
-from dml.runs import Run
+from dml.data import facemask
+from dml.data import images as data
+from dml.evidence.published import reported
+from dml.pipeline.run import Run
 
 RED = (255, 0, 0)
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dml import encodings
-from dml.encodings import ANSWER, ENCODINGS, pack, pack_bits, unpack, unpack_bits
-from dml.envelope import payload_of
-from dml.messages import Aggregate, Chosen, Examples, Losses, MessageError, Predictions, Weights, decode
+from dml.exchange import encodings
+from dml.exchange.encodings import ANSWER, ENCODINGS, pack, pack_bits, unpack, unpack_bits
+from dml.exchange.envelope import payload_of
+from dml.exchange.messages import Aggregate, Chosen, Examples, Losses, MessageError, Predictions, Weights, decode
 
 COUNTS = {"float32": 208, "float16": 104, "8 bits": 52, "4 bits": 26, "1 bit": 7}  # bytes of 52 losses
 floats = arrays(np.float32, st.integers(1, 60), elements=st.floats(-20, 20, width=32))

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from dml.arms import run
+from dml.arms.catalogue import run
+from dml.arms.federation import Federation
 from dml.config import LADDERS
-from dml.encodings import pack, unpack
-from dml.exchange import TOPOLOGIES, add_up, chosen_peers_of, peers_of
-from dml.federation import Federation
-from dml.ladder import RUNGS, find, rungs_for
-from dml.ledger import Post, table
+from dml.exchange.encodings import pack, unpack
+from dml.exchange.ledger import Post, table
+from dml.exchange.messages import Chosen, Losses, MessageError, decode
+from dml.exchange.topologies import TOPOLOGIES, add_up, chosen_peers_of, peers_of
+from dml.experiment.ladder import RUNGS, find, rungs_for
 from dml.losses import log_probabilities, model_loss
-from dml.messages import Chosen, Losses, MessageError, decode
 from dml.streams import SERVER
 
 LABELS = torch.arange(12) % 2

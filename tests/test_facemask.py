@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dml import archive, facemask
+from dml.data import archive, facemask
 from dml.files import DataError
 
 PATHS = {  # like the real manifest: names that are not ASCII, and one name with two extensions

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dml.faces import DOMAINS, MASK, NO_MASK, draw
+from dml.data.faces import DOMAINS, MASK, NO_MASK, draw
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -19,18 +19,19 @@ pytest.importorskip("flwr", reason="Flower is not installed (the extra `flower`)
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from dml import results
-from dml.arms import run as in_process
-from dml.exchange import add_up
-from dml.federation import Federation
+from dml.arms.catalogue import run as in_process
+from dml.arms.federation import Federation
+from dml.exchange.messages import decode
+from dml.exchange.topologies import add_up
+from dml.experiment import results
 from dml.files import DataError
 from dml.flower import __main__ as command_line
-from dml.flower import client, roll, server, wire
+from dml.flower import client, server, wire
+from dml.flower import roll_call as roll
 from dml.flower.processes import DeploymentError, Processes, free_ports
 from dml.flower.relay import Relays
-from dml.flower.terms import FORM, Terms
+from dml.flower.settings import FORM, Terms
 from dml.losses import share
-from dml.messages import decode
 
 
 class Grid:

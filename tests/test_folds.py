@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dml.config import PROFILES, Experiment
-from dml.folds import first, plan
+from dml.data.folds import first, plan
 
 LABELS = np.repeat([0, 1], [1914, 1918])
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors.torch import save
 
+from dml.exchange.messages import Aggregate, Losses, MessageError, Predictions, Weights, decode
 from dml.losses import log_probabilities, model_loss
-from dml.messages import Aggregate, Losses, MessageError, Predictions, Weights, decode
 from dml.models import VisionNet
 
 unit = arrays(np.float32, st.integers(1, 40), elements=st.floats(0, 1, width=32))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dml.metrics import calibration_error, disagreement, scores
+from dml.training.metrics import calibration_error, disagreement, scores
 
 
 def test_hand_computed_scores():

@@ -12,12 +12,15 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from dml import bandwidth, crowd, pipeline, plots
+from dml import plots
 from dml.__main__ import main
-from dml.arms import ARMS
+from dml.arms.catalogue import ARMS
 from dml.config import FIGURES, LADDERS, ROOT
-from dml.pipeline import PipelineError
-from dml.runs import Run
+from dml.evidence import bandwidth
+from dml.evidence import many_clients as crowd
+from dml.pipeline import notebooks as pipeline
+from dml.pipeline.notebooks import PipelineError
+from dml.pipeline.run import Run
 
 UNDRAWN = {"00_pictures", "01_contact_sheet"}  # figures that show images, which no table holds
 SUFFIXES = ("pdf", "png", "csv", "txt")

@@ -11,11 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dml import crowd, plots, published, redraw
-from dml.arms import ARMS
+from dml import plots
+from dml.arms.catalogue import ARMS
 from dml.config import PROFILES, RECORDED, Experiment
+from dml.evidence import many_clients as crowd
+from dml.evidence import published
 from dml.files import DataError
-from dml.plots import split, style
+from dml.pipeline import redraw
+from dml.plots import data as split
+from dml.plots import style
 
 EXPERIMENT = Experiment(rounds=2, epochs=3)
 SCORES = ("accuracy", "precision", "recall", "auc", "log loss", "calibration error")

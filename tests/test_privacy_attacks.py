@@ -6,9 +6,10 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from sklearn.metrics import roc_auc_score
 
-from dml import faces
+from dml.data import faces
 from dml.models import VisionNet
-from dml.privacy import balance, inversion, membership, metrics
+from dml.privacy import balance, inversion, membership
+from dml.privacy import rates as metrics
 from dml.privacy.bijection import bijection
 from dml.privacy.membership import ATTACKS, Signals
 

@@ -8,18 +8,21 @@ import numpy as np
 import pytest
 import torch
 
-from dml import config, results
+from dml import config
 from dml.config import Draw, Experiment
-from dml.data import Images
+from dml.data.images import Images
+from dml.exchange.messages import Aggregate, Losses, Predictions, Weights
+from dml.experiment import results
 from dml.files import DataError
 from dml.losses import log_probabilities
-from dml.messages import Aggregate, Losses, Predictions, Weights
-from dml.privacy import accounting, defences, membership, metrics, report, shadows
+from dml.privacy import accounting, defences, membership, shadows
+from dml.privacy import membership_tables as report
+from dml.privacy import rates as metrics
 from dml.privacy.game import VICTIM, deal
 from dml.privacy.membership import Signals
 from dml.privacy.shadows import Trained, attacker, observe, pick, play
 from dml.privacy.views import ADVERSARIES, Tap, View
-from dml.stack import carry_out
+from dml.training.stack import carry_out
 
 CPU = torch.device("cpu")
 EXPERIMENT = Experiment(clients=3, rounds=4, epochs=4, size=24, train_images=420, unseen_images=60)

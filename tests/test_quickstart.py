@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from dml import quickstart
-from dml.clients import Fit, fit_one
+from dml.experiment import lesson as quickstart
+from dml.training.clients import Fit, fit_one
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from dml import redraw
 from dml.config import FIGURES, README
+from dml.pipeline import redraw
 from dml.plots import About
 
 TEXT = README.read_text(encoding="utf-8")

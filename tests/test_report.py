@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from dml.pipeline.report import report
 from dml.plots.lesson import one_round
-from dml.report import report
 
 FACTS = {"title": "a <test>", "seeds": [0, 3], "device": "cpu", "commit": "abc", "stages_s": {"01_first": 1.5}}
 VERDICTS = pd.DataFrame([("C1", "more", "does not hold", "a & b", "05_x")]).set_axis(

@@ -17,10 +17,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dml import results
-from dml.arms import ARMS, run
+from dml.arms.catalogue import ARMS, run
+from dml.experiment import results
 from dml.files import DataError
-from dml.runs import Run
+from dml.pipeline.run import Run
 
 SOURCE = Path(results.__file__).parent
 ARMS_SOURCE = (SOURCE / "arms.py").read_text(encoding="utf-8")

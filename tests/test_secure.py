@@ -13,20 +13,9 @@ from scipy import stats
 pytest.importorskip("cryptography")  # both come with the optional packages for Flower
 Shamir = pytest.importorskip("Crypto.Protocol.SecretSharing").Shamir
 
-from dml.messages import FLOOR, MessageError, decode  # noqa: E402 (after the skips)
-from dml.secure import Adder, Member, TooFewMembers, secure_sum, threshold  # noqa: E402
-from dml.secure_parts import (  # noqa: E402
-    LOWEST,
-    MOST,
-    SEED,
-    STEP,
-    Inbox,
-    Survivors,
-    from_fixed,
-    rows,
-    self_mask,
-    to_fixed,
-)
+from dml.exchange.messages import FLOOR, MessageError, decode  # noqa: E402
+from dml.exchange.secure.masks import LOWEST, MOST, SEED, STEP, Inbox, Survivors, from_fixed, rows, self_mask, to_fixed  # noqa: E402
+from dml.exchange.secure.server import Adder, Member, TooFewMembers, secure_sum, threshold  # noqa: E402
 
 
 def tables(clients, images=7, classes=2, seed=0):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from dml.arms import ARMS
-from dml.clients import fit_one
-from dml.stack import fit_all
+from dml.arms.catalogue import ARMS
+from dml.training.clients import fit_one
+from dml.training.stack import fit_all
 
 
 def run_with(engine, arm, federations):

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dml import claims, stats
+from dml import stats
+from dml.evidence import accuracy as claims
 
 COLUMNS = ["seed", "arm", "round", "client", "metric", "value"]
 SIX = np.array([0.010, 0.012, 0.008, 0.011, 0.009, 0.013])  # differences that all point up

@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dml import published, redraw, stats, verdicts
+from dml import stats
 from dml.config import PROFILES, RECORDED
+from dml.evidence import published, verdicts
+from dml.pipeline import redraw
 from dml.plots import About
 
 PAPER = RECORDED / "paper-facemask"

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from dml import data, machine, results
 from dml.config import PROFILES, RUNS
+from dml.data import images as data
+from dml.experiment import results
 from dml.files import DataError, replacing
 from dml.flower.launch import Deployment, deployed
 from dml.flower.processes import DeploymentError
-from dml.flower.terms import ARMS, Terms
+from dml.flower.settings import ARMS, Terms
+from dml.training import machine
 
 
 def parser() -> argparse.ArgumentParser:

@@ -15,19 +15,20 @@ from flwr.app import Message as FlowerMessage
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
-from dml import machine, results
-from dml.exchange import peers_of
-from dml.federation import Federation
+from dml.arms.federation import Federation
+from dml.data.folds import first
+from dml.exchange.messages import Aggregate, Examples, Message, MessageError, Weights, decode
+from dml.exchange.secure.server import Member
+from dml.exchange.topologies import peers_of
+from dml.experiment import results
 from dml.files import DataError
 from dml.flower import site, wire
-from dml.flower.terms import FORM, Terms, part_of
-from dml.folds import first
+from dml.flower.settings import FORM, Terms, part_of
 from dml.losses import share
-from dml.messages import Aggregate, Examples, Message, MessageError, Weights, decode
 from dml.models import group
-from dml.secure import Member
-from dml.stack import carry_out
 from dml.streams import SERVER
+from dml.training import machine
+from dml.training.stack import carry_out
 
 app = ClientApp()
 

@@ -19,8 +19,8 @@ from flwr.supercore.superexec import run_superexec
 from flwr.supercore.superexec.executor import LaunchResult
 from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
 
-from dml.clients import adam
 from dml.config import Experiment
+from dml.training.clients import adam
 
 COMMANDS = {
     kind: entry_points(group="console_scripts")[TASK_TYPE_TO_COMMAND[kind]].load()

@@ -19,7 +19,7 @@ from dml.files import replacing
 from dml.flower import certificates
 from dml.flower.processes import DeploymentError, Processes, free_ports, wait_for
 from dml.flower.relay import Relay, Relays
-from dml.flower.terms import Terms
+from dml.flower.settings import Terms
 
 APP = Path(__file__).parent / "app"
 HOST = "127.0.0.1"

@@ -15,20 +15,22 @@ import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from dml import ledger, machine, results
-from dml.arms import mean
-from dml.exchange import add_up
-from dml.federation import Federation
+from dml.arms.catalogue import mean
+from dml.arms.federation import Federation
+from dml.data.folds import first
+from dml.exchange import ledger
+from dml.exchange.messages import Aggregate, Message, MessageError, Weights
+from dml.exchange.secure.server import Adder, TooFewMembers
+from dml.exchange.topologies import add_up
+from dml.experiment import results
 from dml.files import replacing
 from dml.flower import site
-from dml.flower.roll import Roll
-from dml.flower.terms import FORM, Terms, part_of
-from dml.folds import first
-from dml.messages import Aggregate, Message, MessageError, Weights
-from dml.metrics import disagreement
-from dml.secure import Adder, TooFewMembers
-from dml.stack import carry_out
+from dml.flower.roll_call import Roll
+from dml.flower.settings import FORM, Terms, part_of
 from dml.streams import SERVER
+from dml.training import machine
+from dml.training.metrics import disagreement
+from dml.training.stack import carry_out
 
 log = logging.getLogger(__name__)
 app = ServerApp()

@@ -15,15 +15,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dml import results
-from dml.clients import Epoch
+from dml.arms.federation import Federation, Row
 from dml.config import Experiment
-from dml.data import Images, Split, require
-from dml.federation import Federation, Row
+from dml.data.folds import Folds, plan
+from dml.data.images import Images, Split, require
+from dml.exchange.messages import Examples
+from dml.experiment import results
 from dml.files import DataError, replacing
-from dml.folds import Folds, plan
-from dml.messages import Examples
 from dml.streams import SERVER, stream
+from dml.training.clients import Epoch
 
 Fold = tuple[Tensor, Tensor]  # uint8 [n, 3, size, size] and int64 labels [n]
 NONE = np.zeros(0, np.int64)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from flwr.app import ConfigRecord, RecordDict
 from flwr.app import Message as FlowerMessage
 
-from dml.messages import MessageError
+from dml.exchange.messages import MessageError
 
 
 class Size(NamedTuple):

@@ -9,10 +9,12 @@ import pandas as pd
 from safetensors.torch import load_file
 
 from dml.config import Experiment
+from dml.evidence.published import reported
 from dml.files import DataError
-from dml.plots import arms, bandwidth, costs, lesson, privacy, split, training, verdict
+from dml.plots import arms, bandwidth, costs, lesson, privacy, training
+from dml.plots import claims as verdict
+from dml.plots import data as split
 from dml.plots.style import Drawn
-from dml.published import reported
 
 
 def _quantiles(images: pd.DataFrame) -> pd.DataFrame:

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dml import links
 from dml.config import Experiment
+from dml.evidence import cost_models as links
 from dml.plots.style import COLOURS, DOUBLE, LOOKS, caption, figure, legend_above
 
 SHOWN = ("dml", "dml, 1 bit", "fedavg", "fedavg, 8 bits", "fedavg, top 1 %", "asynchronous")

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from dml.experiment.lesson import Lesson
 from dml.plots.style import COLOURS, DOUBLE, LOOKS, caption, figure, legend_above, percent, sheet
-from dml.quickstart import Lesson
 
 SHOWN = 16  # images of a fold
 STAGES = {

@@ -1,1 +1,1 @@
-"""What an honest-but-curious server or peer learns from the messages of each method: the probes of notebook 03."""
+"""An annex: what the messages give away, attacked (notebook 03)."""

@@ -8,8 +8,8 @@ import pandas as pd
 import torch
 from scipy.special import log_softmax
 
+from dml.exchange.messages import Losses, Predictions
 from dml.losses import log_probabilities, model_loss
-from dml.messages import Losses, Predictions
 
 
 def bijection() -> pd.DataFrame:

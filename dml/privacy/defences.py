@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dml.clients import Fit, adam, objective, to_float
+from dml.exchange.messages import Losses, Message, Predictions, Weights
 from dml.losses import model_loss
-from dml.messages import Losses, Message, Predictions, Weights
 from dml.privacy.game import seed_of
 from dml.streams import stream
+from dml.training.clients import Fit, adam, objective, to_float
 
 LEVELS = 16  # of a probability sent in 4 bits
 SURE = 0.9  # how a receiver reads a hard label

@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dml import audit, results
+from dml.arms.federation import Federation, Wire
 from dml.config import Draw, Experiment
-from dml.data import Images, Split
-from dml.federation import Federation, Wire
+from dml.data import audit
+from dml.data.folds import Folds
+from dml.data.images import Images, Split
+from dml.experiment import results
 from dml.files import DataError
-from dml.folds import Folds
-from dml.stack import carry_out
 from dml.streams import SERVER, stream
+from dml.training.stack import carry_out
 
 VICTIM = 0  # the client that is attacked; the last client is the curious peer
 SPARE = 3  # times as many images in the reserve as the bystanders of one group need, where the data allow it

@@ -9,16 +9,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dml import machine, results, workers
 from dml.config import CACHE, Experiment, Probe
+from dml.experiment import results
 from dml.files import replacing
-from dml.privacy import cases, defences, shadows, transcripts
+from dml.privacy import defences, shadows, transcripts
+from dml.privacy import reconstruction as cases
 from dml.privacy.game import deal
-from dml.stack import carry_out
+from dml.training import machine, workers
+from dml.training.stack import carry_out
 
-GAME = tuple(f"privacy/{name}" for name in ("game", "views", "shadows", "defences"))
-TRANSCRIPT = (*GAME, "privacy/transcripts", "privacy/balance")
-CASE = (*GAME, "privacy/cases", "privacy/inversion", "privacy/metrics")
+GAME = tuple(f"privacy.{name}" for name in ("game", "views", "shadows", "defences"))
+TRANSCRIPT = (*GAME, "privacy.transcripts", "privacy.balance")
+CASE = (*GAME, "privacy.reconstruction", "privacy.inversion", "privacy.rates")
 
 Dial = tuple[str, float]  # how clients train locally, and its number
 AS_TRAINED: Dial = ("as trained", 0)
@@ -115,7 +117,7 @@ def placer(name: str, experiment: Experiment, device: torch.device) -> Callable[
     sha256 = results.images(name, experiment).sha256
 
     def place(title: str, facts: list, modules: tuple[str, ...]) -> Path:
-        key = results.digest([asdict(experiment), sha256, facts], device, results.code_version(results.CODE + modules))
+        key = results.digest([asdict(experiment), sha256, facts], device, results.code_version(modules))
         return CACHE / "probes" / f"{title.replace(' ', '-')}-{key}.safetensors"
 
     return place

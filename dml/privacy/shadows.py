@@ -20,16 +20,16 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
-from dml import workers
-from dml.arms import ARMS
-from dml.clients import Client, Fit, correct, predict, to_float
-from dml.federation import Federation
+from dml.arms.catalogue import ARMS
+from dml.arms.federation import Federation
 from dml.losses import log_probabilities
 from dml.models import VisionNet
 from dml.privacy.defences import Defence
 from dml.privacy.game import VICTIM, Game
 from dml.privacy.views import ADVERSARIES, Known, Tap, View
-from dml.stack import carry_out
+from dml.training import workers
+from dml.training.clients import Client, Fit, correct, predict, to_float
+from dml.training.stack import carry_out
 
 RIDGE = 1e-3  # of a copy, in units of the kernel's mean diagonal
 METHODS = ("fedavg", "asynchronous", "dml")

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from dml.config import Experiment, Probe
-from dml.privacy import probes, report, verdict
+from dml.privacy import membership_tables as report
+from dml.privacy import probes
+from dml.privacy import tables as verdict
 
 
 @dataclass(frozen=True)

@@ -11,19 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dml import results, workers
-from dml.arms import ARMS
+from dml.arms.catalogue import ARMS
+from dml.arms.federation import Federation
 from dml.config import Experiment
-from dml.data import Images
-from dml.federation import Federation
+from dml.data.folds import Folds, first
+from dml.data.images import Images
+from dml.experiment import results
 from dml.files import DataError
-from dml.folds import Folds, first
 from dml.losses import log_probabilities
 from dml.privacy import balance
 from dml.privacy.shadows import Copier, Engine, known_logits, signed
 from dml.privacy.views import ADVERSARIES, Adversary, Known, Tap
-from dml.stack import carry_out
 from dml.streams import SERVER, stream
+from dml.training import workers
+from dml.training.stack import carry_out
 
 SHARES = 0.4, 1.6  # of class 1 in a private fold, in units of its even share: 20 to 80 % of two classes
 

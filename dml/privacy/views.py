@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from dml.config import Experiment
+from dml.exchange.messages import Aggregate, Message, Weights, decode
 from dml.losses import share, without_own
-from dml.messages import Aggregate, Message, Weights, decode
 from dml.models import VisionNet
 from dml.streams import SERVER
 

@@ -5,8 +5,9 @@ python tests/benchmarks/precision.py [--seeds 3]
 
 import argparse
 
-from dml import results, stats
+from dml import stats
 from dml.config import profile
+from dml.experiment import results
 
 
 def main():

@@ -12,12 +12,12 @@ from statistics import median
 
 import torch
 
-from dml import machine
-from dml.clients import fit_one
+from dml.arms.federation import Federation
 from dml.config import PROFILES
-from dml.federation import Federation
-from dml.results import images
-from dml.stack import fit_all
+from dml.experiment.results import images
+from dml.training import machine
+from dml.training.clients import fit_one
+from dml.training.stack import fit_all
 
 
 def main():

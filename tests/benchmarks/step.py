@@ -18,10 +18,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from dml import machine
-from dml.clients import EVALUATION_BATCH, Client, Fit, fit_one, predict
 from dml.config import PROFILES
 from dml.models import VisionNet
+from dml.training import machine
+from dml.training.clients import EVALUATION_BATCH, Client, Fit, fit_one, predict
 
 REPEATS, BATCH, SIZE = 9, 32, 100
 

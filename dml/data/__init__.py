@@ -1,0 +1,1 @@
+"""Images and who gets which: data sets found, verified, decoded, drawn, audited, and dealt into folds (notebook 01)."""

@@ -1,0 +1,104 @@
+"""Claim C4 (sharing predictions is more private than sharing weights) against the tables of the probes.
+
+"Not detected" is all that a failed attack shows, so it is always written with what the probe would have found.
+"""
+
+import pandas as pd
+
+from dml.privacy.reconstruction import ATTACKS
+
+QUESTIONS = {  # (view, minus): who asks
+    ("weights", "losses"): "server: FedAvg's weights minus DML's losses",
+    ("partial weights", "losses"): "server: partial weights minus DML's losses",
+    ("weights, average - own", "losses"): "peer: FedAvg's average minus DML's losses, as published",
+    ("weights, average", "sum of predictions"): "server under a secure sum: average weights minus summed predictions",
+    ("weights, average - own", "sum of predictions - own"): "peer under a secure sum: the same, own share removed",
+}
+
+
+def c4(differences: pd.DataFrame) -> pd.DataFrame:
+    """Claim C4 for each adversary, as trained: columns claim, question, mean, low, high, n, verdict.
+
+    The mean is the area under the ROC curve for the view that shares weights less that for the view that shares
+    predictions: the claim "holds" when the interval is above zero, "fails" when it is below, else it is "undecided".
+    """
+    rows = []
+    trained = differences[differences["dial"] == "as trained"].set_index(["view", "minus"])
+    for pair, question in QUESTIONS.items():
+        found = trained.loc[pair]
+        verdict = "holds" if found["low"] > 0 else "fails" if found["high"] < 0 else "undecided"
+        keys = {"claim": "C4", "question": question, "mean": found["value"]}
+        rows.append({**keys, "low": found["low"], "high": found["high"], "n": int(found["n"]), "verdict": verdict})
+    return pd.DataFrame(rows)
+
+
+def membership(row) -> str:
+    """What the membership probe says of a view (a row of the verdict), in words."""
+    measured = f"{row.auc:.2f} [{row.low:.2f}, {row.high:.2f}]"
+    return measured if row.low > 0.5 else f"{measured}: not detected (the probe finds AUC ≥ {row.detects:.2f})"
+
+
+def pictures(row) -> str:
+    """What reconstruction says of a view, in words."""
+    if not row.images:
+        return "not tried"
+    if not row.recovered:
+        return f"0 of {row.images}"
+    return f"{row.recovered} of {row.images}; best attack {row.better:+.1f} dB"
+
+
+def balance(row) -> str:
+    """What the probe of class balance says of a view, in words."""
+    found = f"{100 * row.balance:.1f} (prior {100 * row.prior:.1f})"
+    return found if row.balance_gain_low > 0 else f"{found}: not detected"
+
+
+def readable(verdict: pd.DataFrame) -> pd.DataFrame:
+    """The verdict with a row a view, in words and rounded numbers."""
+    return pd.DataFrame(
+        {
+            "view": row.view,
+            "adversary": row.adversary,
+            "bytes": f"{row.bytes:,}",
+            "membership, AUC": membership(row),
+            "canaries": f"{row.canaries:.2f}",
+            "TPR at 1 % FPR": "" if pd.isna(row.tpr) else f"{100 * row.tpr:.1f} %",
+            "overfit control": f"{row.overfit:.2f}",
+            "class balance, error in points": balance(row),
+            "pictures": pictures(row),
+            "formal guarantee": "none",
+        }
+        for row in verdict.itertuples()
+    )
+
+
+def markdown(verdict: pd.DataFrame, differences: pd.DataFrame, reconstruction: pd.DataFrame, title: str) -> str:
+    """The verdict, claim C4 and the calibration of reconstruction, in Markdown."""
+    first, shown = verdict.iloc[0], readable(verdict)
+    lines = [
+        f"Data: {title}; membership: n = {first['n']:.0f} targets, {first['trials']:,.0f} trials, 95 % over "
+        "targets; the strongest attack of each view, chosen on other targets. 0.5 is guessing.",
+        "",
+        "| " + " | ".join(shown.columns) + " |",
+        "|" + "---|" * shown.shape[1],
+        *("| " + " | ".join(map(str, row)) + " |" for row in shown.itertuples(index=False)),
+        "",
+        "| claim | who looks: membership AUC, weights minus predictions | difference [95 %] | verdict |",
+        "|---|---|---|---|",
+    ]
+    for row in c4(differences).itertuples():
+        lines.append(
+            f"| {row.claim} | {row.question} | {row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}] | {row.verdict} |"
+        )
+    gains = reconstruction.assign(gain=reconstruction["psnr"] - reconstruction["psnr of the mean"])
+    lines += [
+        "",
+        "| reconstruction | from | images | mean gain over the mean image, dB | recovered |",
+        "|---|---|---|---|---|",
+    ]
+    for attack, view in ATTACKS.items():
+        mine = gains[gains["attack"] == attack]
+        if len(mine):
+            numbers = f"{len(mine)} | {mine['gain'].mean():+.1f} | {mine['recovered'].sum()}"
+            lines.append(f"| {attack} | {view} | {numbers} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""What clients tell each other: messages, their bytes, the ledger that counts them, who sends to whom (notebook 04)."""

@@ -1,0 +1,87 @@
+"""From everybody's predictions to each client's table of its peers: one server's sum, or the same by longer ways.
+
+`add_up` and `peers_of` are what the arms use: K messages go up, one sum comes down, and each client takes its own share
+out. `TOPOLOGIES` are whole exchanges by that way and by the two that a literal reading of the paper allows, where every
+client gets the K - 1 tables of its peers, forwarded by a server or sent by them. All three end in the same tables.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from dml.exchange.ledger import Post
+from dml.exchange.messages import Aggregate, Losses, Predictions
+from dml.losses import share, without_own
+from dml.streams import SERVER
+
+Upload = Losses | Predictions
+Tables = dict[int, Tensor]  # of each client, the mean share of its peers [N, columns]
+
+
+def add_up(form: str, received: Sequence[Upload], labels: Tensor) -> tuple[Tables, Aggregate | None]:
+    """The share of every client that was believed, and the server's sum of them; nothing ({}, None) when fewer than two
+    were: a sum of one is no sum.
+    """
+    shares = {each.sender: share(form, each.log_probabilities(labels)) for each in received}
+    if len(shares) < 2:
+        return {}, None
+    total = torch.stack(list(shares.values())).sum(0)
+    return shares, Aggregate(round=received[0].round, sender=SERVER, total=total, clients=len(shares))
+
+
+def peers_of(own: Tensor, down: Aggregate) -> Tensor:
+    """The mean share of a client's peers: its own leaves the sum. Only who is in the sum can use it; a client that was
+    not believed refines with the labels alone.
+    """
+    return without_own(down.total, own, down.clients)
+
+
+def chosen_peers_of(own: Tensor, down: Aggregate, fallback: Tensor) -> Tensor:
+    """The same where clients sent only some images: `own` and the sum have a last column that counts the senders
+    (`Chosen.log_probabilities`). Where no peer sent an image, `fallback`, the client's own log-predictions, stands in.
+    """
+    others = down.total - own
+    count = others[:, -1:].round()
+    return torch.where(count > 0.5, others[:, :-1] / count.clamp_min(1), fallback)
+
+
+def by_sum(messages: Sequence[Upload], labels: Tensor, form: str, post: Post) -> Tables:
+    """A server adds up and sends one sum to all: 2 K messages, and what a client gets does not grow with K."""
+    received = [post.carry(message, [SERVER]) for message in messages]
+    shares, total = add_up(form, received, labels)
+    down = post.carry(total, shares)
+    return {client: peers_of(own, down) for client, own in shares.items()}
+
+
+def by_copies(messages: Sequence[Upload], labels: Tensor, form: str, post: Post) -> Tables:
+    """A server forwards every message to all other clients: K up and K (K - 1) down."""
+    received = [post.carry(message, [SERVER]) for message in messages]
+    clients = [message.sender for message in received]
+    for message in received:
+        others = [client for client in clients if client != message.sender]
+        post.enter(message, message.encode(), others, sender=SERVER)
+    return _means(form, received, labels)
+
+
+def by_peers(messages: Sequence[Upload], labels: Tensor, form: str, post: Post) -> Tables:
+    """No server: every client sends its message to every other, K (K - 1) messages."""
+    clients = [message.sender for message in messages]
+    received = [post.carry(message, [c for c in clients if c != message.sender]) for message in messages]
+    return _means(form, received, labels)
+
+
+def _means(form: str, received: Sequence[Upload], labels: Tensor) -> Tables:
+    """What each client computes from the messages of all others; their tables are decoded once for all."""
+    shares = torch.stack([share(form, each.log_probabilities(labels)) for each in received])
+    return {
+        each.sender: torch.cat((shares[:position], shares[position + 1 :])).mean(0)
+        for position, each in enumerate(received)
+    }
+
+
+TOPOLOGIES: dict[str, Callable[[Sequence[Upload], Tensor, str, Post], Tables]] = {
+    "server, one sum": by_sum,
+    "server, forwarding": by_copies,
+    "peer to peer": by_peers,
+}

@@ -1,0 +1,107 @@
+"""One round of distributed mutual learning, small enough to watch: the door for a newcomer (notebook 00).
+
+The federation, the messages and the loss are those of the experiment; only the folds are cut to a size of one's choice,
+and the peer term has a weight, which the paper fixes at 1.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass, replace
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dml.arms.federation import Federation
+from dml.config import PROFILES
+from dml.data.folds import Folds
+from dml.data.images import Images
+from dml.exchange.topologies import add_up, peers_of
+from dml.losses import log_probabilities, model_loss, peer_loss
+from dml.training.clients import Client, Fit, adam, correct, predict, to_float
+from dml.training.stack import carry_out
+
+SMALL = replace(PROFILES["smoke"], rounds=1, glance=0)
+FORM = "student-first"
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A round after the private training: what every client sent, and its peers' mean table, by client."""
+
+    fed: Federation
+    losses: list[Tensor]
+    tables: dict[int, Tensor]
+
+    def exchange(self, rows: int = 6) -> pd.DataFrame:
+        """What travelled, for the first public images: the label, each client's loss, and the probability of the label
+        that client 0 reads from its peers' mean table.
+        """
+        labels = self.fed.public_labels(1)[:rows]
+        table = {"label": [self.fed.images.classes[label] for label in labels.tolist()]}
+        table |= {f"client {i}: loss": losses[:rows].numpy() for i, losses in enumerate(self.losses)}
+        peers = (-model_loss(self.tables[0][:rows], labels)).exp()
+        return pd.DataFrame(table | {"client 0 reads: peers' p of the label": peers.numpy()})
+
+
+def open_lesson(images: Images, clients: int = 3, private: int = 24, public: int = 24, seed: int = 0) -> Lesson:
+    """Pre-train, train each client on `private` images of its own, and exchange losses on `public` shared ones: at most
+    so many, fewer when the images do not suffice.
+
+    Raises ValueError for fewer than two clients.
+    """
+    experiment = replace(SMALL, clients=clients)
+    fed = Federation(experiment, images, seed)
+    fed.folds = _cut(fed.folds, private, public)
+    carry_out(fed.pretrain())
+    fed.hand_out(public=True)
+    carry_out(fed.local(1))
+    received = fed.upload(fed.predictions(client, 1) for client in fed.clients)
+    shares, total = add_up(FORM, received, fed.public_labels(1))
+    down = fed.broadcast(total)
+    labels = fed.public_labels(1)
+    losses = [model_loss(message.log_probabilities(labels), labels) for message in received]
+    return Lesson(fed, losses, {index: peers_of(own, down) for index, own in shares.items()})
+
+
+def _cut(folds: Folds, private: int, public: int) -> Folds:
+    return Folds(
+        pretrain=folds.pretrain[:private],
+        private=tuple(tuple(fold[:private] for fold in round) for round in folds.private),
+        public=tuple(fold[:public] for fold in folds.public),
+    )
+
+
+def refine(client: Client, images: Tensor, labels: Tensor, table: Tensor, weight: float) -> None:
+    """The refinement, in one screen: L_i = L_model + weight * L_KL on the public fold. At weight 1 it is exactly what
+    `clients.fit_one` does.
+    """
+    optimiser = adam(client.model.parameters(), client.experiment)
+    fit = Fit(client, 1, "public", images, labels, FORM, table)
+    for _ in range(client.experiment.epochs):
+        for batch, masks in fit.batches():
+            log_p = log_probabilities(client.model(to_float(images[batch]), masks))
+            loss = model_loss(log_p, labels[batch]) + weight * peer_loss(FORM, log_p, table[batch])
+            optimiser.zero_grad(set_to_none=True)
+            loss.mean().backward()
+            optimiser.step()
+
+
+def before_and_after(lesson: Lesson, weight: float = 1.0) -> pd.DataFrame:
+    """Accuracy on the unseen set before the refinement, after it with labels alone (weight 0) and with the peer term:
+    columns client, before, labels only, with peers. The lesson's clients stay as they are.
+    """
+    fed, rows = lesson.fed, []
+    fold = torch.from_numpy(fed.folds.public[0])
+    images, labels = fed.train[fold], fed.labels[fold]
+    for client in fed.clients:
+        row = {"client": client.index, "before": _accuracy(fed, client)}
+        for name, strength in (("labels only", 0.0), ("with peers", weight)):
+            copy = deepcopy(client)
+            refine(copy, images, labels, lesson.tables[client.index], strength)
+            row[name] = _accuracy(fed, copy)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _accuracy(fed: Federation, client: Client) -> float:
+    return correct(predict(client, fed.unseen), fed.unseen_labels).float().mean().item()

@@ -1,0 +1,42 @@
+"""A hash of code that tells when a result could have changed, so that a cache knows what it may reuse."""
+
+import ast
+import hashlib
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+
+
+@lru_cache
+def fingerprint(modules: tuple[str, ...]) -> str:
+    """A hash of what modules of this package ("arms.outputs") define: the *set* of their top-level statements.
+
+    It is blind to comments, docstrings and layout, to import lines, and to which module a statement stands in: a move
+    of code computes nothing again.
+    """
+    statements = (each for name in modules for each in _statements(PACKAGE / f"{name.replace('.', '/')}.py"))
+    return hashlib.sha256("\n".join(sorted(statements)).encode()).hexdigest()
+
+
+def _statements(file: Path) -> Iterable[str]:
+    for node in _Bare().visit(ast.parse(file.read_text(encoding="utf-8"))).body:
+        if not (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"):
+            yield ast.dump(node)
+
+
+class _Bare(ast.NodeTransformer):
+    """Takes import lines and docstrings out of a tree."""
+
+    def visit_Import(self, node: ast.Import) -> None:
+        return None
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        return None
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        if documented and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+        return super().generic_visit(node)

@@ -1,0 +1,176 @@
+"""From signals to what is read: class balance, reconstruction, the price of a defence, and the verdict on claim C4."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+
+from dml import stats
+from dml.config import Experiment
+from dml.privacy import accounting, balance
+from dml.privacy import rates as metrics
+from dml.privacy import reconstruction as cases
+from dml.privacy.membership_tables import STRONGEST, Arrays, Dial, title, views
+from dml.privacy.views import ADVERSARIES
+
+
+def balance_table(transcripts: Mapping[tuple, Arrays]) -> pd.DataFrame:
+    """The share of class 1 of every client, true, inferred and guessed from the prior.
+
+    Columns view, federation, round, client, share, inferred, prior. Also a control, "shuffled": the losses of other
+    clients.
+    """
+    rows = []
+    for view, adversary in ADVERSARIES.items():
+        mine = [each for (dial, arm, _), each in transcripts.items() if (dial[0], arm) == ("as trained", adversary.arm)]
+        shares, found = (np.stack([each[name] for each in mine]) for name in ("share", f"{view}/features"))
+        rows += _infer(view, shares, found)
+        if view == "losses":
+            rows += _infer("shuffled", shares, np.roll(found, 1, axis=2))
+    return pd.DataFrame(rows)
+
+
+def _infer(view: str, shares: np.ndarray, found: np.ndarray) -> Iterator[dict]:
+    federations, rounds, clients = shares.shape
+    owner = np.repeat(np.arange(federations), clients)
+    for now in range(rounds):
+        share = shares[:, now].ravel()
+        inferred, prior = balance.infer(found[:, now].reshape(len(owner), -1), share, owner)
+        for i, federation in enumerate(owner):
+            yield {
+                "view": view,
+                "federation": int(federation),
+                "round": now + 1,
+                "client": i % clients,
+                "share": share[i],
+                "inferred": inferred[i],
+                "prior": prior[i],
+            }
+
+
+def balance_errors(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean absolute errors by view and round (0: all), over clients, and by how much they are below the prior's, with a
+    95 % interval over federations. Columns view, round, error, prior, gain, low, high, n.
+    """
+    rows = []
+    errors = table.assign(
+        error=(table["inferred"] - table["share"]).abs(), guess=(table["prior"] - table["share"]).abs()
+    )
+    for now in (0, *sorted(table["round"].unique())):
+        some = errors if now == 0 else errors[errors["round"] == now]
+        for view, mine in some.groupby("view", sort=False):
+            each = mine.groupby("federation")[["error", "guess"]].mean()
+            gain = stats.paired(each["guess"].to_numpy(), each["error"].to_numpy())
+            rows.append(
+                {
+                    "view": view,
+                    "round": now,
+                    "error": mine["error"].mean(),
+                    "prior": mine["guess"].mean(),
+                    "gain": gain.mean,
+                    "low": gain.low,
+                    "high": gain.high,
+                    "n": gain.n,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def reconstruction_table(found: Mapping[int, Arrays]) -> pd.DataFrame:
+    """Every recovered image: attack, view, case, image, the measures of `cases.MEASURES`, and `recovered`: whether it
+    is nearer its private image than the mean and than every public image.
+    """
+    rows: list[dict] = []
+    for case, each in found.items():
+        for attack, view in cases.ATTACKS.items():
+            for image, values in enumerate(each.get(f"{attack}/scores", ())):
+                row = dict(zip(cases.MEASURES, (round(float(value), 4) for value in values), strict=True))
+                mine, mean, nearest = (row[name] for name in cases.MEASURES[:3])
+                recovered = mine > max(mean, nearest)
+                rows.append(
+                    {"attack": attack, "view": view, "case": case, "image": image, **row, "recovered": recovered}
+                )
+    return pd.DataFrame(rows)
+
+
+def price_table(games: Mapping[Dial, list[Arrays]], rates: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
+    """What leaks and what a method is worth after the attacked round, by dial and view.
+
+    Columns dial, view, arm, defence, epsilon (of DP-SGD, else NaN), bytes of the message, accuracy, accuracy_low,
+    accuracy_high and n over federations, and auc, auc_low, auc_high of the strongest attack.
+    """
+    rows, best = [], rates[_headline(rates)].set_index(["dial", "view"])
+    for dial, found in games.items():
+        count = int(found[0]["members"][0].sum())
+        epsilon = accounting.epsilon(dial[1], count, experiment) if dial[0] == "DP-SGD" else np.nan
+        for view in views(found[0]):
+            plain, defence = (view, "") if view in ADVERSARIES else view.split(", ")
+            arm = ADVERSARIES[plain].arm
+            worth = [each.get(f"accuracy/{arm}, {defence}" if defence else f"accuracy/{arm}") for each in found]
+            accuracy = stats.t_interval(np.concatenate([each for each in worth if each is not None]))
+            leak = best.loc[(title(dial), view)]
+            rows.append(
+                {
+                    "dial": title(dial),
+                    "view": view,
+                    "arm": arm,
+                    "defence": "DP-SGD" if dial[0] == "DP-SGD" else defence,
+                    "epsilon": epsilon,
+                    "bytes": found[0].get(f"bytes/{view}", [np.nan])[0],
+                    "accuracy": accuracy.mean,
+                    "accuracy_low": accuracy.low,
+                    "accuracy_high": accuracy.high,
+                    "n": accuracy.n,
+                    "auc": leak["value"],
+                    "auc_low": leak["low"],
+                    "auc_high": leak["high"],
+                }
+            )
+    return pd.DataFrame(rows).round(6)
+
+
+def _headline(rates: pd.DataFrame, metric: str = "auc", candidates: str = "all", against: str = "members") -> pd.Series:
+    """Which rows are those of the strongest attack."""
+    wanted = {"attack": STRONGEST, "metric": metric, "candidates": candidates, "against": against}
+    return np.logical_and.reduce([rates[column] == value for column, value in wanted.items()])
+
+
+def verdict(rates: pd.DataFrame, errors: pd.DataFrame, pictures: pd.DataFrame, price: pd.DataFrame) -> pd.DataFrame:
+    """One row a view: who holds it, bytes, and what was found there, from the other tables.
+
+    auc, low, high, tpr, canaries (AUC), detects (the AUC that this probe would find four times in five) of the
+    strongest attack as trained; overfit, the same attack's AUC where it must be found; untrained and wrong, where it
+    must not; balance and prior, the mean absolute errors over all rounds, with the gain's low; recovered, of how many
+    images; better, the largest mean gain in dB over the mean image of an attack from this view.
+    """
+    rows = []
+    for view, adversary in ADVERSARIES.items():
+        mine = rates[rates["view"] == view]
+        trained, overfit = mine[mine["dial"] == "as trained"], mine[mine["dial"] == "overfit"]
+        main = trained[_headline(trained)].iloc[0]
+        even = errors[(errors["view"] == view) & (errors["round"] == 0)].iloc[0]
+        found = pictures[pictures["view"] == view]
+        gains = (found["psnr"] - found["psnr of the mean"]).groupby(found["attack"]).mean()
+        cost = price[(price["view"] == view) & (price["dial"] == "as trained")].iloc[0]
+        rows.append(
+            {
+                "view": view,
+                "arm": adversary.arm,
+                "adversary": adversary.who,
+                "bytes": int(cost["bytes"]),
+                "accuracy": cost["accuracy"],
+                **{name: main[name if name != "auc" else "value"] for name in ("auc", "low", "high", "n", "trials")},
+                "detects": 0.5 + metrics.REACH * main["error"],
+                "tpr": trained[_headline(trained, "tpr")].iloc[0]["value"],
+                "canaries": trained[_headline(trained, candidates="canaries")].iloc[0]["value"],
+                "overfit": overfit[_headline(overfit)].iloc[0]["value"],
+                "wrong": trained[_headline(trained, against="wrong model")].iloc[0]["value"],
+                "balance": even["error"],
+                "prior": even["prior"],
+                "balance_gain_low": even["low"],
+                "recovered": int(found["recovered"].sum()),
+                "images": len(found),
+                "better": gains.max() if len(gains) else np.nan,
+            }
+        )
+    return pd.DataFrame(rows).round(6)
