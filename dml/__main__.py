@@ -1,14 +1,17 @@
-"""The command line: python -m dml reproduce | figures | fetch | verify."""
+"""The command line: python -m dml reproduce | jobs | figures | fetch | verify."""
 
 import argparse
 import logging
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from dml.config import FIGURES, PROFILES, README
 from dml.data import facemask
-from dml.files import DataError
+from dml.experiment import jobs
+from dml.files import DataError, write_text
 from dml.pipeline import redraw
+from dml.training import machine
 
 
 def seeds(text: str) -> tuple[int, ...]:
@@ -23,6 +26,31 @@ def seeds(text: str) -> tuple[int, ...]:
     return chosen
 
 
+def shard(text: str) -> tuple[int, int]:
+    """ "2/8" is the second of eight parts."""
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"{text!r}: give the part and the number of parts, from 1/8 to 8/8 for eight")
+    return int(part), int(parts)
+
+
+def _of_a_run(command: argparse.ArgumentParser) -> None:
+    """The options that say which run."""
+    profile = "smoke: minutes; paper: the published protocol"
+    command.add_argument("--profile", choices=PROFILES, default="smoke", help=profile)
+    data = "drawn, real, or your own images"
+    command.add_argument("--data", default="faces", metavar="faces|facemask|FOLDER", help=data)
+    command.add_argument(
+        "--seeds", type=seeds, default=(), metavar="N|LIST", help="how many seeds (5), or which (0,3,7)"
+    )
+    command.add_argument("--only", default="", metavar="NUMBER", help="one notebook, by the start of its name (02)")
+    command.add_argument("--out", default="", metavar="DIR", help="the run's folder (data/runs/PROFILE-DATA)")
+    device = "auto: a GPU if there is one"
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help=device)
+    reference = "float32 is the reference"
+    command.add_argument("--precision", choices=("float32", "bf16"), default="float32", help=reference)
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m dml", description="Companion of the paper on distributed mutual learning."
@@ -30,17 +58,17 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
 
     one = commands.add_parser("reproduce", help="run the notebooks: tables, figures and executed copies in one folder")
+    _of_a_run(one)
     one.add_argument(
-        "--profile", choices=PROFILES, default="smoke", help="smoke: minutes; paper: the published protocol"
+        "--scheduler", default="", metavar="ADDRESS", help="do the jobs on a Dask cluster (tcp://HOST:PORT)"
     )
-    one.add_argument("--data", default="faces", metavar="faces|facemask|FOLDER", help="drawn, real, or your own images")
-    one.add_argument("--seeds", type=seeds, default=(), metavar="N|LIST", help="how many seeds (5), or which (0,3,7)")
-    one.add_argument("--only", default="", metavar="NUMBER", help="one notebook, by the start of its name (02)")
-    one.add_argument("--out", default="", metavar="DIR", help="the run's folder (data/runs/PROFILE-DATA)")
-    one.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU if there is one")
-    one.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="float32 is the reference")
+    one.add_argument("--shard", type=shard, metavar="I/N", help="do only the I-th of N parts of the jobs, no notebook")
     one.add_argument("--force", action="store_true", help="compute again what the cache already holds")
     one.set_defaults(act=reproduce)
+
+    listing = commands.add_parser("jobs", help="list what a run computes: done, missing, estimated CPU seconds")
+    _of_a_run(listing)
+    listing.set_defaults(act=list_jobs)
 
     two = commands.add_parser("figures", help="draw every figure again from a finished run's tables")
     two.add_argument(
@@ -65,18 +93,67 @@ def parser() -> argparse.ArgumentParser:
 
 
 def reproduce(args: argparse.Namespace) -> int:
-    from dml.pipeline import notebooks as pipeline
-    from dml.pipeline.run import Run
+    from dml.pipeline import (
+        notebooks,  # here, not above: it takes two seconds, which `figures` would spend in every worker
+    )
 
-    run = Run.open(args.profile, args.data, args.seeds, args.out, device=args.device, precision=args.precision)
+    run = _opened(args)
     if args.force:
         run.forget()
     try:
-        manifest = pipeline.reproduce(run, args.only)
-    except pipeline.PipelineError as error:
+        with _executor(args.scheduler) as executor:
+            if args.shard:
+                return _part(run, args, executor)
+            manifest = notebooks.reproduce(run, args.only, executor)
+    except RuntimeError as error:  # of a notebook or a cluster, in words
         return failed(error)
     index = run.folder / "report" / "index.html"
     print(f"Done. Tables, figures, notebooks: {run.folder}\nTo read: {index}\nManifest: {manifest}")
+    return 0
+
+
+def _opened(args: argparse.Namespace):
+    from dml.pipeline.run import Run
+
+    return Run.open(args.profile, args.data, args.seeds, args.out, device=args.device, precision=args.precision)
+
+
+def _executor(address: str):
+    """The processes of this machine (None), or a cluster's."""
+    if not address:
+        return nullcontext()
+    from dml.cluster.scheduler import connected  # an annex
+
+    return connected(address)
+
+
+def _part(run, args: argparse.Namespace, executor) -> int:
+    """One part of the jobs, for a cache that several machines share."""
+    from dml.pipeline.notebooks import listed
+
+    everything = listed(run, args.only)
+    mine = jobs.shard(everything, *args.shard)
+    computed = jobs.carry_out(mine, executor)
+    left = sum(not job.done for job in everything)
+    print(
+        f"Part {args.shard[0]} of {args.shard[1]}: {computed} jobs computed, {len(mine) - computed} found in the cache."
+    )
+    print(f"{left} of {len(everything)} jobs are left" + ("." if left else ": run it without --shard."))
+    return 0
+
+
+def list_jobs(args: argparse.Namespace) -> int:
+    from dml.pipeline.notebooks import listed
+
+    everything = listed(_opened(args), args.only)
+    for job in sorted(everything, key=lambda job: -job.cost):
+        print(f"{'done' if job.done else 'missing':8}{job.cost:9.1f} s  {job.title}")
+    missing = [job for job in everything if not job.done]
+    seconds, spare = (sum(job.cost for job in some) for some in (missing, everything))
+    print(
+        f"{len(everything)} jobs, {len(missing)} missing: about {seconds:,.0f} of {spare:,.0f} CPU seconds "
+        f"({seconds / machine.cores() / 60:,.0f} minutes on the {machine.cores()} cores here; an estimate)"
+    )
     return 0
 
 
@@ -88,7 +165,7 @@ def figures(args: argparse.Namespace) -> int:
         to = args.out or FIGURES
         redraw.redraw_recorded(to)
         if to.resolve() == FIGURES:
-            redraw.write(README, redraw.refreshed(README.read_text(encoding="utf-8")))
+            write_text(README, redraw.refreshed(README.read_text(encoding="utf-8")))
     print(f"Figures and tables: {to}")
     return 0
 

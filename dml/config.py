@@ -4,12 +4,13 @@ Paper symbols: K is `clients`, R is `rounds`. The folds are (K + 1) R + 1: a fre
 fresh public fold each round, and one that pre-trains the shared initial model.
 """
 
-from dataclasses import dataclass, replace
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "data"
-CACHE = DATA / "cache"
+CACHE = Path(os.environ.get("DML_CACHE") or DATA / "cache")  # a folder that several machines share, for example
 RUNS = DATA / "runs"
 RECORDED = DATA / "results"  # runs whose tables are committed: one folder each
 FIGURES = ROOT / "figures"
@@ -48,14 +49,6 @@ class Experiment:
         return (self.clients + 1) * self.rounds + 1
 
 
-PROFILES = {
-    "smoke": Experiment(rounds=4, size=40, train_images=600, unseen_images=500),
-    "reduced": Experiment(rounds=4, size=40, train_images=600, unseen_images=500),  # as smoke: many seeds, every rung
-    "paper": Experiment(),
-}
-SEEDS = {"smoke": 3, "reduced": 20, "paper": 1}  # how many seeds a profile runs unless told otherwise
-
-
 @dataclass(frozen=True)
 class Draw:
     """How much of everything a membership game has (dml/privacy/game.py)."""
@@ -83,67 +76,82 @@ class Probe:
     iterations: int = 200  # of every inversion
 
 
-PROBES = {
-    "smoke": Probe(
-        draw=Draw(groups=3, canaries=4, unseen=60),
-        games=1,
-        overfit_epochs=20,
-        private_groups=2,
-        private_noise=(0.5,),
-        skewed=2,
-        skewed_rounds=2,
-        cases=2,
-        iterations=60,
-    ),
-    "paper": Probe(),
-}
-PROBES["reduced"] = PROBES["smoke"]
-
-
 @dataclass(frozen=True)
 class Ladder:
-    """What notebook 04 compares: arms and rungs (dml/ladder.py), and how many of the run's seeds."""
+    """What notebook 04 compares: arms and rungs (dml/experiment/ladder.py), and how many of the run's seeds."""
 
     arms: tuple[str, ...]
     seeds: int = 0  # 0: all
 
 
-LADDERS = {
-    "smoke": Ladder(("dml", "dml, 1 bit", "fedavg", "fedavg, top 1 %", "asynchronous", "self", "local"), seeds=1),
-    "reduced": Ladder(
-        (
-            *("dml", "dml, float16", "dml, 8 bits", "dml, 4 bits", "dml, 1 bit", "dml, every 2nd"),
-            *("dml, uncertain half", "dml, random half", "dml, fixed", "dml, fixed, changes"),
-            *("fedavg", "fedavg, float16", "fedavg, 8 bits", "fedavg, top 1 %"),
-            *("asynchronous", "self", "local"),
-        )
-    ),
-    "paper": Ladder(
-        (
-            *("dml", "dml, 8 bits", "dml, 1 bit", "fedavg", "fedavg, 8 bits", "fedavg, top 1 %"),
-            *("asynchronous", "local"),
-        )
-    ),
-}
-
-
 @dataclass(frozen=True)
-class Crowd:
-    """How many clients notebook 05 tries (dml/crowd.py), and with how many of the run's seeds."""
+class ManyClients:
+    """How many clients the last notebook tries (dml/evidence/many_clients.py), and with how many of the run's seeds."""
 
-    clients: tuple[int, ...]
+    clients: tuple[int, ...] = ()
     seeds: int = 0  # 0: all
 
 
-CROWDS = {
-    "smoke": Crowd((2, 5, 10), seeds=1),
-    "reduced": Crowd((2, 5, 10, 20), seeds=8),
-    "paper": Crowd(()),  # its 73 folds take every image there is
+@dataclass(frozen=True)
+class Profile:
+    """A size at which everything is run: the experiment, how many seeds unless told otherwise, and its studies."""
+
+    experiment: Experiment
+    seeds: int
+    ladder: Ladder
+    many_clients: ManyClients = ManyClients()
+    probe: Probe = Probe()
+
+
+SMALL = Experiment(rounds=4, size=40, train_images=600, unseen_images=500)
+SMALL_PROBE = Probe(
+    draw=Draw(groups=3, canaries=4, unseen=60),
+    games=1,
+    overfit_epochs=20,
+    private_groups=2,
+    private_noise=(0.5,),
+    skewed=2,
+    skewed_rounds=2,
+    cases=2,
+    iterations=60,
+)
+PROFILES = {
+    "smoke": Profile(
+        SMALL,
+        seeds=3,
+        ladder=Ladder(("dml", "dml, 1 bit", "fedavg", "fedavg, top 1 %", "asynchronous", "self", "local"), seeds=1),
+        many_clients=ManyClients((2, 5, 10), seeds=1),
+        probe=SMALL_PROBE,
+    ),
+    "reduced": Profile(  # as smoke, with many seeds and every rung
+        SMALL,
+        seeds=20,
+        ladder=Ladder(
+            (
+                *("dml", "dml, float16", "dml, 8 bits", "dml, 4 bits", "dml, 1 bit", "dml, every 2nd"),
+                *("dml, uncertain half", "dml, random half", "dml, fixed"),
+                *("fedavg", "fedavg, float16", "fedavg, 8 bits", "fedavg, top 1 %"),
+                *("asynchronous", "self", "local"),
+            )
+        ),
+        many_clients=ManyClients((2, 5, 10, 20), seeds=8),
+        probe=SMALL_PROBE,
+    ),
+    "paper": Profile(  # the published protocol: its 73 folds take every image there is, so none for more clients
+        Experiment(),
+        seeds=1,
+        ladder=Ladder(
+            (
+                *("dml", "dml, 8 bits", "dml, 1 bit", "fedavg", "fedavg, 8 bits", "fedavg, top 1 %"),
+                *("asynchronous", "local"),
+            )
+        ),
+    ),
 }
 
 
-def profile(name: str, precision: str = "float32") -> Experiment:
-    """The named experiment. Raises ValueError naming the profiles there are."""
+def profile(name: str) -> Profile:
+    """The named profile. Raises ValueError naming those there are."""
     if name not in PROFILES:
         raise ValueError(f"profile {name!r}: choose one of {', '.join(PROFILES)}")
-    return replace(PROFILES[name], precision=precision)
+    return PROFILES[name]

@@ -11,8 +11,8 @@ a peer's, frozen before the refinement starts. Three forms of the peer term can 
                    divergence: it can be negative and is smallest at P_i = P_j / e.
 
 Each form depends on the peers only through a *sum* over them, so the server sends one table down instead of K - 1 and
-a client removes its own share exactly: mean over peers = (S - own) / (K - 1). For student-first this is the identity
-mean_j KL(P || P_j) = KL(P || G) - log Z with G = softmax(mean_j log P_j) and Z = sum_c exp(mean_j log P_j(c)).
+a client takes its own contribution out exactly: mean over peers = (S - own) / (K - 1). For student-first this is the
+identity mean_j KL(P || P_j) = KL(P || G) - log Z with G = softmax(mean_j log P_j) and Z = sum_c exp(mean_j log P_j(c)).
 """
 
 import torch
@@ -34,7 +34,7 @@ def model_loss(log_p: Tensor, labels: Tensor) -> Tensor:
     return -log_p.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
 
 
-def share(form: str, log_q: Tensor) -> Tensor:
+def contribution(form: str, log_q: Tensor) -> Tensor:
     """What one client adds to the table S, from its log-predictions [N, C]: [N, C], or [N, C + 1] for peer-first.
 
     Raises ValueError for an unknown form, and for `one-term` with more than two classes, where the author's library
@@ -51,7 +51,7 @@ def share(form: str, log_q: Tensor) -> Tensor:
 
 
 def without_own(total: Tensor, own: Tensor, clients: int) -> Tensor:
-    """The peers' mean table: a client's own share leaves the sum over `clients` >= 2 clients."""
+    """The peers' mean table: a client's own contribution leaves the sum over `clients` >= 2 clients."""
     return (total - own) / (clients - 1)
 
 

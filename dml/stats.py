@@ -22,7 +22,7 @@ ENOUGH = 6  # seeds: the first number at which p can be below 0.05 and the boots
 @dataclass(frozen=True)
 class Estimate:
     """A mean over `n` seeds with its 95 % interval (NaN where n does not allow one); of a paired difference also the
-    p value and `better`, the share of seeds on which it is above zero (ties count half).
+    p value and `above_zero`, the share of seeds on which it is above zero (ties count half).
     """
 
     mean: float
@@ -30,7 +30,7 @@ class Estimate:
     high: float
     n: int
     p: float = float("nan")
-    better: float = float("nan")
+    above_zero: float = float("nan")
 
     @property
     def verdict(self) -> str:
@@ -85,9 +85,9 @@ def paired(arm: np.ndarray, other: np.ndarray) -> Estimate:
     (with n seeds it cannot be below 2 / 2^n), and the share of seeds on which the arm is better.
     """
     difference = (np.asarray(arm, float) - np.asarray(other, float)).round(12)  # rounding must not break ties
-    n, better = len(difference), float((difference > 0).mean() + (difference == 0).mean() / 2)
+    n, above = len(difference), float((difference > 0).mean() + (difference == 0).mean() / 2)
     if n < 2:
-        return replace(interval(difference), better=better)
+        return replace(interval(difference), above_zero=above)
     flips = stats.permutation_test(
         (difference, np.zeros(n)),
         lambda x, y, axis: np.mean(x - y, axis=axis),
@@ -96,7 +96,7 @@ def paired(arm: np.ndarray, other: np.ndarray) -> Estimate:
         n_resamples=RESAMPLES,
         rng=np.random.default_rng(0),
     )
-    return replace(interval(difference), p=float(flips.pvalue), better=better)
+    return replace(interval(difference), p=float(flips.pvalue), above_zero=above)
 
 
 def holm(found: list[Estimate]) -> list[Estimate]:
@@ -142,4 +142,4 @@ def columns(found: Estimate) -> dict:
 
 def compared(found: Estimate) -> dict:
     """A paired estimate as columns of a table."""
-    return columns(found) | {"better": found.better, "p": found.p, "verdict": found.verdict}
+    return columns(found) | {"better": found.above_zero, "p": found.p, "verdict": found.verdict}

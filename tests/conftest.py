@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -10,12 +10,10 @@ import torch
 
 from dml import config
 from dml.arms.federation import Federation
-from dml.config import Experiment
-from dml.data import faces
+from dml.config import Experiment, ManyClients, Profile
+from dml.data import faces, images
 from dml.data.images import Images, Split
-from dml.experiment import results
-from dml.pipeline import run as runs
-from dml.privacy import probes
+from dml.training import workers
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -60,6 +58,12 @@ class Sandbox:
     def runs(self) -> Path:
         return self.folder / "runs"
 
+    @property
+    def profile(self) -> Profile:
+        return replace(
+            config.PROFILES["smoke"], experiment=self.experiment, probe=TINY_PROBE, many_clients=ManyClients((2, 3), 1)
+        )
+
     def environment(self) -> dict[str, str]:
         """The environment that puts a new Python (a worker, a kernel, a command) into the sandbox as it starts.
 
@@ -70,25 +74,22 @@ class Sandbox:
         (start / "sitecustomize.py").write_text(
             "from pathlib import Path\n"
             "from dml import config\n"
-            f"config.CACHE, config.RUNS = Path({str(self.cache)!r}), Path({str(self.runs)!r})\n"
-            f"config.PROFILES['smoke'] = config.Experiment(**{asdict(self.experiment)!r})\n"
-            "from dml.config import Crowd, Draw, Probe\n"
-            f"config.CROWDS['smoke'] = {TINY_CROWD!r}\n"
-            f"config.PROBES['smoke'] = {TINY_PROBE!r}\n"
+            "from dml.config import Draw, Experiment, Ladder, ManyClients, Probe, Profile\n"
+            f"config.RUNS = Path({str(self.runs)!r})\n"
+            f"config.PROFILES['smoke'] = {self.profile!r}\n"
         )
         path = os.pathsep.join(filter(None, (str(start), os.environ.get("PYTHONPATH"))))
-        return {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""}
+        return {**os.environ, "PYTHONPATH": path, "DML_CACHE": str(self.cache), "CUDA_VISIBLE_DEVICES": ""}
 
 
 @pytest.fixture(scope="session")
 def small():
     """An experiment whose every arm takes a fraction of a second."""
-    return replace(config.PROFILES["smoke"], clients=2, rounds=2, epochs=1, size=20, train_images=60, unseen_images=20)
+    return replace(config.SMALL, clients=2, rounds=2, epochs=1, size=20, train_images=60, unseen_images=20)
 
 
-TINY_CROWD = config.Crowd((2, 3), seeds=1)
 TINY_PROBE = replace(
-    config.PROBES["smoke"],
+    config.SMALL_PROBE,
     draw=config.Draw(groups=2, victims=2, canaries=4, unseen=10),
     overfit_epochs=2,
     skewed_rounds=1,
@@ -109,15 +110,13 @@ def enter(monkeypatch):
 
     def enter(place: Sandbox) -> Sandbox:
         place.folder.mkdir(exist_ok=True)
-        for name in ("PYTHONPATH", "CUDA_VISIBLE_DEVICES"):
+        for name in ("PYTHONPATH", "DML_CACHE", "CUDA_VISIBLE_DEVICES"):
             monkeypatch.setenv(name, place.environment()[name])
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-        monkeypatch.setattr(results, "CACHE", place.cache)
-        monkeypatch.setattr(runs, "RUNS", place.runs)
-        monkeypatch.setitem(config.PROFILES, "smoke", place.experiment)
-        monkeypatch.setitem(config.PROBES, "smoke", TINY_PROBE)
-        monkeypatch.setitem(config.CROWDS, "smoke", TINY_CROWD)
-        monkeypatch.setattr(probes, "CACHE", place.cache)
+        monkeypatch.setattr(config, "CACHE", place.cache)
+        monkeypatch.setattr(config, "RUNS", place.runs)
+        monkeypatch.setitem(config.PROFILES, "smoke", place.profile)
+        images.images_of.cache_clear()
         return place
 
     return enter
@@ -133,11 +132,11 @@ def sandbox(tmp_path, sandbox_in, enter):
 def no_workers(monkeypatch):
     """The jobs of the worker processes run in this process, one after the other."""
 
-    def engine(name, experiment, missing):
-        for (seed, arm), file in missing.items():
-            results._job(name, experiment, seed, arm, file)
+    def engine(tasks, keep=lambda task, result: None, title="", unit="", executor=None):
+        for task in tasks:
+            keep(task, task.work(*task.args))
 
-    monkeypatch.setattr(results, "_in_processes", engine)
+    monkeypatch.setattr(workers, "carry_out", engine)
     return engine
 
 

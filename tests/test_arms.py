@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from dml.arms.catalogue import ARMS, arms_for, mean, run
+from dml.arms import record, steps
+from dml.arms.catalogue import ARMS, arms_for, run
 from dml.arms.federation import Federation
+from dml.arms.weights import mean
 from dml.data.images import Images, Split
 from dml.exchange.messages import Aggregate, Losses, Weights, decode
 from dml.streams import SERVER
@@ -209,25 +211,25 @@ def test_optimisers_are_the_published_ones(federation):
     fed = federation()
     client = fed.clients[0]
     assert client.optimiser.defaults["eps"] == 1e-7 and client.optimiser.defaults["lr"] == 1e-3
-    fit_one(fed.local(1)[0])
-    steps = client.optimiser.state[client.model.dense2.bias]["step"].item()
-    fit_one(fed.refine(1)[0])  # a fresh optimiser: the kept one does not move
-    assert client.optimiser.state[client.model.dense2.bias]["step"].item() == steps > 0
-    fit_one(fed.local(2)[0])
-    assert client.optimiser.state[client.model.dense2.bias]["step"].item() == 2 * steps
+    fit_one(steps.local(fed, 1)[0])
+    taken = client.optimiser.state[client.model.dense2.bias]["step"].item()
+    fit_one(steps.refine(fed, 1)[0])  # a fresh optimiser: the kept one does not move
+    assert client.optimiser.state[client.model.dense2.bias]["step"].item() == taken > 0
+    fit_one(steps.local(fed, 2)[0])
+    assert client.optimiser.state[client.model.dense2.bias]["step"].item() == 2 * taken
 
 
 def test_shares_of_the_folds_that_train(federation):
     fed = federation()
-    assert len(fed.pool()[0].labels) == int(0.8 * len(fed.labels))
-    assert [len(fit.labels) for fit in fed.local(2)] == [int(0.8 * len(fold)) for fold in fed.folds.private[1]]
-    assert [len(fit.labels) for fit in fed.refine(2)] == [len(fed.folds.public[1])] * 3
+    assert len(steps.pool(fed)[0].labels) == int(0.8 * len(fed.labels))
+    assert [len(fit.labels) for fit in steps.local(fed, 2)] == [int(0.8 * len(fold)) for fold in fed.folds.private[1]]
+    assert [len(fit.labels) for fit in steps.refine(fed, 2)] == [len(fed.folds.public[1])] * 3
 
 
 def test_report_measures_what_trained_a_client_apart_from_what_did_not(federation):
     fed, asked = federation(), []
     fed.accuracy = lambda client, fold: asked.append((client.index, set(fold.tolist()))) or 0.5
-    fed.report()
+    record.report(fed)
     for index in range(3):
         seen, held = (fold for client, fold in asked if client == index)
         trained = {i for each in fed.folds.private for i in each[index][: int(0.8 * len(each[index]))].tolist()}

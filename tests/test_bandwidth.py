@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-
-from dml.evidence import bandwidth
-from dml.evidence import cost_models as links
 from dml.evidence.bandwidth_claims import markdown, verdicts
+
+from dml.evidence import bandwidth, scaling
+from dml.evidence import cost_models as links
 from dml.streams import SERVER
 
 SEEDS = range(4)
@@ -140,7 +140,7 @@ def test_markdown_has_a_row_an_arm_and_says_what_was_not_reached(tables):
 
 
 def test_one_client_of_a_thousand_gets_one_sum():
-    table = bandwidth.scaling((2, 3, 60), images=52).set_index(["topology", "clients"])
+    table = scaling.scaling((2, 3, 60), images=52).set_index(["topology", "clients"])
     one, forwarded, peers = (table.loc[name] for name in ("server, one sum", "server, forwarding", "peer to peer"))
     assert one["up"].nunique() == 1 and one["down"].max() - one["down"].min() < 16  # a digit of K in the header
     assert (forwarded["down"] == (forwarded.index - 1) * forwarded["up"]).all()
@@ -151,13 +151,13 @@ def test_one_client_of_a_thousand_gets_one_sum():
 
 
 def test_three_classes_send_probabilities():
-    two, three = (bandwidth.scaling((2, 5), images=52, classes=classes) for classes in (2, 3))
+    two, three = (scaling.scaling((2, 5), images=52, classes=classes) for classes in (2, 3))
     assert (three[["up", "down"]] > two[["up", "down"]]).all().all() and three["error"].max() < 1e-5
 
 
 def test_the_formula_is_the_measurement(tables, ledger):
     sizes = pd.DataFrame({"arm": ["dml", "fedavg"], "payload_up": [208, 40], "payload_down": [416, 40]})
-    found = bandwidth.agreement(sizes.assign(up=400, down=600), images=52, classes=2, parameters=10)
+    found = scaling.agreement(sizes.assign(up=400, down=600), images=52, classes=2, parameters=10)
     assert (found["formula"] == found["payload"]).all()
     assert (found["header"] == found["encoded"] - found["payload"]).all()
 
@@ -165,7 +165,7 @@ def test_the_formula_is_the_measurement(tables, ledger):
 def test_a_secure_sum_costs_more_and_is_the_sum():
     pytest.importorskip("cryptography")
     pytest.importorskip("Crypto")
-    found = bandwidth.secured(52)
+    found = scaling.secured(52)
     assert set(found["direction"]) == {"up", "down"} and found["error"].max() <= 5 * 2**-19
     assert found.set_index("message").loc["Masked", "bytes"] > 416
 

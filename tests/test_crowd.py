@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
-from dml.config import CROWDS, PROFILES, Experiment
+from dml.config import PROFILES, Experiment
 from dml.data.images import Images, Split, load
 from dml.evidence import many_clients as crowd
 
-BASE = PROFILES["reduced"]
+BASE = PROFILES["reduced"].experiment
 
 
 @pytest.mark.parametrize("clients", [2, 5, 10, 20])
@@ -25,7 +25,7 @@ def test_folds_keep_their_size(clients):
 def test_a_protocol_that_takes_every_image_leaves_none_for_more_clients():
     with pytest.raises(ValueError, match="takes every image"):
         crowd.with_clients(Experiment(), 10)
-    assert CROWDS["paper"].clients == ()
+    assert PROFILES["paper"].many_clients.clients == ()
 
 
 def test_results_of_every_k_that_fits(enter, sandbox, monkeypatch):
@@ -35,11 +35,11 @@ def test_results_of_every_k_that_fits(enter, sandbox, monkeypatch):
     def scarce(name, *, train_count, **rest):
         return load(name, train_count=min(train_count, 60), **rest)
 
-    monkeypatch.setattr("dml.data.load", scarce)
+    monkeypatch.setattr("dml.data.images.load", scarce)
     table = crowd.compute("faces", base, (2, 3, 9), (0, 1))
     assert list(table.columns) == crowd.COLUMNS and set(table["clients"]) == {2, 3}  # 9 would need 126 images
     counts = table[table["metric"] == "unseen accuracy"].groupby(["clients", "arm", "seed"])["client"].nunique()
-    assert counts.loc[2].eq(2).all() and counts.loc[3].eq(3).all() and set(table["arm"]) == set(crowd.ARMS)
+    assert counts.loc[2].eq(2).all() and counts.loc[3].eq(3).all() and set(table["arm"]) == set(crowd.STUDIED)
     assert set(table["round"]) == {2}
 
 
@@ -56,7 +56,7 @@ def test_a_k_with_too_few_images_of_one_class_is_left_out(monkeypatch):
         train = Split(torch.empty(0), labels, ("x",) * len(labels), ())
         return Images(name, ("many", "few"), train, train, "", "")
 
-    monkeypatch.setattr(crowd.results, "images", images)
+    monkeypatch.setattr(crowd, "images_of", images)
     assert list(crowd.fitting("x", BASE, (2, 5, 10))) == [2, 5]  # ten clients need 45 folds of both classes
 
 
@@ -66,12 +66,12 @@ def hand(values):
 
 
 def test_accuracy_and_gains_by_hand():
-    same = {(k, arm): [0.5, 0.6] for k in (2, 9) for arm in crowd.ARMS[1:]}
+    same = {(k, arm): [0.5, 0.6] for k in (2, 9) for arm in crowd.STUDIED[1:]}
     table = hand({(2, "dml"): [0.6, 0.8], (9, "dml"): [0.4, 0.5]} | same)
     means = crowd.accuracy(table).set_index(["clients", "arm"])["mean"]
     assert means[2, "dml"] == pytest.approx(0.7) and means[9, "self"] == pytest.approx(0.55)
     gains = crowd.gains(table)
-    assert gains["against"].tolist() == [*crowd.ARMS[1:]] * 2 and gains["n"].eq(2).all()
+    assert gains["against"].tolist() == [*crowd.STUDIED[1:]] * 2 and gains["n"].eq(2).all()
     assert gains["mean"].tolist() == pytest.approx([0.15] * 3 + [-0.1] * 3)
     assert np.allclose(gains["p"], 1) and gains["better"].tolist() == [1] * 3 + [0] * 3  # 0.5, six times over
 
@@ -79,6 +79,6 @@ def test_accuracy_and_gains_by_hand():
 def test_eight_seeds_can_decide():
     """Four numbers of clients are four questions for an arm: 4 * 2 / 2**8 is below 0.05."""
     noise = np.random.default_rng(0).normal(0, 0.001, 8)
-    values = {(k, arm): list(0.5 + noise) for k in (2, 5, 10, 20) for arm in crowd.ARMS[1:]}
+    values = {(k, arm): list(0.5 + noise) for k in (2, 5, 10, 20) for arm in crowd.STUDIED[1:]}
     gains = crowd.gains(hand(values | {(k, "dml"): [0.8] * 8 for k in (2, 5, 10, 20)}))
     assert gains["p"].tolist() == pytest.approx([4 * 2 / 2**8] * 12) and set(gains["verdict"]) == {"higher"}

@@ -239,8 +239,11 @@ def test_the_real_photographs(cache):
 def test_a_folder_of_ones_own_never_passes_for_a_known_data_set(tmp_path):
     mine, other = (data.folder_name(tmp_path / place / "facemask") for place in ("a", "b"))
     assert len({mine, other, "facemask"}) == 3
-    assert reported(mine, PROFILES["paper"]).empty and len(reported("facemask", PROFILES["paper"])) == 16
-    assert reported("facemask", PROFILES["smoke"]).empty
+    assert (
+        reported(mine, PROFILES["paper"].experiment).empty
+        and len(reported("facemask", PROFILES["paper"].experiment)) == 16
+    )
+    assert reported("facemask", PROFILES["smoke"].experiment).empty
     runs = [Run.open("paper", str(tmp_path / place / "facemask")) for place in ("a", "b")]
     assert [run.folder.name for run in runs] == [f"paper-{mine}", f"paper-{other}"]
 

@@ -8,7 +8,7 @@ import torch
 
 from dml.arms.catalogue import run
 from dml.arms.federation import Federation
-from dml.config import LADDERS
+from dml.config import PROFILES
 from dml.exchange.encodings import pack, unpack
 from dml.exchange.ledger import Post, table
 from dml.exchange.messages import Chosen, Losses, MessageError, decode
@@ -194,6 +194,6 @@ def test_a_sample_of_the_unseen_set_is_looked_at_after_every_round(ran, tiny):
 
 
 def test_every_profile_names_arms_that_there_are():
-    for ladder in LADDERS.values():
+    for ladder in (profile.ladder for profile in PROFILES.values()):
         assert all(find(arm) for arm in ladder.arms) and len(set(ladder.arms)) == len(ladder.arms)
     assert rungs_for(("dml", "dml, random half"), 3) == ("dml",)

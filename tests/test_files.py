@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dml.files import DataError, Entry, class_folders, listing, replacing, subset
+from dml.data.folders import ImageFile, class_folders, subset
+from dml.files import DataError, listing, replacing
 
 
 def with_files(root, *files):
@@ -52,7 +53,7 @@ def test_errors_of_the_layout(tmp_path, files, text):
 
 @given(sizes=st.lists(st.integers(1, 30), min_size=2, max_size=5), count=st.integers(1, 120))
 def test_subset_properties(sizes, count):
-    entries = [Entry(f"{label}/{i}", None, label) for label, size in enumerate(sizes) for i in range(size)]
+    entries = [ImageFile(f"{label}/{i}", None, label) for label, size in enumerate(sizes) for i in range(size)]
     if count < len(sizes) and count < len(entries):
         with pytest.raises(DataError, match=f"{count} images cannot cover {len(sizes)} classes"):
             subset(entries, count, len(sizes), seed=(0, 0))

@@ -19,8 +19,10 @@ pytest.importorskip("flwr", reason="Flower is not installed (the extra `flower`)
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
+from dml.arms import messaging
 from dml.arms.catalogue import run as in_process
 from dml.arms.federation import Federation
+from dml.data.images import images_of
 from dml.exchange.messages import decode
 from dml.exchange.topologies import add_up
 from dml.experiment import results
@@ -30,8 +32,8 @@ from dml.flower import client, server, wire
 from dml.flower import roll_call as roll
 from dml.flower.processes import DeploymentError, Processes, free_ports
 from dml.flower.relay import Relays
-from dml.flower.settings import FORM, Terms
-from dml.losses import share
+from dml.flower.settings import FORM, Settings
+from dml.losses import contribution
 
 
 class Grid:
@@ -106,13 +108,13 @@ def config(sandbox):
 
 
 def serve(grid, config):
-    return server.serve(grid, Terms.read(config))
+    return server.serve(grid, Settings.read(config))
 
 
 def alone(arm, config):
     """The same run in this process."""
-    experiment = Terms.read(config).experiment
-    federation = Federation(experiment, results.images("faces", experiment), config["seed"])
+    experiment = Settings.read(config).experiment
+    federation = Federation(experiment, images_of("faces", experiment), config["seed"])
     in_process(arm, [federation])
     return federation
 
@@ -129,7 +131,7 @@ def when(kind, round, client):
 
 
 def names(run):
-    return [(round, client, name) for round, client, name, _ in run.roll.events]
+    return [(round, client, name) for round, client, name, _ in run.roll_call.events]
 
 
 # -- the same numbers -------------------------------------------------------------------------------------------------
@@ -157,7 +159,7 @@ def test_the_tables_say_what_was_sent(config, tmp_path):
 def test_a_party_holds_no_image_of_another(config, tmp_path):
     grid = Grid(tmp_path, config)
     run = serve(grid, config)
-    experiment, images = run.experiment, results.images("faces", run.experiment)
+    experiment, images = run.experiment, images_of("faces", run.experiment)
     everything = {bytes(image.numpy()) for image in images.train.images}
     held = {}
     for index, node in ((each - 10, each) for each in grid.contexts):
@@ -250,7 +252,7 @@ def test_a_client_that_fails_says_why(config, tmp_path):
 
     run = serve(Grid(tmp_path, config, spoil), config)
     assert names(run) == [(1, 2, "failed"), (2, 2, "failed")]
-    assert "out of memory" in run.roll.events[0][3]
+    assert "out of memory" in run.roll_call.events[0][3]
 
 
 def test_a_late_answer_is_not_used_and_its_client_comes_back(config, tmp_path):
@@ -297,12 +299,12 @@ def aggregate(grid, round):
 
 def tables_of(grid, run, clients):
     """The tables that a plain run would add up in round 1, from the plain messages of those clients."""
-    labels = run.fed.public_labels(1)
+    labels = messaging.public_labels(run.fed, 1)
     plain = [ours(each) for each in grid.received if each.metadata.message_type == "query.predict"]
     chosen = sorted(
         (each for each in plain if each.round == 1 and each.sender in clients), key=lambda each: each.sender
     )
-    return [share(FORM, each.log_probabilities(labels)) for each in chosen], add_up(FORM, chosen, labels)[1]
+    return [contribution(FORM, each.log_probabilities(labels)) for each in chosen], add_up(FORM, chosen, labels)[1]
 
 
 @pytest.mark.parametrize("dropped", [None, "query.share", "query.mask", "query.unmask"])
@@ -357,7 +359,7 @@ def test_every_site_can_have_its_own_images(config, tmp_path):
     config["own"] = str(folder(tmp_path / "public", 9))
     run = serve(Grid(tmp_path, config, **places), config)
     rows = pd.read_csv(run.out / "results.csv")
-    assert run.roll.events == []
+    assert run.roll_call.events == []
     assert sorted(rows.query("metric == 'unseen accuracy'")["client"]) == [0, 1, 2]
     assert "unseen disagreement" not in set(rows["metric"])  # the sites' unseen sets are not the same
 
@@ -368,7 +370,7 @@ def test_a_site_with_other_classes_does_not_begin(config, tmp_path):
     config["own"] = str(folder(tmp_path / "public", 9))
     run = serve(Grid(tmp_path, config, **places), config)
     assert names(run) == [(0, -1, "failed"), (0, 2, "absent")]
-    assert "the classes here are cat, dog" in run.roll.events[0][3]
+    assert "the classes here are cat, dog" in run.roll_call.events[0][3]
 
 
 def test_a_site_needs_enough_images(config, tmp_path):
@@ -380,7 +382,7 @@ def test_a_site_needs_enough_images(config, tmp_path):
 @pytest.mark.parametrize("wrong", [{"arm": "self"}, {"quorum": 4}, {"deadline": 0}, {"arm": "fedavg", "secure": True}])
 def test_terms_that_cannot_be_are_refused(wrong, config):
     with pytest.raises(ValueError):
-        Terms.read(config | wrong)
+        Settings.read(config | wrong)
 
 
 # -- processes and wires ----------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dml.config import PROFILES, Experiment
-from dml.data.folds import first, plan
+from dml.data.folds import plan, split_fold
 
 LABELS = np.repeat([0, 1], [1914, 1918])
 
@@ -12,7 +12,7 @@ def all_folds(folds):
 
 
 def test_published_plan_has_73_disjoint_stratified_folds():
-    folds = all_folds(plan(LABELS, PROFILES["paper"], seed=0))
+    folds = all_folds(plan(LABELS, PROFILES["paper"].experiment, seed=0))
     assert len(folds) == PROFILES["paper"].folds == 73
     together = np.concatenate(folds)
     assert len(together) == len(LABELS) and len(np.unique(together)) == len(LABELS)
@@ -21,14 +21,14 @@ def test_published_plan_has_73_disjoint_stratified_folds():
 
 
 def test_seeds_deal_differently_and_repeat_exactly():
-    one, again, other = (plan(LABELS, PROFILES["paper"], seed) for seed in (1, 1, 2))
+    one, again, other = (plan(LABELS, PROFILES["paper"].experiment, seed) for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(all_folds(one), all_folds(again), strict=True))
     assert not np.array_equal(one.pretrain, other.pretrain)
 
 
 def test_folds_are_shuffled_so_that_the_first_part_holds_both_classes():
-    fold = plan(LABELS, PROFILES["paper"], seed=0).private[0][0]
-    train, held = first(fold, 0.8)
+    fold = plan(LABELS, PROFILES["paper"].experiment, seed=0).private[0][0]
+    train, held = split_fold(fold, 0.8)
     assert len(train) == int(len(fold) * 0.8) and set(LABELS[train]) == {0, 1}
     assert np.array_equal(np.concatenate((train, held)), fold)
 

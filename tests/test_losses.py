@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import kl_div, softmax
 
-from dml.losses import FORMS, log_probabilities, model_loss, peer_loss, share, without_own
+from dml.losses import FORMS, contribution, log_probabilities, model_loss, peer_loss, without_own
 
 logits = st.lists(st.floats(-15, 15), min_size=4, max_size=4)
 
@@ -17,12 +17,12 @@ def log_p(*values):
 
 
 def peers_table(form, peers):
-    return sum(share(form, peer) for peer in peers) / len(peers)
+    return sum(contribution(form, peer) for peer in peers) / len(peers)
 
 
 def test_hand_computed_values():
     student, peer = log_p([0.5, 0.5]), log_p([0.8, 0.2])
-    table = {form: share(form, peer) for form in FORMS}
+    table = {form: contribution(form, peer) for form in FORMS}
     forward = 0.5 * math.log(0.5 / 0.8) + 0.5 * math.log(0.5 / 0.2)  # 0.2231
     backward = 0.8 * math.log(0.8 / 0.5) + 0.2 * math.log(0.2 / 0.5)  # 0.1927
     assert peer_loss("student-first", student, table["student-first"]).item() == pytest.approx(forward)
@@ -40,7 +40,7 @@ def test_logits_of_two_classes_are_class_ones():
 def test_finite_value_and_gradient_at_200(form):
     student = torch.tensor([[200.0], [-200.0], [200.0]], requires_grad=True)
     peer = torch.tensor([[-200.0], [200.0], [200.0]])
-    loss = peer_loss(form, log_probabilities(student), share(form, log_probabilities(peer)))
+    loss = peer_loss(form, log_probabilities(student), contribution(form, log_probabilities(peer)))
     loss.sum().backward()
     assert torch.isfinite(loss).all() and torch.isfinite(student.grad).all()
     assert loss[2].item() == pytest.approx(0, abs=1e-6)
@@ -53,12 +53,12 @@ def test_finite_value_and_gradient_at_200(form):
 def test_aggregate_equals_explicit_sum_over_peers(values, form):
     """float32, three classes and more, each client's own share removed from one sum."""
     tables = [log_probabilities(torch.tensor([v])) for v in values]
-    total = sum(share(form, table) for table in tables)
+    total = sum(contribution(form, table) for table in tables)
     for i, student in enumerate(tables):
         peers = [t for j, t in enumerate(tables) if j != i]
         pairs = [(student, p) if form == "student-first" else (p, student) for p in peers]
         explicit = sum(kl_div(b, a, reduction="none", log_target=True).sum(-1) for a, b in pairs) / len(peers)
-        exact = peer_loss(form, student, without_own(total, share(form, student), len(tables)))
+        exact = peer_loss(form, student, without_own(total, contribution(form, student), len(tables)))
         assert exact.item() == pytest.approx(explicit.item(), abs=1e-5, rel=1e-5)
 
 
@@ -106,14 +106,14 @@ def test_one_term_is_smallest_at_q_over_e_and_can_be_negative():
 def test_peers_are_detached():
     student, peer = torch.zeros(1, 1, requires_grad=True), torch.ones(1, 1, requires_grad=True)
     for form in FORMS:
-        peer_loss(form, log_probabilities(student), share(form, log_probabilities(peer))).sum().backward()
+        peer_loss(form, log_probabilities(student), contribution(form, log_probabilities(peer))).sum().backward()
     assert student.grad.abs().sum() > 0 and peer.grad is None
 
 
 def test_unknown_forms_are_named():
     with pytest.raises(ValueError, match="'sideways': choose one of student-first"):
-        share("sideways", log_p([0.5, 0.5]))
+        contribution("sideways", log_p([0.5, 0.5]))
     with pytest.raises(ValueError, match="sideways"):
         peer_loss("sideways", log_p([0.5, 0.5]), log_p([0.5, 0.5]))
     with pytest.raises(ValueError, match="two classes, not 3"):
-        share("one-term", log_p([0.2, 0.3, 0.5]))
+        contribution("one-term", log_p([0.2, 0.3, 0.5]))

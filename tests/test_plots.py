@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dml import plots
 from dml.arms.catalogue import ARMS
 from dml.config import PROFILES, RECORDED, Experiment
 from dml.evidence import many_clients as crowd
-from dml.evidence import published
+from dml.evidence import markdown, published
+from dml.evidence.about import About, read
 from dml.files import DataError
 from dml.pipeline import redraw
+from dml.plots import catalogue, style
 from dml.plots import data as split
-from dml.plots import style
 
 EXPERIMENT = Experiment(rounds=2, epochs=3)
 SCORES = ("accuracy", "precision", "recall", "auc", "log loss", "calibration error")
@@ -65,7 +65,7 @@ def history_table(seeds, arms):
 def clients_table(seeds):
     random = np.random.default_rng(2)
     rows = [
-        (2, k, s, a, c, random.uniform(0.5, 1)) for k in (2, 4) for s in seeds for a in crowd.ARMS for c in range(k)
+        (2, k, s, a, c, random.uniform(0.5, 1)) for k in (2, 4) for s in seeds for a in crowd.STUDIED for c in range(k)
     ]
     table = pd.DataFrame(rows, columns=["round", "clients", "seed", "arm", "client", "value"])
     return table.assign(metric="unseen accuracy")[crowd.COLUMNS]
@@ -105,7 +105,7 @@ def finished_run(folder, seeds=FOUR_SEEDS, arms=tuple(ARMS), classes=("mask", "n
 @cache
 def drawn(name, folder, experiment=EXPERIMENT, data="faces"):
     """A figure, drawn once for all tests that look at it; `redrawn` holds the other drawing of it."""
-    return plots.draw(name, folder, plots.About(experiment, data, "a test"))
+    return catalogue.draw(name, folder, About(experiment, data, "a test"))
 
 
 @pytest.fixture(scope="module")
@@ -128,26 +128,26 @@ def text_of(pdf):
 
 
 def test_redraw_writes_every_figure_its_table_its_caption_and_the_claims(redrawn):
-    names = {f"{name}.{suffix}" for name in plots.FIGURES for suffix in ("pdf", "png", "csv", "txt")}
+    names = {f"{name}.{suffix}" for name in catalogue.FIGURES for suffix in ("pdf", "png", "csv", "txt")}
     texts = {"claims.md", "privacy.md", "bandwidth.md", "verdicts.md"}
     assert {path.name for path in redrawn.iterdir()} == names | texts
 
 
-@pytest.mark.parametrize("name", plots.FIGURES)
+@pytest.mark.parametrize("name", catalogue.FIGURES)
 def test_the_caption_is_kept_beside_the_figure_and_is_its_alternative_text(name, four, redrawn):
     figure = drawn(name, four)
     assert (redrawn / f"{name}.txt").read_text(encoding="utf-8") == f"{figure.caption}\n" and len(figure.caption) > 20
     assert figure._repr_png_() == (figure.png, {"alt": figure.caption})
 
 
-@pytest.mark.parametrize("name", plots.FIGURES)
+@pytest.mark.parametrize("name", catalogue.FIGURES)
 def test_a_figure_is_the_same_file_each_time(name, four, redrawn):
     again = drawn(name, four)
     assert (redrawn / f"{name}.pdf").read_bytes() == again.pdf
     assert (redrawn / f"{name}.png").read_bytes() == again.png  # drawn by another process
 
 
-@pytest.mark.parametrize("name", plots.FIGURES)
+@pytest.mark.parametrize("name", catalogue.FIGURES)
 def test_a_pdf_states_no_date(name, redrawn):
     pdf = (redrawn / f"{name}.pdf").read_bytes()
     assert pdf.startswith(b"%PDF-") and pdf.rstrip().endswith(b"%%EOF") and len(pdf) > 3000
@@ -155,15 +155,15 @@ def test_a_pdf_states_no_date(name, redrawn):
     assert b"/Type3" not in text_of(pdf)  # fonts that publishers refuse
 
 
-@pytest.mark.parametrize("name", plots.FIGURES)
+@pytest.mark.parametrize("name", catalogue.FIGURES)
 def test_the_csv_beside_a_figure_is_the_table_drawn(name, four, redrawn):
-    kept = plots.read(redrawn, name)
+    kept = read(redrawn, name)
     table = drawn(name, four).table.reset_index(drop=True)
     assert len(kept) > 1
     pd.testing.assert_frame_equal(kept, table, check_dtype=False, rtol=1e-14)
 
 
-@pytest.mark.parametrize("name", plots.FIGURES)
+@pytest.mark.parametrize("name", catalogue.FIGURES)
 def test_a_figure_shows_itself_as_png_and_is_as_wide_as_a_journal_page(name, redrawn):
     png = (redrawn / f"{name}.png").read_bytes()
     width, height = int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
@@ -191,10 +191,10 @@ def test_one_seed_of_three_classes_draws_every_figure_without_intervals(tmp_path
     """Three classes have no one-term arm, and one seed has no spread."""
     arms = [arm for arm in ARMS if arm != "dml-one-term"]
     run = finished_run(tmp_path / "run", ONE_SEED, arms, classes=("a", "b", "c"), data="letters")
-    assert plots.present(run) == list(plots.FIGURES)
+    assert catalogue.present(run) == list(catalogue.FIGURES)
     redraw.redraw([(run, tmp_path / "to")])
-    assert all((tmp_path / "to" / f"{name}.pdf").stat().st_size > 3000 for name in plots.FIGURES)
-    tables = {name: pd.read_csv(tmp_path / "to" / f"{name}.csv") for name in plots.FIGURES}
+    assert all((tmp_path / "to" / f"{name}.pdf").stat().st_size > 3000 for name in catalogue.FIGURES)
+    tables = {name: pd.read_csv(tmp_path / "to" / f"{name}.csv") for name in catalogue.FIGURES}
     for name in ("02_unseen_accuracy", "02_paired_differences", "02_quality", "02_agreement"):
         assert tables[name]["mean"].notna().all() and tables[name][["low", "high"]].isna().all(axis=None)
     assert set(tables["02_kl_forms"]["arm"]) == {"dml", "dml-peer-first"}
@@ -205,8 +205,10 @@ def test_one_seed_of_three_classes_draws_every_figure_without_intervals(tmp_path
 def test_a_table_that_a_run_lacks_leaves_out_its_figures(missing, tmp_path):
     run = finished_run(tmp_path / "run", seeds=(0, 1))
     (run / f"{missing}.csv").unlink()
-    assert plots.present(run) == [name for name, (sources, _) in plots.FIGURES.items() if missing not in sources]
-    texts = redraw.texts(run, plots.About.read(run))
+    assert catalogue.present(run) == [
+        name for name, (sources, _) in catalogue.FIGURES.items() if missing not in sources
+    ]
+    texts = markdown.texts(run, About.read(run))
     assert ("claims" in texts) == (missing != "results") and {"privacy", "bandwidth", "verdicts"} <= set(texts)
 
 
@@ -242,13 +244,13 @@ def test_client_accuracy_shows_mean_and_range_over_seeds(four):
 
 
 def test_reported_numbers_stand_only_beside_the_papers_own_protocol_and_images(four):
-    paper = PROFILES["paper"]
+    paper = PROFILES["paper"].experiment
     means = published.published().groupby("arm")["accuracy"].mean()
     found = drawn("02_unseen_accuracy", four, paper, "facemask").table.set_index("arm")["reported"]
     assert found["dml"] == pytest.approx(means["dml"]) and found["fedavg"] == pytest.approx(means["fedavg"])
     assert np.isnan(found["local"])
-    for experiment, data in ((paper, "faces"), (EXPERIMENT, "facemask"), (PROFILES["smoke"], "facemask")):
-        assert plots.About(experiment, data, "").reported.empty
+    for experiment, data in ((paper, "faces"), (EXPERIMENT, "facemask"), (PROFILES["smoke"].experiment, "facemask")):
+        assert About(experiment, data, "").reported.empty
     for name in ("02_unseen_accuracy", "02_client_accuracy"):
         assert drawn(name, four).table["reported"].isna().all()
 
@@ -321,5 +323,5 @@ def test_a_contact_sheet_is_a_seeded_choice(pictures):
 
 def test_drawing_leaves_the_settings_of_matplotlib_alone(four):
     before = dict(matplotlib.rcParams)
-    plots.draw("01_style_confound", four, plots.About(EXPERIMENT, "faces", "a test"))
+    catalogue.draw("01_style_confound", four, About(EXPERIMENT, "faces", "a test"))
     assert dict(matplotlib.rcParams) == before

@@ -170,7 +170,7 @@ def test_balance_is_inferred_from_features_that_carry_it_and_not_from_others():
 def test_features_of_balance_lean_to_the_class_that_was_seen_more():
     labels = torch.tensor([0, 1, 0, 1])
     tables = [torch.log_softmax(torch.tensor([[0.0, lean]] * 4), 1) for lean in (-1.0, 0.0, 2.0)]
-    found = balance.features(tables, labels)
+    found = balance.balance_features(tables, labels)
     assert found.shape == (3, 14) and found[:, 2].tolist() == pytest.approx([-1, 0, 2], abs=1e-5)
     assert found[:, 7:].mean(0).abs().max() < 1e-5  # relative to the clients' mean
 

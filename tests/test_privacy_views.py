@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+import dml.privacy.game
 from dml import config
+from dml.arms import steps
 from dml.config import Draw, Experiment
-from dml.data.images import Images
+from dml.data.images import Images, images_of
 from dml.exchange.messages import Aggregate, Losses, Predictions, Weights
 from dml.experiment import results
 from dml.files import DataError
 from dml.losses import log_probabilities
-from dml.privacy import accounting, defences, membership, shadows
+from dml.privacy import defences, membership, shadows, surrogate
 from dml.privacy import membership_tables as report
 from dml.privacy import rates as metrics
 from dml.privacy.game import VICTIM, deal
@@ -78,7 +80,7 @@ def test_nobody_holds_an_image_of_another(game):
 
 
 def test_only_canaries_are_mislabelled(game):
-    everything = results.images("faces", EXPERIMENT).train
+    everything = images_of("faces", EXPERIMENT).train
     true = dict(zip(everything.files, everything.labels.tolist(), strict=True))
     wrong = [
         true[file] != label
@@ -88,14 +90,14 @@ def test_only_canaries_are_mislabelled(game):
 
 
 def test_near_duplicates_are_left_out_and_too_few_images_are_an_error(monkeypatch):
-    whole = results.images("faces", EXPERIMENT)
+    whole = images_of("faces", EXPERIMENT)
     twins = torch.cat([whole.train.images[:100]] * 2 + [whole.train.images[200:]])
     twice = Images(whole.name, whole.classes, replace(whole.train, images=twins), whole.unseen, "x", whole.source)
-    monkeypatch.setattr(results, "images", lambda *_: twice)
+    monkeypatch.setattr(dml.privacy.game, "images_of", lambda *_: twice)
     game = deal.__wrapped__("faces", EXPERIMENT, DRAW, 0)
     assert not set(game.images.train.files) & set(whole.train.files[100:200])
     few = replace(whole, train=replace(whole.train, images=whole.train.images[:1].expand(420, -1, -1, -1)))
-    monkeypatch.setattr(results, "images", lambda *_: few)
+    monkeypatch.setattr(dml.privacy.game, "images_of", lambda *_: few)
     with pytest.raises(DataError, match="without near-duplicates; the membership game needs"):
         deal.__wrapped__("faces", EXPERIMENT, DRAW, 0)
     with pytest.raises(DataError, match="needs 2 of each class: use more images, fewer clients or fewer rounds"):
@@ -175,7 +177,7 @@ def test_a_secure_sum_hides_who_sent_what(game, sent):
 
 
 def copier_of(seen, copier, labels):
-    return shadows.signed(log_probabilities(copier.logits(seen.table(VICTIM))), labels)
+    return shadows.log_odds(log_probabilities(copier.logits(seen.table(VICTIM))), labels)
 
 
 def test_signals_are_the_same_bytes_each_time(game):
@@ -188,10 +190,12 @@ def test_a_copy_answers_as_the_model_whose_table_it_saw(game, sent):
     """As a network, and as the closed form that the membership probe uses."""
     facts, copier = attacker(game, CPU)
     seen, (images, labels) = view(game, sent, "losses"), pick(game, game.pool, CPU)
-    true = shadows.look(facts.model(view(game, sent, "weights").weights(VICTIM)), facts, images, labels)["candidates"]
-    start = shadows.look(facts.model(), facts, images, labels)["candidates"]
+    true = shadows.signals_of(facts.model(view(game, sent, "weights").weights(VICTIM)), facts, images, labels)[
+        "candidates"
+    ]
+    start = shadows.signals_of(facts.model(), facts, images, labels)["candidates"]
     closed = observe(seen, copier, images, labels)["candidates"]
-    network = shadows.look(shadows.copy(facts, seen.table(VICTIM)), facts, images, labels)["candidates"]
+    network = shadows.signals_of(surrogate.tangent_copy(facts, seen.table(VICTIM)), facts, images, labels)["candidates"]
     for copied in (closed, network):
         assert np.corrcoef(copied - start, true - start)[0, 1] > 0.8
 
@@ -202,7 +206,7 @@ def test_a_copy_answers_as_the_model_whose_table_it_saw(game, sent):
 @pytest.fixture(scope="module")
 def found(game):
     """Signals of every victim, overfit: the control in which membership must be found."""
-    engine = shadows.longer(60)
+    engine = shadows.overfit(60)
     parts = [shadows.signals(game, range(4 * g, 4 * g + 4), engine, {}, CPU) for g in range(DRAW.groups)]
     return {key: torch.cat([part[key] for part in parts]).numpy() for key in parts[0]}
 
@@ -289,9 +293,9 @@ def test_dp_sgd_bounds_what_one_image_can_do(game):
     for multiplier in (0.0, 50.0):
         for m in (0, 1):
             fed = game.federation(m, Tap(), CPU)
-            fits = fed.local(1)[:1]
+            fits = steps.local(fed, 1)[:1]
             fits[0].client.streams = game.federation(0, Tap(), CPU).clients[VICTIM].streams  # the same noise
-            defences.private(multiplier)(fits)
+            defences.dp_sgd(multiplier)(fits)
             after[multiplier, m] = torch.cat([each.flatten() for each in fits[0].client.parameters().values()])
     start = torch.cat([each.flatten() for each in game.initial.values()])
     near = torch.corrcoef(torch.stack((after[50.0, 0] - start, after[50.0, 1] - start)))[0, 1]
@@ -303,11 +307,11 @@ def test_the_accountant_knows_the_gaussian_mechanism():
     """One step on the whole batch: epsilon of Gaussian noise by Renyi accounting is within the classical bound."""
     pytest.importorskip("opacus")
     once = replace(EXPERIMENT, epochs=1, batch=32)
-    values = [accounting.epsilon(sigma, 20, once) for sigma in (2.0, 4.0, 8.0)]
+    values = [defences.epsilon(sigma, 20, once) for sigma in (2.0, 4.0, 8.0)]
     assert values == sorted(values, reverse=True)
     for sigma, value in zip((2.0, 4.0, 8.0), values, strict=True):
-        assert 0 < value < math.sqrt(2 * math.log(1.25 / accounting.DELTA)) / sigma * 1.1
-    assert accounting.epsilon(4.0, 20, replace(once, epochs=10)) > values[1]
+        assert 0 < value < math.sqrt(2 * math.log(1.25 / defences.DELTA)) / sigma * 1.1
+    assert defences.epsilon(4.0, 20, replace(once, epochs=10)) > values[1]
 
 
 def test_without_opacus_its_rows_are_left_out(monkeypatch):

@@ -6,8 +6,9 @@ import re
 import pytest
 
 from dml.config import FIGURES, README
+from dml.evidence import markdown
+from dml.evidence.about import About
 from dml.pipeline import redraw
-from dml.plots import About
 
 TEXT = README.read_text(encoding="utf-8")
 
@@ -28,7 +29,7 @@ def test_figures_are_rebuilt_byte_for_byte(tmp_path):
 
 def test_the_readme_shows_every_text_of_every_recorded_run_as_it_is():
     shown = {(name, run) for _, name, run in redraw.BLOCK.findall(TEXT)}
-    there = {(name, folder.name) for folder in redraw.recorded() for name in redraw.texts(folder, About.read(folder))}
+    there = {(name, folder.name) for folder in redraw.recorded() for name in markdown.texts(folder, About.read(folder))}
     assert shown == there | {("wire", "")} and len(there) >= 6
     assert redraw.refreshed(TEXT) == TEXT
 

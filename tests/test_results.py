@@ -17,13 +17,17 @@ import pytest
 import torch
 from PIL import Image
 
+from dml import fingerprint
 from dml.arms.catalogue import ARMS, run
-from dml.experiment import results
+from dml.arms.federation import Federation
+from dml.data.images import images_of
+from dml.experiment import cache, results
 from dml.files import DataError
 from dml.pipeline.run import Run
+from dml.training import machine
 
-SOURCE = Path(results.__file__).parent
-ARMS_SOURCE = (SOURCE / "arms.py").read_text(encoding="utf-8")
+PACKAGE = fingerprint.PACKAGE
+ARMS_SOURCE = (PACKAGE / "arms" / "outputs.py").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -50,19 +54,19 @@ def all_gone(seconds=10):
 
 def test_the_key_changes_with_all_that_can_change_a_number(small, monkeypatch):
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    monkeypatch.setattr(results.machine, "processor", lambda device: "a processor")  # a GPU's needs a GPU
+    monkeypatch.setattr(cache.machine, "processor", lambda device: "a processor")  # a GPU's needs a GPU
 
     def key(experiment=small, sha256="a" * 64, arm="dml", seed=0, device=cpu):
-        return results.key(experiment, sha256, arm, seed, device)
+        return cache.place("arms", "x", "json", experiment, sha256, [arm, seed], device).name
 
     other = {"precision": "bf16"}
     changed = [replace(small, **{f.name: other.get(f.name) or getattr(small, f.name) + 1}) for f in fields(small)]
     keys = [key(experiment) for experiment in changed]
     keys += [key(), key(sha256="b" * 64), key(arm="self"), key(seed=1), key(device=gpu)]
     for place, name, value in [
-        (results, "code_version", lambda: "other code"),
-        (results.machine, "processor", lambda device: "other processor"),
-        (results.machine, "versions", lambda names: dict.fromkeys(names, "1.0")),
+        (cache, "code_version", lambda modules: "other code"),
+        (cache.machine, "processor", lambda device: "other processor"),
+        (cache.machine, "versions", lambda names: dict.fromkeys(names, "1.0")),
     ]:
         with monkeypatch.context() as patch:
             patch.setattr(place, name, value)
@@ -71,68 +75,83 @@ def test_the_key_changes_with_all_that_can_change_a_number(small, monkeypatch):
     assert key() == key(replace(small)) and key() in keys
 
 
+def path_of(module):
+    return Path(*module.split(".")).with_suffix(".py")
+
+
 @pytest.fixture
 def version_of(tmp_path, monkeypatch):
     """code_version() of a copy of the code in which one module was edited."""
-    for module in results.CODE:
-        shutil.copy(SOURCE / f"{module}.py", tmp_path)
-    monkeypatch.setattr(results, "__file__", str(tmp_path / "results.py"))
+    for module in cache.CODE:
+        (tmp_path / path_of(module)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PACKAGE / path_of(module), tmp_path / path_of(module))
+    monkeypatch.setattr(fingerprint, "PACKAGE", tmp_path)
 
-    def version(module="arms", edit=lambda source: source):
-        file = tmp_path / f"{module}.py"
+    def version(module="arms.outputs", edit=lambda source: source):
+        file = tmp_path / path_of(module)
         before = file.read_text(encoding="utf-8")
         file.write_text(edit(before), encoding="utf-8")
         try:
-            return results.code_version.__wrapped__()
+            return fingerprint.fingerprint.__wrapped__(cache.CODE)
         finally:
             file.write_text(before, encoding="utf-8")
 
     return version
 
 
-def test_code_version_is_blind_to_comments_docstrings_and_layout(version_of):
+def test_code_version_is_blind_to_comments_docstrings_layout_and_imports(version_of):
     first = version_of()
     for edit in (
         lambda source: "# a comment\n" + source + "\n\n# another\n",
-        lambda source: source.replace('"""The arms of the experiment', '"""Something else'),
+        lambda source: source.replace('"""Arms that share outputs', '"""Something else'),
         lambda source: source.replace('"""Distributed mutual learning:', '"""Something else:'),
-        lambda source: source.replace("    fed.report()\n", "    (  # laid out differently\n        fed.report())\n"),
+        lambda source: source.replace("    record.report(fed)\n", "    (  # laid out\n        record.report(fed))\n"),
+        lambda source: source.replace("from dml.arms import messaging", "import os\nfrom dml.arms import messaging"),
     ):
-        assert edit((SOURCE / "arms.py").read_text(encoding="utf-8")) != (SOURCE / "arms.py").read_text(
-            encoding="utf-8"
-        )
+        assert edit(ARMS_SOURCE) != ARMS_SOURCE
         assert version_of(edit=edit) == first
 
 
-@pytest.mark.parametrize("module", results.CODE)
+def test_code_version_is_blind_to_the_module_in_which_code_stands(version_of, tmp_path):
+    """A function moves from one module to another: nothing is computed again."""
+    first, file = version_of(), tmp_path / path_of("arms.outputs")
+    moved = ARMS_SOURCE[ARMS_SOURCE.index("def self_distillation") :]
+    file.write_text(ARMS_SOURCE.replace(moved, ""), encoding="utf-8")
+    lost = version_of("arms.controls")
+    assert version_of("arms.controls", lambda source: source + "\n\n" + moved) == first != lost
+
+
+@pytest.mark.parametrize("module", cache.CODE)
 def test_code_version_sees_a_change_in_every_module_that_computes(module, version_of):
     assert version_of(module, lambda source: source + "\nEXTRA = 1\n") != version_of()
 
 
 def test_code_version_sees_a_changed_number_and_a_changed_order(version_of):
     first = version_of()
-    text = (SOURCE / "losses.py").read_text(encoding="utf-8")
+    text = (PACKAGE / "losses.py").read_text(encoding="utf-8")
     number = next(node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant) and node.value == 1)
     lines = text.splitlines(keepends=True)
     line = lines[number.lineno - 1]
     lines[number.lineno - 1] = line[: number.col_offset] + "2" + line[number.end_col_offset :]
     assert version_of("losses", lambda source: "".join(lines)) != first
-    lost = ARMS_SOURCE.replace("        fed.probe(round)\n", "", 1)
-    assert lost != ARMS_SOURCE and version_of("arms", lambda source: lost) != first
+    lost = ARMS_SOURCE.replace("        record.public_accuracy(fed, round_index)\n", "", 1)
+    assert lost != ARMS_SOURCE and version_of("arms.outputs", lambda source: lost) != first
 
 
 def test_the_code_that_is_hashed_is_all_the_code_that_arms_import():
-    inputs = {"config", "data", "files", "facemask", "archive", "faces", "face_parts"}  # hashed by value or as pixels
-    found, left = set(), {"ladder"}
+    """But for what is hashed by value or as pixels: settings, images, and what only writes or tells."""
+    inputs = {"config", "files", "fingerprint", "progress", "training.workers", "training.machine"}
+    inputs |= {f"data.{name}" for name in ("images", "folders", "facemask", "archive", "faces", "face_parts", "brush")}
+    found, left = set(), {"experiment.ladder"}
     while left:
         module = left.pop()
         found.add(module)
-        for node in ast.walk(ast.parse((SOURCE / f"{module}.py").read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module == "dml":
-                left |= {alias.name for alias in node.names} - found
-            elif isinstance(node, ast.ImportFrom) and node.module.startswith("dml."):
-                left |= {node.module.removeprefix("dml.")} - found
-    assert found - inputs == set(results.CODE)
+        for node in ast.walk(ast.parse((PACKAGE / path_of(module)).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("dml"):
+                named = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                inside = [name.partition(".")[2] for name in named]
+                left |= {name for name in inside if (PACKAGE / path_of(name or "-")).is_file()} - found
+    assert found - inputs == set(cache.CODE)
 
 
 # -- the cache --------------------------------------------------------------------------------------------------------
@@ -157,7 +176,7 @@ def test_what_the_cache_holds_is_not_computed_again(quick, monkeypatch):
     assert first.summary() == "2 computed, 0 reused (of 2 pairs of arm and seed)"
     both = results.compute("faces", quick.experiment, [0, 1])
     assert both.summary() == "2 computed, 2 reused (of 4 pairs of arm and seed)"
-    monkeypatch.setattr(results, "_in_processes", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(results, "measure", lambda *_: pytest.fail("computed again"))
     again = results.compute("faces", quick.experiment, [0])
     assert again.summary() == "0 computed, 2 reused (of 2 pairs of arm and seed)"
     assert again.results.equals(first.results) and again.history.equals(first.history)
@@ -194,23 +213,23 @@ def test_another_experiment_is_another_entry(quick):
 
 def test_a_run_can_forget_what_it_computed(quick, tmp_path):
     run = Run.open("smoke", "faces", [0], str(tmp_path / "run"))
-    tables = run.compute()
+    tables = run.accuracy()
     assert sorted(path.name for path in run.folder.iterdir()) == ["costs.csv", "history.csv", "results.csv"]
     before = (run.folder / "results.csv").read_bytes()
     run.forget()
     assert cached(quick) == []
-    assert run.compute().results.equals(tables.results) and (run.folder / "results.csv").read_bytes() == before
+    assert run.accuracy().results.equals(tables.results) and (run.folder / "results.csv").read_bytes() == before
 
 
 def test_too_few_images_are_an_error_before_anything_is_trained(sandbox, monkeypatch):
-    monkeypatch.setattr(results, "_in_processes", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(results, "measure", lambda *_: pytest.fail("trained"))
     with pytest.raises(DataError, match=r"30 training images, but 31 stratified folds"):
         results.compute("faces", replace(sandbox.experiment, rounds=10), [0])
     assert not (sandbox.cache / "arms").exists()
 
 
 def test_an_unknown_device_is_an_error_before_anything_is_trained(sandbox, monkeypatch):
-    monkeypatch.setattr(results, "_in_processes", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(results, "measure", lambda *_: pytest.fail("trained"))
     with pytest.raises(ValueError, match="choose auto, cpu or cuda"):
         results.compute("faces", sandbox.experiment, [0], device="tpu")
 
@@ -234,26 +253,29 @@ def test_a_folder_of_three_classes_takes_every_arm_but_the_one_of_two_classes(sa
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_the_progress_bar_knows_how_many_phases_an_arm_has(arm, small, pictures):
-    fed, phases = results.Federation(replace(small, rounds=2), pictures, 0), []
+    fed, phases = Federation(replace(small, rounds=2), pictures, 0), []
     run(arm, [fed], lambda: phases.append(1))
-    assert len(phases) == results._steps(fed.experiment, arm)
+    assert len(phases) == results.phases(fed.experiment, arm)
 
 
-def test_the_engine_of_a_gpu_keeps_the_seeds_apart(quick, no_workers, monkeypatch):
+def test_the_engine_of_a_gpu_keeps_the_seeds_apart(quick, monkeypatch):
     """On a CPU it runs the plain loop, so its records must be those of the workers, but for the time they took."""
-    monkeypatch.setattr(results.machine, "settle_gpu", lambda: None)
+    monkeypatch.setattr(machine, "settle_gpu", lambda: None)
     monkeypatch.setattr(results, "TOGETHER", 2)  # three seeds of "pooled" take two stacks
-    device, facts = torch.device("cpu"), ("seed", "arm", "rows", "history", "refusals")
-    places = results.files("faces", quick.experiment, [0, 1, 2])
-    missing = {pair: file for pair, file in places.items() if pair != (1, "dml")}  # as after a killed run
-    results._in_stacks("faces", quick.experiment, missing, device)
-    stacked = {pair: json.loads(file.read_text()) for pair, file in missing.items()}
-    assert len(cached(quick)) == 5
-    no_workers("faces", quick.experiment, missing)
-    for pair, file in missing.items():
-        alone = json.loads(file.read_text())
-        assert [stacked[pair][fact] for fact in facts] == [alone[fact] for fact in facts]
-        assert (alone["seed"], alone["arm"]) == pair
+    monkeypatch.setattr(machine, "device", lambda name: torch.device("cuda"))
+    stacks = [results.arm_jobs("faces", quick.experiment, [0, 1, 2], torch.device("cuda"))]
+    assert [job.title for job in stacks[0]] == [
+        *("dml, seed 0, 1, K = 2", "dml, seed 2, K = 2", "pooled, seed 0, 1, K = 2", "pooled, seed 2, K = 2")
+    ]
+    facts, images = ("seed", "arm", "rows", "history", "refusals"), images_of("faces", quick.experiment)
+    for arm in ("dml", "pooled"):
+        arguments = ("faces", images.sha256, quick.experiment)
+        together = [json.loads(content) for content in results.measure(*arguments, (0, 1, 2), arm, "cpu")]
+        alone = [json.loads(results.measure(*arguments, (seed,), arm, "cpu")[0]) for seed in (0, 1, 2)]
+        assert [[part[fact] for fact in facts] for part in together] == [
+            [part[fact] for fact in facts] for part in alone
+        ]
+        assert [(part["seed"], part["arm"]) for part in together] == [(0, arm), (1, arm), (2, arm)]
 
 
 # -- worker processes -------------------------------------------------------------------------------------------------

@@ -114,8 +114,15 @@ def parameters(notebook):
     return found
 
 
-def test_there_are_notebooks_and_their_numbers_are_in_sequence():
-    assert [path.name[:2] for path in NOTEBOOKS] == [f"{i:02}" for i in range(len(NOTEBOOKS))]
+def test_there_are_notebooks_in_order_and_the_verdict_is_the_last():
+    assert [path.name[:2] for path in NOTEBOOKS] == [
+        "00",
+        "01",
+        "02",
+        "03",
+        "04",
+        "09",
+    ]  # 05 to 08 are kept free for what comes
     assert len(NOTEBOOKS) >= 6
 
 

@@ -3,15 +3,16 @@
 import pytest
 import torch
 
+from dml.arms import steps
 from dml.arms.catalogue import ARMS
 from dml.training.clients import fit_one
 from dml.training.stack import fit_all
 
 
 def run_with(engine, arm, federations):
-    for steps in zip(*(ARMS[arm](fed) for fed in federations), strict=True):
-        fits = [fit for step in steps for fit in step]
-        owners = [fed for fed, step in zip(federations, steps, strict=True) for _ in step]
+    for turns in zip(*(ARMS[arm](fed) for fed in federations), strict=True):
+        fits = [fit for turn in turns for fit in turn]
+        owners = [fed for fed, turn in zip(federations, turns, strict=True) for _ in turn]
         for owner, history in zip(owners, engine(fits), strict=True):
             owner.history.extend(history)
 
@@ -33,7 +34,7 @@ def test_stack_equals_loop_for_clients_and_seeds(arm, federation):
 def test_folds_of_unequal_length_are_padded_without_weight(federation):
     loop, stack = federation(), federation()
     for fed, engine in ((loop, lambda fits: [fit_one(f) for f in fits]), (stack, fit_all)):
-        fits = fed.local(1)
+        fits = steps.local(fed, 1)
         short = [
             fit.__class__(fit.client, 1, "local", fit.images[: 7 - i], fit.labels[: 7 - i])
             for i, fit in enumerate(fits)

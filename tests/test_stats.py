@@ -6,6 +6,7 @@ import pytest
 
 from dml import stats
 from dml.evidence import accuracy as claims
+from dml.evidence import markdown
 
 COLUMNS = ["seed", "arm", "round", "client", "metric", "value"]
 SIX = np.array([0.010, 0.012, 0.008, 0.011, 0.009, 0.013])  # differences that all point up
@@ -96,8 +97,8 @@ def test_verdict_takes_interval_and_p():
 
 
 def test_better_is_the_share_of_seeds_and_ties_count_half():
-    assert stats.paired([3, 2, 1, 0], [0, 2, 2, 2]).better == pytest.approx(1.5 / 4)
-    assert stats.paired([0.7], [0.5]).better == 1
+    assert stats.paired([3, 2, 1, 0], [0, 2, 2, 2]).above_zero == pytest.approx(1.5 / 4)
+    assert stats.paired([0.7], [0.5]).above_zero == 1
 
 
 def test_holm_by_hand():
@@ -222,7 +223,7 @@ def test_claims_give_the_reported_difference_where_the_paper_has_one():
 def test_claims_as_markdown_state_points_intervals_and_verdicts():
     costs = pd.DataFrame({"seed": [0, 1], "arm": ["dml", "dml"], "cpu_s": [10.0, 14.0]})
     costs = pd.concat([costs, *(costs.assign(arm=arm) for arm in OTHERS)])
-    text = claims.markdown(claimed(0.05), costs, REPORTED, "a title")
+    text = markdown.claims(claimed(0.05), costs, REPORTED, "a title")
     lines = text.splitlines()
     assert "a title" in lines[0] and "n = 8" in lines[0]
     (row,) = [line for line in lines if line.startswith("| `dml`")]
@@ -235,7 +236,7 @@ def test_claims_as_markdown_state_points_intervals_and_verdicts():
 
 def test_claims_as_markdown_of_one_seed_claim_no_interval():
     costs = pd.DataFrame({"seed": 0, "arm": ["dml", *OTHERS], "cpu_s": 1.0})
-    text = claims.markdown(claimed(0.05, 1), costs, REPORTED.iloc[:0], "one")
+    text = markdown.claims(claimed(0.05, 1), costs, REPORTED.iloc[:0], "one")
     rows = [line for line in text.splitlines() if line.startswith(("| `", "| C"))]
     assert len(rows) == 6 + len(claims.CLAIMS) and not any("[" in row or "nan" in row.lower() for row in rows)
     assert text.count("| undecided |") == len(claims.CLAIMS)

@@ -10,9 +10,9 @@ import pytest
 
 from dml import stats
 from dml.config import PROFILES, RECORDED
-from dml.evidence import published, verdicts
+from dml.evidence import markdown, published, verdicts
+from dml.evidence.about import About
 from dml.pipeline import redraw
-from dml.plots import About
 
 PAPER = RECORDED / "paper-facemask"
 COLUMNS = ["seed", "arm", "round", "client", "metric", "value"]
@@ -52,7 +52,7 @@ def test_the_published_protocol_has_a_verdict_on_every_claim_with_a_figure_that_
     assert set(table["claim"]) >= {"C1", "C2", "C3", "C4", "L1", "L2", "F2"}
     assert table["verdict"].str.match("holds|does not hold|cannot be tested").all()
     assert table["why"].str.contains(r"\d").all() and not table["why"].str.contains("nan").any()
-    text = verdicts.markdown(table, "a title")
+    text = markdown.judged(table, "a title")
     assert text.count("\n| ") == len(table) + 1 and "a title" in text
 
 
@@ -127,7 +127,7 @@ def test_a_prediction_interval_by_hand():
 
 def test_every_published_number_is_compared():
     table = published.on_record()
-    assert len(table[table["arm"] == "fedavg"]) == 1 + 5 + 3 + 2 and set(table["arm"]) == set(published.ARMS)
+    assert len(table[table["arm"] == "fedavg"]) == 1 + 5 + 3 + 2 and set(table["arm"]) == set(published.COUNTERPARTS)
     scores = published.scores()
     for row in scores.itertuples():
         what = row.metric if row.arm == "pooled" else f"{row.metric}, client {row.client}"
@@ -137,7 +137,7 @@ def test_every_published_number_is_compared():
 
 
 def test_facts_of_the_published_protocol_are_ours_too():
-    exact = published.facts(PROFILES["paper"]).set_index("what")
+    exact = published.facts(PROFILES["paper"].experiment).set_index("what")
     same = exact[~exact.index.str.startswith("bytes")]
     assert len(same) == 4 and (same["published"] == same["here"]).all()
     assert exact.loc["bytes of the weights, all (JSON; float32)", "here"] == 4 * 1_862_785

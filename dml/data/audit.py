@@ -20,6 +20,7 @@ from dml.files import DataError
 NEAR = 0.97
 THUMBNAIL = 16
 BLOCK = 2048  # rows compared at once: 2,048 x 10,000 similarities are 80 MB
+QUANTILES = np.linspace(0, 1, 51)
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 IMAGE = ["set", "class", "file"]
 CELL = ["set_a", "class_a", "set_b", "class_b"]
@@ -36,6 +37,21 @@ def overview(images: Images) -> pd.DataFrame:
         smallest=("width", "min"),
         largest=("width", "max"),
     )
+
+
+def describe(images: Images) -> pd.DataFrame:
+    """Per set and class the number of images and the quantiles of their sharpness: columns set, class, measure
+    ("count" or "sharpness"), quantile, value.
+    """
+    rows = []
+    for name, split in (("train", images.train), ("unseen", images.unseen)):
+        sharp, labels = sharpness(split), split.labels.numpy()
+        for label, title in enumerate(images.classes):
+            mine = sharp[labels == label]
+            rows.append((name, title, "count", np.nan, len(mine)))
+            values = zip(QUANTILES, np.quantile(mine, QUANTILES), strict=True)
+            rows += [(name, title, "sharpness", quantile, value) for quantile, value in values]
+    return pd.DataFrame(rows, columns=["set", "class", "measure", "quantile", "value"]).round(6)
 
 
 def exact_duplicates(images: Images) -> pd.DataFrame:

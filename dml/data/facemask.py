@@ -18,11 +18,12 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from PIL import Image
-from tqdm import tqdm
 
 from dml.config import ROOT
 from dml.data import archive
-from dml.files import DataError, Entry, listing, visible
+from dml.data.folders import ImageFile, visible
+from dml.files import DataError, listing
+from dml.progress import counted
 
 MANIFEST = ROOT / "data/facemask_manifest.csv"
 HOME = ROOT / "data/facemask"
@@ -112,7 +113,7 @@ def read_manifest() -> list[Row]:
     return [row._replace(bytes=int(row.bytes), width=int(row.width), height=int(row.height)) for row in rows]
 
 
-def entries(folder: Path) -> list[list[Entry]]:
+def entries(folder: Path) -> list[list[ImageFile]]:
     """Images of the training and of the unseen set in `folder`, in manifest order, with their original sizes.
 
     Originals and re-encoded copy give the same images in the same order.
@@ -123,7 +124,7 @@ def entries(folder: Path) -> list[list[Entry]]:
         raise DataError(f"{folder} lacks {len(missing):,} images: {listing(missing)}; run `make fetch`")
     return [
         [
-            Entry(path.relative_to(folder).as_posix(), path, LABELS.index(row.label), (row.width, row.height))
+            ImageFile(path.relative_to(folder).as_posix(), path, LABELS.index(row.label), (row.width, row.height))
             for row, path in found
             if row.split == split
         ]
@@ -160,7 +161,7 @@ def verify(folder: Path) -> Report:
     found, missing, extra = _match(Path(folder), rows)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = pool.map(lambda pair: _kind(*pair), found)
-        kinds = list(tqdm(results, "verify", len(found), unit="file"))
+        kinds = list(counted(results, "verifying", len(found), "file"))
     counts = Counter(kinds)
     kind = max((ORIGINALS, COPY), key=counts.__getitem__)
     kind = kind if counts[kind] else NEITHER

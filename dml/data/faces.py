@@ -11,27 +11,12 @@ everything else: also a mask worn under the chin, a scarf up to the lip, a hand 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from dml.data.face_parts import (
-    HAIR,
-    MASK,
-    NO_MASK,
-    SKIN,
-    Brush,
-    before,
-    behind,
-    cloth,
-    features,
-    hair,
-    mask,
-    pick,
-    shade,
-)
+from dml.data.brush import HAIR, SKIN, Brush, Scene, cloth, pick, shade
+from dml.data.face_parts import MASK, NO_MASK, before, behind, features, hair, mask
 
 DOMAINS = ("train", "unseen")
 FINER = 3  # drawn this many times larger, then averaged: Pillow's shapes have hard edges
@@ -40,26 +25,6 @@ KINDS = {
     "train": {"surgical": 38, "cloth": 28, "dome": 16, "black": 14, "skin": 4},
     "unseen": {"surgical": 43, "cloth": 18, "dome": 22, "black": 15, "skin": 2},
 }
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What several parts of a picture share. A detail of one part alone comes from `seed` as it is drawn."""
-
-    label: int
-    look: str  # "portrait", "snapshot" or "any"
-    seed: int
-    centre: np.ndarray  # of the head, x and y, as shares of the side
-    scale: float  # half the width of the head, as a share of the side
-    tilt: float  # radians, as is yaw
-    yaw: float
-    skin: tuple
-    hair: tuple
-    style: str
-    long_hair: bool
-    mask: str  # its kind, "" for none
-    mask_top: float  # in head coordinates, see Brush
-    light: np.ndarray  # where it comes from, in head coordinates; its length is its strength
 
 
 def sample(label: int, domain: str, dice: np.random.Generator) -> Scene:

@@ -24,17 +24,13 @@ def plan(labels: np.ndarray, experiment: Experiment, seed: int) -> Folds:
     fold i, which is shuffled again, so that "the first 80 %" of a fold is a random 80 %.
     Raises ValueError when a class has fewer images than there are folds.
     """
-    rng = stream(seed, SERVER, "folds")
-    parts = []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        if len(members) < experiment.folds:
+    for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
+        if count < experiment.folds:
             raise ValueError(
-                f"class {label} has {len(members)} training images; {experiment.clients} clients over "
+                f"class {label} has {count} training images; {experiment.clients} clients over "
                 f"{experiment.rounds} rounds need {experiment.folds} folds and so at least {experiment.folds} images"
             )
-        parts.append(np.array_split(rng.permutation(members), experiment.folds))
-    folds = [rng.permutation(np.concatenate(part)) for part in zip(*parts, strict=True)]
+    folds = stratified(labels, experiment.folds, stream(seed, SERVER, "folds"))
     rounds = [folds[1 + r * (experiment.clients + 1) :][: experiment.clients + 1] for r in range(experiment.rounds)]
     return Folds(
         pretrain=folds[0],
@@ -43,7 +39,14 @@ def plan(labels: np.ndarray, experiment: Experiment, seed: int) -> Folds:
     )
 
 
-def first(fold: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+def stratified(labels: np.ndarray, count: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """So many disjoint folds of nearly equal size and class balance, as indices, each shuffled."""
+    classes = (rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels))
+    parts = [np.array_split(members, count) for members in classes]
+    return [rng.permutation(np.concatenate(part)) for part in zip(*parts, strict=True)]
+
+
+def split_fold(fold: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
     """The leading `share` of a fold, which trains, and the rest, which only validates (Keras' rounding: down)."""
     cut = int(len(fold) * share)
     return fold[:cut], fold[cut:]

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +23,14 @@ import torch
 from PIL import Image, ImageOps
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from tqdm import tqdm
 
-from dml.config import ROOT
+from dml import config
+from dml.config import Experiment
 from dml.data import facemask, faces
-from dml.files import DataError, Entry, class_folders, listing, replacing, subset
+from dml.data.folders import ImageFile, class_folders, subset
+from dml.files import DataError, listing, replacing
 from dml.fingerprint import fingerprint
-
-__all__ = ["ROOT", "DataError", "Images", "Split", "load", "require"]
+from dml.progress import counted
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +95,18 @@ def load(data: str, *, size: int, train_count: int, unseen_count: int, cache: Pa
         images = build()
         _write(images, file)
     return images
+
+
+@lru_cache(maxsize=2)
+def images_of(data: str, experiment: Experiment) -> Images:
+    """The data set of an experiment, at its size and counts; the last ones stay in memory."""
+    return load(
+        data,
+        size=experiment.size,
+        train_count=experiment.train_images,
+        unseen_count=experiment.unseen_images,
+        cache=config.CACHE / "images",
+    )
 
 
 def require(images: Images, folds: int) -> None:
@@ -172,7 +185,7 @@ def _decoded(data: str, size: int, counts: tuple[int, int]) -> tuple[str, object
     return name, [(str(e.path), e.label, stat.st_size, stat.st_mtime_ns) for e, stat in stats], build
 
 
-def _decode_all(chosen: Sequence[list[Entry]], size: int) -> list[Split]:
+def _decode_all(chosen: Sequence[list[ImageFile]], size: int) -> list[Split]:
     entries = [entry for split in chosen for entry in split]
     pixels = np.empty((len(entries), 3, size, size), np.uint8)
 
@@ -184,7 +197,7 @@ def _decode_all(chosen: Sequence[list[Entry]], size: int) -> list[Split]:
         return entries[index].size or dims
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: Pillow releases the GIL while it decodes
-        results = list(tqdm(pool.map(place, range(len(entries))), "decode", len(entries), unit="image"))
+        results = list(counted(pool.map(place, range(len(entries))), "decoding", len(entries), "image"))
     if bad := [result for result in results if isinstance(result, str)]:
         raise DataError(f"{len(bad)} of {len(entries)} files cannot be decoded as images: {listing(bad)}")
     splits, start = [], 0

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from dml.stats import ENOUGH, columns, gaps, holm, paired, per_seed, summarise
+from dml.stats import columns, gaps, holm, paired, per_seed
 
 CLAIMS = (
     ("C1", "unseen accuracy", "fedavg", "higher"),
@@ -38,44 +38,8 @@ def claims(results: pd.DataFrame, reported: pd.DataFrame) -> pd.DataFrame:
             verdict = {direction: "holds", "same": "no difference", "undecided": "undecided"}.get(
                 found.verdict, "fails"
             )
-            better = found.better if direction == "higher" else 1 - found.better
+            better = found.above_zero if direction == "higher" else 1 - found.above_zero
             reports = published["dml"] - published[arm] if named else np.nan
             row = {"claim": claim, "measure": measure, "against": arm, "reported": reports, **columns(found)}
             rows.append(row | {"better": better, "p": found.p, "verdict": verdict})
     return pd.DataFrame(rows)
-
-
-def markdown(results: pd.DataFrame, costs: pd.DataFrame, reported: pd.DataFrame, title: str) -> str:
-    """Every arm's accuracy and cost, and every claim, as two tables in Markdown; per cent and percentage points."""
-    accuracy = summarise(results, "unseen accuracy")
-    published = reported.groupby("arm")["accuracy"].mean()
-    seconds = costs.groupby("arm")["cpu_s"].mean()
-    n = int(accuracy["n"].max())
-    kind = "BCa" if n >= ENOUGH else f"Student's t (BCa from {ENOUGH} on)"
-    lines = [
-        f"Data: {title}; n = {n} seeds; intervals are 95 % over seeds: {kind}; p by sign flips, corrected for the "
-        "comparisons of a claim (Holm).",
-        "",
-        "| arm | reported (one seed) | unseen accuracy, %: mean [interval] | CPU seconds a seed |",
-        "|---|---|---|---|",
-    ]
-    for row in accuracy.itertuples():
-        paper = f"{100 * published[row.arm]:.2f}" if row.arm in published else ""
-        lines.append(f"| `{row.arm}` | {paper} | {100 * row.mean:.2f} {_range(row, '.2f')} | {seconds[row.arm]:.0f} |")
-    lines += [
-        "",
-        "| claim | DML minus | of | reported | measured: mean [interval], points | better on | p | verdict |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in claims(results, reported).itertuples():
-        paper = "" if np.isnan(row.reported) else f"{100 * row.reported:+.2f}"
-        p = "" if np.isnan(row.p) else f"{row.p:.2g}"
-        measured = f"{100 * row.mean:+.2f} {_range(row, '+.2f')}"
-        seeds = f"{row.better * row.n:g} of {row.n}"
-        cells = (row.claim, f"`{row.against}`", row.measure, paper, measured, seeds, p, row.verdict)
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _range(row, form: str) -> str:
-    return "" if np.isnan(row.low) else f"[{100 * row.low:{form}}, {100 * row.high:{form}}]"

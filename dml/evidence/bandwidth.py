@@ -4,23 +4,17 @@ Sizes are of one client unless a column says otherwise. "set-up" is round 0 of t
 public images, which a client needs before it can say anything.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
-import torch
 
-from dml.evidence.cost_models import costs, losses_round, weights_round
-from dml.exchange.ledger import Post, table
-from dml.exchange.messages import FLOOR, Losses, Predictions
-from dml.exchange.topologies import TOPOLOGIES
-from dml.losses import log_probabilities, model_loss
+from dml.evidence import scaling
+from dml.evidence.cost_models import costs
+from dml.exchange.ledger import table
 from dml.stats import columns, holm, interval, paired, per_seed
-from dml.streams import SERVER, stream
 
 TARGETS = (0.85, 0.90, 0.92, 0.94)
-CLIENTS = (2, 5, 10, 30, 100, 300, 1000)
 SAMPLE = "unseen sample accuracy"
 TRAFFIC = ["seed", "arm", "round", "direction", "kind"]
 LADDER = [
@@ -30,7 +24,7 @@ LADDER = [
 
 
 @dataclass(frozen=True)
-class Tables:
+class BandwidthTables:
     """What notebook 04 is drawn from; each function below says what its table holds. `accuracy`: seed, arm, value (on
     the unseen set, mean of the clients).
     """
@@ -48,11 +42,13 @@ class Tables:
         return {f"bandwidth_{field.name}": getattr(self, field.name) for field in fields(self)}
 
 
-def measure(results: pd.DataFrame, ledger: pd.DataFrame, clients: int, images: int, classes: int = 2) -> Tables:
+def measure(
+    results: pd.DataFrame, ledger: pd.DataFrame, clients: int, images: int, classes: int = 2
+) -> BandwidthTables:
     """All tables, from the results and the ledger of a run's arms and rungs; `images` is the size of a public fold."""
     moved = traffic(ledger, clients)
     curve, rungs = curves(results, moved), ladder(results, moved)
-    return Tables(
+    return BandwidthTables(
         traffic=moved,
         curves=curve,
         accuracy=per_seed(results, "unseen accuracy").melt(ignore_index=False, var_name="arm").reset_index(),
@@ -63,9 +59,9 @@ def measure(results: pd.DataFrame, ledger: pd.DataFrame, clients: int, images: i
     )
 
 
-def less(arm: str) -> str:
+def baseline_of(arm: str) -> str:
     """What an arm's accuracy is compared with: a rung with the float32 arm, an arm with the one that says nothing."""
-    silent = {"dml": "self", "fedavg": "local", "asynchronous": "local", "dml, fixed, changes": "dml, fixed"}
+    silent = {"dml": "self", "fedavg": "local", "asynchronous": "local"}
     return silent.get(arm, arm.partition(",")[0])
 
 
@@ -120,23 +116,23 @@ def targets(curve: pd.DataFrame) -> pd.DataFrame:
 
 
 def ladder(results: pd.DataFrame, moved: pd.DataFrame) -> pd.DataFrame:
-    """One row an arm: unseen accuracy (mean, low, high, n), its paired difference to `against` (see `less`: difference,
-    difference_low, difference_high, p and verdict, corrected for the number of rungs), and a client's bytes: of an
-    average round up and down (payload_up, up, payload_down, down), of the whole run without set-up (sent), of the
-    set-up (setup), of a round when the set-up is spread over all rounds (amortised), FedAvg's `sent` divided by the
-    arm's (ratio), and whether no other arm is both more accurate and cheaper (front).
+    """One row an arm: unseen accuracy (mean, low, high, n), its paired difference to `against` (see `baseline_of`:
+    difference, difference_low, difference_high, p and verdict, corrected for the number of rungs), and a client's
+    bytes: of an average round up and down (payload_up, up, payload_down, down), of the whole run without set-up (sent),
+    of the set-up (setup), of a round when the set-up is spread over all rounds (amortised), FedAvg's `sent` divided by
+    the arm's (ratio), and whether no other arm is both more accurate and cheaper (front).
     """
     accuracy, rounds = per_seed(results, "unseen accuracy"), int(moved["round"].max())
     spoken = moved[moved["round"] > 0]
     sums = spoken.groupby(["arm", "direction"])[["payload", "encoded"]].sum() / (len(accuracy) * rounds)
     setup = moved[moved["round"] == 0].groupby("arm")["encoded"].sum() / len(accuracy)
-    pairs = [(arm, less(arm)) for arm in accuracy if less(arm) != arm and less(arm) in accuracy]
+    pairs = [(arm, baseline_of(arm)) for arm in accuracy if baseline_of(arm) != arm and baseline_of(arm) in accuracy]
     found = holm([paired(accuracy[arm].to_numpy(), accuracy[against].to_numpy()) for arm, against in pairs])
     differences, rows = dict(zip(pairs, found, strict=True)), []
     for arm in accuracy:
         row = {"arm": arm, **columns(interval(accuracy[arm].to_numpy()))}
-        if each := differences.get((arm, less(arm))):
-            row |= {"against": less(arm), "difference": each.mean}
+        if each := differences.get((arm, baseline_of(arm))):
+            row |= {"against": baseline_of(arm), "difference": each.mean}
             row |= {"difference_low": each.low, "difference_high": each.high, "p": each.p, "verdict": each.verdict}
         for way in ("up", "down"):
             payload, encoded = sums.loc[(arm, way)] if (arm, way) in sums.index else (0.0, 0.0)
@@ -158,60 +154,22 @@ def front(cost: np.ndarray, value: np.ndarray) -> np.ndarray:
     return ~(cheaper & better & strictly).any(0)
 
 
-def scaling(clients: Sequence[int] = CLIENTS, images: int = 52, classes: int = 2) -> pd.DataFrame:
-    """Real messages of K clients through the real code of every topology (dml/exchange.py): columns topology, clients,
-    images, up and down (bytes of one client), server (bytes that it sends and gets), error: the largest difference of
-    any client's table to the plain mean over its peers in float64.
+def c3(ladder: pd.DataFrame, targets: pd.DataFrame) -> pd.DataFrame:
+    """Claim C3, that losses need less transmission than weights: columns what, against, dml, other (bytes of one
+    client), ratio (other / dml). Counts of bytes do not vary over seeds but in the rounds that a target takes.
     """
-    rows, labels, outputs = [], torch.arange(images) % classes, 1 if classes == 2 else classes
-    for count in clients:
-        logits = stream(count, 0, "game").normal(0, 3, (count, images, outputs)).astype(np.float32)
-        log_p = log_probabilities(torch.from_numpy(logits))
-        uploads = [
-            Losses(round=1, sender=i, losses=model_loss(each, labels))
-            if classes == 2
-            else Predictions(round=1, sender=i, probabilities=each.exp())
-            for i, each in enumerate(log_p)
-        ]
-        exact = log_p.double()
-        means = (exact.sum(0) - exact) / (count - 1)
-        for name, exchange in TOPOLOGIES.items():
-            post = Post()
-            tables = exchange(uploads, labels, "student-first", post)
-            up = sum(entry.encoded for entry in post.ledger if entry.receiver == SERVER)
-            down = sum(entry.encoded for entry in post.ledger if entry.sender == SERVER)
-            peer = sum(entry.encoded for entry in post.ledger) - up - down
-            error = max((tables[i] - means[i]).abs().max().item() for i in tables)
-            each = {"up": (up + peer) / count, "down": (down + peer) / count, "server": up + down, "error": error}
-            rows.append({"topology": name, "clients": count, "images": images, **each})
-    return pd.DataFrame(rows)
-
-
-def agreement(ladder: pd.DataFrame, images: int, classes: int, parameters: int) -> pd.DataFrame:
-    """Formula against measurement for a client and round of the two arms in float32: columns arm, direction, formula
-    and payload (bytes of the numbers), encoded (of the message), header (their difference).
-    """
-    formulas = {"dml": losses_round(images, classes), "fedavg": weights_round(parameters)}
+    at, goal = ladder.set_index("arm"), targets[targets["target"] == 0.92].set_index("arm")
     rows = []
-    for arm, sizes in formulas.items():
-        mine = ladder.set_index("arm").loc[arm]
-        for way, expected in zip(("up", "down"), sizes, strict=True):
-            rows.append((arm, way, expected, mine[f"payload_{way}"], mine[way], mine[way] - mine[f"payload_{way}"]))
-    return pd.DataFrame(rows, columns=["arm", "direction", "formula", "payload", "encoded", "header"])
 
+    def compare(what: str, against: str, dml: float, other: float) -> None:
+        rows.append((what, against, dml, other, other / dml))
 
-def secured(images: int, clients: int = 5) -> pd.DataFrame:
-    """What a secure sum of drawn tables costs one client and how far it is off: columns message, direction, bytes, and
-    error, the largest difference to the plain sum. Empty without the optional extra `flower`, whose libraries it needs.
-    """
-    try:
-        from dml.exchange.secure.server import secure_sum
-    except ImportError:
-        return pd.DataFrame(columns=["message", "direction", "bytes", "error"])
-    logits = torch.from_numpy(stream(0, 0, "game").normal(0, 3, (clients, images, 1)).astype(np.float32))
-    tables = log_probabilities(logits).clamp_min(float(np.log(FLOOR)))
-    found = secure_sum(list(tables))
-    error = (found.total - tables.double().sum(0)).abs().max().item()
-    ways = {"Roster": "down", "Inbox": "down", "Survivors": "down"}
-    rows = [(kind, ways.get(kind, "up"), np.mean(sizes), error) for kind, sizes in found.nbytes.items()]
-    return pd.DataFrame(rows, columns=["message", "direction", "bytes", "error"])
+    for other in ("fedavg", "fedavg, 8 bits", "fedavg, top 1 %", "asynchronous"):
+        if other not in at.index:
+            continue
+        one, two = at.loc["dml"], at.loc[other]
+        compare("a round's messages", other, one["up"] + one["down"], two["up"] + two["down"])
+        compare("the run, set-up included", other, one["sent"] + one["setup"], two["sent"] + two["setup"])
+        compare("to 92 %", other, goal.loc["dml", "sent"], goal.loc[other, "sent"])
+        compare("to 92 %, set-up included", other, goal.loc["dml", "with_setup"], goal.loc[other, "with_setup"])
+    return pd.DataFrame(rows, columns=["what", "against", "dml", "other", "ratio"])

@@ -9,14 +9,16 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pandas as pd
+import torch
 
 from dml.config import Experiment
-from dml.data.images import require
+from dml.data.images import images_of, require
 from dml.experiment import results
+from dml.experiment.jobs import Job
 from dml.files import DataError
 from dml.stats import columns, compared, holm, interval, paired, per_seed
 
-ARMS = ("dml", "self", "fedavg", "local")
+STUDIED = ("dml", "self", "fedavg", "local")
 COLUMNS = ["clients", *results.RESULTS]
 
 
@@ -35,7 +37,7 @@ def fitting(data: str, base: Experiment, clients: Sequence[int]) -> dict[int, Ex
     found = {}
     for count in clients:
         experiment = with_clients(base, count)
-        images = results.images(data, experiment)
+        images = images_of(data, experiment)
         if len(images.train) == experiment.train_images:
             with suppress(DataError):
                 require(images, experiment.folds)
@@ -43,13 +45,19 @@ def fitting(data: str, base: Experiment, clients: Sequence[int]) -> dict[int, Ex
     return found
 
 
+def jobs(data: str, base: Experiment, clients: Sequence[int], seeds: Sequence[int], device: torch.device) -> list[Job]:
+    """The jobs of `STUDIED` for every K that fits."""
+    experiments = fitting(data, base, clients).values()
+    return [job for each in experiments for job in results.arm_jobs(data, each, seeds, device, STUDIED)]
+
+
 def compute(
     data: str, base: Experiment, clients: Sequence[int], seeds: Sequence[int], device: str = "auto"
 ) -> pd.DataFrame:
-    """Final results of `ARMS` for every K that fits: columns `COLUMNS`."""
+    """Final results of `STUDIED` for every K that fits: columns `COLUMNS`."""
     tables = []
     for count, experiment in fitting(data, base, clients).items():
-        found = results.compute(data, experiment, seeds, device, ARMS).results
+        found = results.compute(data, experiment, seeds, device, STUDIED).results
         tables.append(found[found["round"] == experiment.rounds].assign(clients=count))
     return pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)
 
@@ -70,10 +78,10 @@ def gains(table: pd.DataFrame) -> pd.DataFrame:
     values = {count: per_seed(mine, "unseen accuracy") for count, mine in table.groupby("clients")}
     found = {
         arm: holm([paired(each["dml"].to_numpy(), each[arm].to_numpy()) for each in values.values()])
-        for arm in ARMS[1:]
+        for arm in STUDIED[1:]
     }
     return pd.DataFrame(
         {"clients": count, "against": arm, **compared(found[arm][place])}
         for place, count in enumerate(values)
-        for arm in ARMS[1:]
+        for arm in STUDIED[1:]
     )

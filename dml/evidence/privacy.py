@@ -5,8 +5,6 @@
 
 import pandas as pd
 
-from dml.privacy.reconstruction import ATTACKS
-
 QUESTIONS = {  # (view, minus): who asks
     ("weights", "losses"): "server: FedAvg's weights minus DML's losses",
     ("partial weights", "losses"): "server: partial weights minus DML's losses",
@@ -70,35 +68,3 @@ def readable(verdict: pd.DataFrame) -> pd.DataFrame:
         }
         for row in verdict.itertuples()
     )
-
-
-def markdown(verdict: pd.DataFrame, differences: pd.DataFrame, reconstruction: pd.DataFrame, title: str) -> str:
-    """The verdict, claim C4 and the calibration of reconstruction, in Markdown."""
-    first, shown = verdict.iloc[0], readable(verdict)
-    lines = [
-        f"Data: {title}; membership: n = {first['n']:.0f} targets, {first['trials']:,.0f} trials, 95 % over "
-        "targets; the strongest attack of each view, chosen on other targets. 0.5 is guessing.",
-        "",
-        "| " + " | ".join(shown.columns) + " |",
-        "|" + "---|" * shown.shape[1],
-        *("| " + " | ".join(map(str, row)) + " |" for row in shown.itertuples(index=False)),
-        "",
-        "| claim | who looks: membership AUC, weights minus predictions | difference [95 %] | verdict |",
-        "|---|---|---|---|",
-    ]
-    for row in c4(differences).itertuples():
-        lines.append(
-            f"| {row.claim} | {row.question} | {row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}] | {row.verdict} |"
-        )
-    gains = reconstruction.assign(gain=reconstruction["psnr"] - reconstruction["psnr of the mean"])
-    lines += [
-        "",
-        "| reconstruction | from | images | mean gain over the mean image, dB | recovered |",
-        "|---|---|---|---|---|",
-    ]
-    for attack, view in ATTACKS.items():
-        mine = gains[gains["attack"] == attack]
-        if len(mine):
-            numbers = f"{len(mine)} | {mine['gain'].mean():+.1f} | {mine['recovered'].sum()}"
-            lines.append(f"| {attack} | {view} | {numbers} |")
-    return "\n".join(lines) + "\n"

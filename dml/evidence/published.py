@@ -9,7 +9,13 @@ from dml.evidence.cost_models import AUTHOR_JSON
 from dml.models import VisionNet, group
 from dml.stats import LEVEL, per_seed
 
-ARMS = {"dml": "dml", "dml-one-term": "dml", "fedavg": "fedavg", "asynchronous": "asynchronous", "pooled": "pooled"}
+COUNTERPARTS = {
+    "dml": "dml",
+    "dml-one-term": "dml",
+    "fedavg": "fedavg",
+    "asynchronous": "asynchronous",
+    "pooled": "pooled",
+}
 PARAMETERS = {"all": 1_862_785, "shallow": 56_320, "deep": 1_806_465}
 FOLDS = 73
 PHASES = [(arm, phase) for arm in ("dml", "dml-one-term") for phase in ("local", "public")]
@@ -36,7 +42,7 @@ def history() -> pd.DataFrame:
 
 def reported(data: str, experiment: Experiment) -> pd.DataFrame:
     """What the paper reports for a run: `published()` for its protocol on its images, no rows for anything else."""
-    same = data == "facemask" and experiment == PROFILES["paper"]
+    same = data == "facemask" and experiment == PROFILES["paper"].experiment
     return published() if same else published().iloc[:0]
 
 
@@ -67,7 +73,7 @@ def prediction(values: np.ndarray) -> dict[str, float]:
 
 def _scores(results: pd.DataFrame):
     table, measured = scores(), per_seed(results, "unseen accuracy")
-    for arm, theirs in ARMS.items():
+    for arm, theirs in COUNTERPARTS.items():
         mine = table[table["arm"] == theirs]
         if arm != "pooled":
             accuracy = mine.loc[mine["metric"] == "accuracy", "value"].mean()
@@ -93,7 +99,9 @@ def _histories(results: pd.DataFrame, measured: pd.DataFrame):
     for arm, phase in PHASES:
         mine = measured[(measured["arm"] == arm) & (measured["round"] == last) & (measured["phase"] == phase)]
         mine = mine[mine["epoch"] == mine["epoch"].max()].groupby("seed")[["loss", "accuracy"]].mean()
-        theirs = table[(table["arm"] == ARMS[arm]) & (table["round"] == last) & (table["phase"] == phase)].iloc[-1]
+        theirs = table[(table["arm"] == COUNTERPARTS[arm]) & (table["round"] == last) & (table["phase"] == phase)].iloc[
+            -1
+        ]
         for name in mine:
             yield arm, f"training {name}, last {phase} epoch", theirs[name], mine[name].to_numpy()
     theirs = table[(table["phase"] == "public") & (table["epoch"] == 0)]["accuracy"].mean()
@@ -135,20 +143,3 @@ def facts(experiment: Experiment) -> pd.DataFrame:
         (f"bytes of the weights, {part} (JSON; float32)", size, 4 * sizes[part]) for part, size in AUTHOR_JSON.items()
     ]
     return pd.DataFrame(rows, columns=["what", "published", "here"])
-
-
-def markdown(table: pd.DataFrame, exact: pd.DataFrame) -> str:
-    """Both tables in Markdown; shares in per cent or percentage points, losses in nats."""
-    lines = [
-        "| arm | what | published (one run) | measured: mean | one more run, 95 % | n | could be one of ours |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in table.itertuples():
-        scale, form = (1, ".3f") if "loss" in row.what else (100, "+.2f" if "minus" in row.what else ".2f")
-        span = "" if np.isnan(row.low) else f"[{scale * row.low:{form}}, {scale * row.high:{form}}]"
-        inside = "" if np.isnan(row.low) else "yes" if row.inside else "**no**"
-        numbers = f"{scale * row.published:{form}} | {scale * row.mean:{form}} | {span} | {row.n} | {inside}"
-        lines.append(f"| `{row.arm}` | {row.what} | {numbers} |")
-    lines += ["", "| fact | published | here |", "|---|---|---|"]
-    lines += [f"| {row.what} | {row.published:,} | {row.here:,} |" for row in exact.itertuples()]
-    return "\n".join(lines) + "\n"

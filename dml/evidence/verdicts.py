@@ -11,13 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dml.evidence import bandwidth_claims
-from dml.evidence import cost_models as links
-from dml.evidence import many_clients as crowd
-from dml.evidence import privacy as summary
+from dml.evidence import cost_models, many_clients, privacy
+from dml.evidence.about import About, read_all
 from dml.evidence.accuracy import claims
+from dml.evidence.bandwidth import c3
 from dml.models import VisionNet
-from dml.plots import About, read_all
 
 HOLDS, FAILS, SAME, UNDECIDED = "holds", "fails", "no difference", "undecided"
 COLUMNS = ["claim", "says", "verdict", "why", "figure"]
@@ -28,7 +26,7 @@ WEIGHTS = {
 }
 READERS = dict(
     zip(
-        summary.QUESTIONS.values(),
+        privacy.QUESTIONS.values(),
         (
             *("a server reads FedAvg's weights", "a server reads partial weights", "a peer reads what is published"),
             *("a server reads only sums", "a peer reads only sums"),
@@ -78,7 +76,7 @@ def _accuracy(tables: list[pd.DataFrame], about: About) -> list[tuple]:
     why = f"points of accuracy, n = {first['n'].iloc[0]}: {'; '.join(parts)}. Matched: " + "; ".join(
         f"minus `{arm}` {first.loc[arm, 'words']}" for arm in ("fedavg+public", "local+public", "self")
     )
-    accuracy = ("C1", "higher accuracy on unseen data than sharing weights", overall(asked), why, "05_story")
+    accuracy = ("C1", "higher accuracy on unseen data than sharing weights", overall(asked), why, "09_story")
     weights = second[second["against"].isin(["fedavg", "asynchronous"])]
     asked = {f"it is {row.measure} against `{row.against}`": row.verdict for row in weights.itertuples()}
     why = f"points, n = {first['n'].iloc[0]}: " + "; ".join(
@@ -91,7 +89,7 @@ def _accuracy(tables: list[pd.DataFrame], about: About) -> list[tuple]:
 
 
 def _privacy(tables: list[pd.DataFrame], _) -> list[tuple]:
-    table = summary.c4(tables[0])
+    table = privacy.c4(tables[0])
     asked = {READERS[row.question]: row.verdict for row in table.itertuples()}
     why = f"difference in membership AUC, n = {table['n'].iloc[0]} targets: " + "; ".join(
         f"{row.question} {row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}] {row.verdict}" for row in table.itertuples()
@@ -101,7 +99,7 @@ def _privacy(tables: list[pd.DataFrame], _) -> list[tuple]:
 
 def _bytes(tables: list[pd.DataFrame], about: About) -> list[tuple]:
     (ladder, goals, scaling), size = tables, about.experiment.size
-    ratios = bandwidth_claims.verdicts(ladder, goals).set_index(["what", "against"])["ratio"]
+    ratios = c3(ladder, goals).set_index(["what", "against"])["ratio"]
     status = {key: HOLDS if ratio > 1 else FAILS for key, ratio in ratios.items()}
     whole, round_ = "the run, set-up included", "a round's messages"
     plain = [arm for arm in ("fedavg", "asynchronous") if (round_, arm) in ratios]
@@ -113,7 +111,7 @@ def _bytes(tables: list[pd.DataFrame], about: About) -> list[tuple]:
         f"`{arm}` {ratios[round_, arm]:,.0f} times the bytes of DML's messages, {ratios[whole, arm]:.2f} with set-up"
         for arm in dict.fromkeys(arm for _, arm in ratios.index)
     )
-    even = links.break_even(links.parameters(VisionNet(size, about.classes)), size, about.classes)
+    even = cost_models.break_even(cost_models.parameters(VisionNet(size, about.classes)), size, about.classes)
     dml = ladder.set_index("arm").loc["dml"]
     share = dml["setup"] / (dml["setup"] + dml["sent"])
     costs = {what: 1 / ratios[what, "fedavg"] for what in totals.values()}
@@ -154,7 +152,7 @@ def _bytes(tables: list[pd.DataFrame], about: About) -> list[tuple]:
 
 
 def _many(tables: list[pd.DataFrame], about: About) -> list[tuple]:
-    table = crowd.gains(tables[0])
+    table = many_clients.gains(tables[0])
     most = table["clients"].max()
     if most <= about.experiment.clients:  # too few images for more clients than the run has
         return []
@@ -172,7 +170,7 @@ def _many(tables: list[pd.DataFrame], about: About) -> list[tuple]:
             f"more accurate than averaging weights with {most} clients (not discussed in the paper)",
             overall(asked),
             why,
-            "05_clients",
+            "09_clients",
         )
     ]
 
@@ -183,10 +181,3 @@ JUDGES: dict[Callable, tuple[str, ...]] = {
     _privacy: ("privacy_differences",),
     _many: ("clients",),
 }
-
-
-def markdown(table: pd.DataFrame, title: str) -> str:
-    """The verdicts as a table in Markdown."""
-    lines = [f"Data: {title}.", "", "| claim | the paper says | verdict | evidence | figure |", "|---|---|---|---|---|"]
-    lines += [f"| {r.claim} | {r.says} | **{r.verdict}** | {r.why} | `{r.figure}` |" for r in table.itertuples()]
-    return "\n".join(lines) + "\n"

@@ -3,8 +3,7 @@
 An encoding turns one float32 tensor into named parts (`pack`) and back (`unpack`). Quantisers cut the numbers' domain
 into 2^b equal cells and send the cell; the receiver reads its midpoint. The domain is [0, 1] for probabilities, and for
 losses -log p through p, so that a midpoint is never a certainty; for weights and sums it is the tensor's own range,
-which is sent along. `changes` sends only cells that differ from what was last said on the same link (a cache with
-delta); `top` sends the share of numbers that is largest in magnitude, for updates of weights.
+which is sent along. `top` sends the share of numbers that is largest in magnitude, for updates of weights.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +22,7 @@ FROM_UNIT = {"loss": lambda p: -np.log(p), "unit": lambda p: p}
 
 @dataclass(frozen=True)
 class Encoding:
-    """`pack(values, domain, past)` gives parts, `unpack(parts, count, domain, past)` the values, float32 [count].
+    """`pack(values, domain)` gives parts, `unpack(parts, count, domain)` the values, float32 [count].
 
     `domain` is "loss", "unit" or "range". `past`, float32 [count] or None, is what both sides last agreed on; only an
     encoding that `remembers` uses it. `unpack` raises ValueError, with the reason, for parts that `pack` cannot make.
@@ -93,11 +92,11 @@ def _part(parts: Parts, name: str, dtype: type, count: int | None = None) -> np.
 def number(dtype: type) -> Encoding:
     """Every number as a float of another width."""
 
-    def pack(values, domain, past):
+    def pack(values, domain):
         largest = np.finfo(dtype).max
         return {"": values.clip(-largest, largest).astype(dtype)}
 
-    def unpack(parts, count, domain, past):
+    def unpack(parts, count, domain):
         return _part(parts, "", dtype, count).astype(np.float32)
 
     return Encoding(pack, unpack)
@@ -106,13 +105,13 @@ def number(dtype: type) -> Encoding:
 def levels(bits: int) -> Encoding:
     """Every number as one of 2^bits midpoints; 1 bit of a two-class prediction is a hard label."""
 
-    def pack(values, domain, past):
+    def pack(values, domain):
         if domain != "range":
             return {"": pack_bits(cells_of(values, bits, domain), bits)}
         bounds = np.array([values.min(), values.max()] if values.size else [0, 0], np.float32)
         return {"": pack_bits(cells_of(values, bits, domain, bounds), bits), "range": bounds}
 
-    def unpack(parts, count, domain, past):
+    def unpack(parts, count, domain):
         bounds = _bounds(parts) if domain == "range" else None
         return midpoints(unpack_bits(_part(parts, "", np.uint8), bits, count), bits, domain, bounds)
 
@@ -122,13 +121,13 @@ def levels(bits: int) -> Encoding:
 def sparse(share: float | None) -> Encoding:
     """The `share` of numbers that is largest in magnitude, at least one, as (index, float32); None: all but zeros."""
 
-    def pack(values, domain, past):
+    def pack(values, domain):
         keep = np.count_nonzero(values) if share is None else max(1, round(share * values.size))
         size = torch.from_numpy(np.abs(values))
         index = np.sort(size.topk(min(keep, values.size)).indices.numpy()).astype(np.int32)
         return {"": values[index], "index": index}
 
-    def unpack(parts, count, domain, past):
+    def unpack(parts, count, domain):
         index = _part(parts, "index", np.int32)
         values = _part(parts, "", np.float32, len(index))
         if len(index) and (index[0] < 0 or index[-1] >= count or (np.diff(index) <= 0).any()):
@@ -140,46 +139,12 @@ def sparse(share: float | None) -> Encoding:
     return Encoding(pack, unpack)
 
 
-def changes(bits: int | None) -> Encoding:
-    """Which numbers changed since the link's last message, a bit each, and their new cells; None: float32 numbers."""
-
-    def told(values, domain):
-        if bits is None:
-            return values
-        if domain not in TO_UNIT:
-            raise ValueError("only losses and probabilities have cells that stay the same from message to message")
-        return cells_of(values, bits, domain)
-
-    def pack(values, domain, past):
-        new = told(values, domain)
-        changed = np.ones(len(new), bool) if past is None else new != told(past, domain)
-        chosen = new[changed]
-        return {"": chosen if bits is None else pack_bits(chosen, bits), "changed": np.packbits(changed)}
-
-    def unpack(parts, count, domain, past):
-        changed = unpack_bits(_part(parts, "changed", np.uint8), 1, count).astype(bool)
-        if past is None and not changed.all():
-            raise ValueError("not all numbers are there, and there is no earlier message to take the others from")
-        values = np.zeros(count, np.float32) if past is None else past.copy()
-        told(values, domain)  # a domain that no sender uses is refused
-        if bits is None:
-            values[changed] = _part(parts, "", np.float32, int(changed.sum()))
-        else:
-            new = unpack_bits(_part(parts, "", np.uint8), bits, int(changed.sum()))
-            values[changed] = midpoints(new, bits, domain)
-        return values
-
-    return Encoding(pack, unpack, remembers=True)
-
-
 ENCODINGS = {
     "float32": number(np.float32),
     "float16": number(np.float16),
     "8 bits": levels(8),
     "4 bits": levels(4),
     "1 bit": levels(1),
-    "8 bits, changes": changes(8),
-    "changes": changes(None),
     "top 1 %": sparse(0.01),
     "nonzero": sparse(None),
 }
@@ -191,27 +156,20 @@ ANSWER = {
     "8 bits": "8 bits",
     "4 bits": "8 bits",
     "1 bit": "8 bits",
-    "8 bits, changes": "changes",
     "top 1 %": "nonzero",
 }
 
 
-def pack(values: Tensor, encoding: str, domain: str, past: Tensor | None = None) -> dict[str, Tensor]:
+def pack(values: Tensor, encoding: str, domain: str) -> dict[str, Tensor]:
     """The parts of a float32 tensor of any shape under a named encoding."""
-    flat = None if past is None else past.detach().cpu().numpy().ravel()
-    parts = ENCODINGS[encoding].pack(values.detach().cpu().contiguous().numpy().ravel(), domain, flat)
+    parts = ENCODINGS[encoding].pack(values.detach().cpu().contiguous().numpy().ravel(), domain)
     return {name: torch.from_numpy(np.ascontiguousarray(part)) for name, part in parts.items()}
 
 
-def unpack(
-    parts: Mapping[str, Tensor], shape: tuple[int, ...], encoding: str, domain: str, past: Tensor | None = None
-) -> Tensor:
+def unpack(parts: Mapping[str, Tensor], shape: tuple[int, ...], encoding: str, domain: str) -> Tensor:
     """The float32 tensor that `pack` was given, as far as the encoding keeps it. Raises ValueError with a reason."""
     count = int(np.prod(shape, dtype=object)) if shape else 1
     if count > LARGEST:
         raise ValueError(f"{count} numbers; at most {LARGEST} are accepted")
-    if past is not None and past.numel() != count:
-        raise ValueError(f"{count} numbers where the last message had {past.numel()}")
     arrays = {name: part.numpy() for name, part in parts.items()}
-    flat = None if past is None else past.cpu().numpy().ravel()
-    return torch.from_numpy(ENCODINGS[encoding].unpack(arrays, count, domain, flat)).reshape(shape)
+    return torch.from_numpy(ENCODINGS[encoding].unpack(arrays, count, domain)).reshape(shape)

@@ -42,24 +42,21 @@ class Message:
         """The numbers of the message by name."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in self.scalars}
 
-    def encode(self, encoding: str = "float32", past: "Message | None" = None) -> bytes:
-        """The byte form; `past` is the link's last message, for an encoding that sends only what changed."""
+    def encode(self, encoding: str = "float32") -> bytes:
+        """The byte form."""
         header = {"version": VERSION, "kind": type(self).__name__}
         header |= {name: getattr(self, name) for name in self.scalars}
         if encoding != "float32":
             header |= {"encoding": encoding, "shapes": {name: list(t.shape) for name, t in self.tensors().items()}}
-        if past is not None and ENCODINGS[encoding].remembers:
-            header["since"] = past.round
-        return save(self._parts(encoding, past), {"dml": json.dumps(header)})
+        return save(self._parts(encoding), {"dml": json.dumps(header)})
 
-    def _parts(self, encoding: str, past: "Message | None" = None) -> dict[str, Tensor]:
+    def _parts(self, encoding: str) -> dict[str, Tensor]:
         """The tensors as they are sent; a part of a packed tensor is named "tensor:part"."""
         parts = {name: each.contiguous() for name, each in self.tensors().items()}
         if encoding == "float32":
             return parts
-        known = past.tensors() if past is not None and ENCODINGS[encoding].remembers else {}
         for name in sorted(parts.keys() - self.dtypes.keys()):
-            packed = encodings.pack(parts.pop(name), encoding, self.domain, known.get(name))
+            packed = encodings.pack(parts.pop(name), encoding, self.domain)
             parts |= {f"{name}:{part}": value for part, value in packed.items()}
         return parts
 
@@ -83,8 +80,8 @@ def payload_of(data: bytes) -> int:
     return len(data) - 8 - int.from_bytes(data[:8], "little")
 
 
-def decode(data: bytes, device: torch.device | str = "cpu", past: Message | None = None) -> Message:
-    """The message that `encode` wrote, on a device; `past` is the last message believed on the same link.
+def decode(data: bytes, device: torch.device | str = "cpu") -> Message:
+    """The message that `encode` wrote, on a device.
 
     Raises MessageError, with the reason, for anything else.
     """
@@ -99,7 +96,7 @@ def decode(data: bytes, device: torch.device | str = "cpu", past: Message | None
         raise MessageError(f"version {version!r}; this side speaks version {VERSION}")
     if not isinstance(kind, str) or kind not in KINDS:
         raise MessageError(f"unknown kind {kind!r}; expected one of {', '.join(KINDS)}")
-    tensors = {name: each.to(device) for name, each in _unpack(header, parts, KINDS[kind], past).items()}
+    tensors = {name: each.to(device) for name, each in _unpack(header, parts, KINDS[kind]).items()}
     for name, value in tensors.items():
         expected = KINDS[kind].dtypes.get(name, torch.float32)
         if value.dtype != expected:
@@ -112,17 +109,13 @@ def decode(data: bytes, device: torch.device | str = "cpu", past: Message | None
         raise MessageError(f"a field of {kind} is missing or unknown: {error}") from error
 
 
-def _unpack(header: dict, parts: dict[str, Tensor], kind: type[Message], past: Message | None) -> dict[str, Tensor]:
+def _unpack(header: dict, parts: dict[str, Tensor], kind: type[Message]) -> dict[str, Tensor]:
     """The tensors that the parts of an encoded message stand for; takes the encoding's own facts out of `header`."""
-    encoding, shapes, since = header.pop("encoding", None), header.pop("shapes", None), header.pop("since", None)
+    encoding, shapes = header.pop("encoding", None), header.pop("shapes", None)
     if encoding is None:
         return parts
     if not isinstance(encoding, str) or encoding not in ENCODINGS:
         raise MessageError(f"unknown encoding {encoding!r}; expected one of {', '.join(ENCODINGS)}")
-    if since is not None and (past is None or past.round != since):
-        last = "none was believed" if past is None else f"the last one believed is of round {past.round}"
-        raise MessageError(f"tells only what changed since the message of round {since}; {last}")
-    known = {} if since is None else past.tensors()
     tensors = {name: parts.pop(name) for name in kind.dtypes if name in parts}
     if not isinstance(shapes, dict) or any(_is_no_shape(shape) for shape in shapes.values()):
         raise MessageError(f"shapes {shapes!r} are no shapes by name")
@@ -130,7 +123,7 @@ def _unpack(header: dict, parts: dict[str, Tensor], kind: type[Message], past: M
         mine = [part for part in parts if part.rpartition(":")[0] == name]
         try:
             packed = {part.rpartition(":")[2]: parts.pop(part) for part in mine}
-            tensors[name] = encodings.unpack(packed, tuple(shapes[name]), encoding, kind.domain, known.get(name))
+            tensors[name] = encodings.unpack(packed, tuple(shapes[name]), encoding, kind.domain)
         except ValueError as error:
             raise MessageError(f"{name}: {error}") from error
     if parts:

@@ -7,14 +7,13 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 
-from dml.exchange.encodings import ENCODINGS
 from dml.exchange.envelope import Message, decode, payload_of
 from dml.streams import SERVER
 
 Wire = Callable[[int, bytes], bytes]  # (sender, message) -> what arrives
 
 
-class Entry(NamedTuple):
+class LedgerEntry(NamedTuple):
     """One message to one receiver. `round` 0 is the set-up; parties are clients' indices or SERVER; sizes in bytes:
     `payload` of the numbers alone, `encoded` of all that was sent.
     """
@@ -27,9 +26,9 @@ class Entry(NamedTuple):
     encoded: int
 
 
-def table(entries: Iterable[Entry]) -> pd.DataFrame:
+def table(entries: Iterable[LedgerEntry]) -> pd.DataFrame:
     """The ledger as a table, with the column `direction`: up (to the server), down (from it) or peer."""
-    rows = pd.DataFrame(entries, columns=Entry._fields)
+    rows = pd.DataFrame(entries, columns=LedgerEntry._fields)
     direction = pd.Series("peer", index=rows.index).mask(rows["receiver"] == SERVER, "up")
     rows.insert(3, "direction", direction.mask(rows["sender"] == SERVER, "down"))
     return rows
@@ -37,14 +36,11 @@ def table(entries: Iterable[Entry]) -> pd.DataFrame:
 
 @dataclass
 class Post:
-    """Carries messages as bytes and enters each in the ledger. Of every sender it keeps the last message that was
-    believed, for encodings that send only what changed since.
-    """
+    """Carries messages as bytes and enters each in the ledger."""
 
     wire: Wire = lambda sender, data: data
     device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
-    ledger: list[Entry] = field(default_factory=list)
-    _believed: dict[int, Message] = field(default_factory=dict)
+    ledger: list[LedgerEntry] = field(default_factory=list)
 
     def carry(
         self,
@@ -54,16 +50,14 @@ class Post:
         check: Callable[[Message], None] = lambda message: None,
     ) -> Message:
         """What arrives of a message. Raises MessageError when it cannot be read or `check` refuses it."""
-        past = self._believed.get(message.sender) if ENCODINGS[encoding].remembers else None
-        data = message.encode(encoding, past)
+        data = message.encode(encoding)
         self.enter(message, data, receivers)
-        arrived = decode(self.wire(message.sender, data), self.device, past)
+        arrived = decode(self.wire(message.sender, data), self.device)
         check(arrived)
-        self._believed[message.sender] = arrived
         return arrived
 
     def enter(self, message: Message, data: bytes, receivers: Iterable[int], sender: int | None = None) -> None:
         """Enter a message, whose byte form is `data`, once for every receiver; `sender` is who forwards it, if any."""
         kind, sizes = type(message).__name__, (payload_of(data), len(data))
         source = message.sender if sender is None else sender
-        self.ledger.extend(Entry(message.round, source, receiver, kind, *sizes) for receiver in receivers)
+        self.ledger.extend(LedgerEntry(message.round, source, receiver, kind, *sizes) for receiver in receivers)

@@ -1,8 +1,9 @@
 """From everybody's predictions to each client's table of its peers: one server's sum, or the same by longer ways.
 
-`add_up` and `peers_of` are what the arms use: K messages go up, one sum comes down, and each client takes its own share
-out. `TOPOLOGIES` are whole exchanges by that way and by the two that a literal reading of the paper allows, where every
-client gets the K - 1 tables of its peers, forwarded by a server or sent by them. All three end in the same tables.
+`add_up` and `peers_of` are what the arms use: K messages go up, one sum comes down, and each client takes its own
+contribution out. `TOPOLOGIES` are whole exchanges by that way and by the two that a literal reading of the paper
+allows, where every client gets the K - 1 tables of its peers, forwarded by a server or sent by them. All three end in
+the same tables.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,27 +13,27 @@ from torch import Tensor
 
 from dml.exchange.ledger import Post
 from dml.exchange.messages import Aggregate, Losses, Predictions
-from dml.losses import share, without_own
+from dml.losses import contribution, without_own
 from dml.streams import SERVER
 
 Upload = Losses | Predictions
-Tables = dict[int, Tensor]  # of each client, the mean share of its peers [N, columns]
+PeerTables = dict[int, Tensor]  # of each client, the mean contribution of its peers [N, columns]
 
 
-def add_up(form: str, received: Sequence[Upload], labels: Tensor) -> tuple[Tables, Aggregate | None]:
-    """The share of every client that was believed, and the server's sum of them; nothing ({}, None) when fewer than two
-    were: a sum of one is no sum.
+def add_up(form: str, received: Sequence[Upload], labels: Tensor) -> tuple[PeerTables, Aggregate | None]:
+    """The contribution of every client that was believed, and the server's sum of them; nothing ({}, None) when fewer
+    than two were: a sum of one is no sum.
     """
-    shares = {each.sender: share(form, each.log_probabilities(labels)) for each in received}
-    if len(shares) < 2:
+    contributions = {each.sender: contribution(form, each.log_probabilities(labels)) for each in received}
+    if len(contributions) < 2:
         return {}, None
-    total = torch.stack(list(shares.values())).sum(0)
-    return shares, Aggregate(round=received[0].round, sender=SERVER, total=total, clients=len(shares))
+    total = torch.stack(list(contributions.values())).sum(0)
+    return contributions, Aggregate(round=received[0].round, sender=SERVER, total=total, clients=len(contributions))
 
 
 def peers_of(own: Tensor, down: Aggregate) -> Tensor:
-    """The mean share of a client's peers: its own leaves the sum. Only who is in the sum can use it; a client that was
-    not believed refines with the labels alone.
+    """The mean contribution of a client's peers: its own leaves the sum. Only who is in the sum can use it; a client
+    that was not believed refines with the labels alone.
     """
     return without_own(down.total, own, down.clients)
 
@@ -46,15 +47,15 @@ def chosen_peers_of(own: Tensor, down: Aggregate, fallback: Tensor) -> Tensor:
     return torch.where(count > 0.5, others[:, :-1] / count.clamp_min(1), fallback)
 
 
-def by_sum(messages: Sequence[Upload], labels: Tensor, form: str, post: Post) -> Tables:
+def by_sum(messages: Sequence[Upload], labels: Tensor, form: str, post: Post) -> PeerTables:
     """A server adds up and sends one sum to all: 2 K messages, and what a client gets does not grow with K."""
     received = [post.carry(message, [SERVER]) for message in messages]
-    shares, total = add_up(form, received, labels)
-    down = post.carry(total, shares)
-    return {client: peers_of(own, down) for client, own in shares.items()}
+    contributions, total = add_up(form, received, labels)
+    down = post.carry(total, contributions)
+    return {client: peers_of(own, down) for client, own in contributions.items()}
 
 
-def by_copies(messages: Sequence[Upload], labels: Tensor, form: str, post: Post) -> Tables:
+def by_copies(messages: Sequence[Upload], labels: Tensor, form: str, post: Post) -> PeerTables:
     """A server forwards every message to all other clients: K up and K (K - 1) down."""
     received = [post.carry(message, [SERVER]) for message in messages]
     clients = [message.sender for message in received]
@@ -64,23 +65,23 @@ def by_copies(messages: Sequence[Upload], labels: Tensor, form: str, post: Post)
     return _means(form, received, labels)
 
 
-def by_peers(messages: Sequence[Upload], labels: Tensor, form: str, post: Post) -> Tables:
+def by_peers(messages: Sequence[Upload], labels: Tensor, form: str, post: Post) -> PeerTables:
     """No server: every client sends its message to every other, K (K - 1) messages."""
     clients = [message.sender for message in messages]
     received = [post.carry(message, [c for c in clients if c != message.sender]) for message in messages]
     return _means(form, received, labels)
 
 
-def _means(form: str, received: Sequence[Upload], labels: Tensor) -> Tables:
+def _means(form: str, received: Sequence[Upload], labels: Tensor) -> PeerTables:
     """What each client computes from the messages of all others; their tables are decoded once for all."""
-    shares = torch.stack([share(form, each.log_probabilities(labels)) for each in received])
+    shares = torch.stack([contribution(form, each.log_probabilities(labels)) for each in received])
     return {
         each.sender: torch.cat((shares[:position], shares[position + 1 :])).mean(0)
         for position, each in enumerate(received)
     }
 
 
-TOPOLOGIES: dict[str, Callable[[Sequence[Upload], Tensor, str, Post], Tables]] = {
+TOPOLOGIES: dict[str, Callable[[Sequence[Upload], Tensor, str, Post], PeerTables]] = {
     "server, one sum": by_sum,
     "server, forwarding": by_copies,
     "peer to peer": by_peers,

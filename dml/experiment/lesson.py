@@ -11,8 +11,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from dml import config
+from dml.arms import messaging, steps
 from dml.arms.federation import Federation
-from dml.config import PROFILES
 from dml.data.folds import Folds
 from dml.data.images import Images
 from dml.exchange.topologies import add_up, peers_of
@@ -20,7 +21,7 @@ from dml.losses import log_probabilities, model_loss, peer_loss
 from dml.training.clients import Client, Fit, adam, correct, predict, to_float
 from dml.training.stack import carry_out
 
-SMALL = replace(PROFILES["smoke"], rounds=1, glance=0)
+SMALL = replace(config.SMALL, rounds=1, glance=0)
 FORM = "student-first"
 
 
@@ -36,7 +37,7 @@ class Lesson:
         """What travelled, for the first public images: the label, each client's loss, and the probability of the label
         that client 0 reads from its peers' mean table.
         """
-        labels = self.fed.public_labels(1)[:rows]
+        labels = messaging.public_labels(self.fed, 1)[:rows]
         table = {"label": [self.fed.images.classes[label] for label in labels.tolist()]}
         table |= {f"client {i}: loss": losses[:rows].numpy() for i, losses in enumerate(self.losses)}
         peers = (-model_loss(self.tables[0][:rows], labels)).exp()
@@ -52,13 +53,13 @@ def open_lesson(images: Images, clients: int = 3, private: int = 24, public: int
     experiment = replace(SMALL, clients=clients)
     fed = Federation(experiment, images, seed)
     fed.folds = _cut(fed.folds, private, public)
-    carry_out(fed.pretrain())
-    fed.hand_out(public=True)
-    carry_out(fed.local(1))
-    received = fed.upload(fed.predictions(client, 1) for client in fed.clients)
-    shares, total = add_up(FORM, received, fed.public_labels(1))
-    down = fed.broadcast(total)
-    labels = fed.public_labels(1)
+    carry_out(steps.pretrain(fed))
+    messaging.hand_out(fed, public=True)
+    carry_out(steps.local(fed, 1))
+    received = messaging.upload(fed, (messaging.predictions(fed, client, 1) for client in fed.clients))
+    shares, total = add_up(FORM, received, messaging.public_labels(fed, 1))
+    down = messaging.broadcast(fed, total)
+    labels = messaging.public_labels(fed, 1)
     losses = [model_loss(message.log_probabilities(labels), labels) for message in received]
     return Lesson(fed, losses, {index: peers_of(own, down) for index, own in shares.items()})
 

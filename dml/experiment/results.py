@@ -1,43 +1,37 @@
-"""Tidy tables of what was measured, from a cache that survives a killed run.
+"""Tidy tables of what was measured: the rows of every arm and seed, from the cache.
 
-The unit of work is one (arm, seed). Each is computed once, by a worker process with one thread, and written atomically
-to the cache under a key of everything that determines it; a run that was killed finds there what it had finished.
+The unit of work is one (arm, seed). Each is computed once, by a worker process with one thread (on a GPU the seeds of
+an arm share a stack), under a key of everything that determines it.
 """
 
-import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from dml.arms.catalogue import arms_for, run
 from dml.arms.federation import Federation
-from dml.config import CACHE, Experiment
-from dml.data import images as data
+from dml.config import Experiment
+from dml.data.images import Images, images_of, require
+from dml.experiment import cache, jobs
+from dml.experiment.jobs import Job
 from dml.experiment.ladder import find, rungs_for
-from dml.files import replacing
-from dml.fingerprint import fingerprint
 from dml.training import machine, workers
 
-NUMERIC = ("torch", "numpy", "scipy", "scikit-learn")  # packages whose version can change a digit
-CODE = (
-    *("streams", "models", "losses", "data.folds", "training.clients", "training.stack", "training.metrics"),
-    *("exchange.encodings", "exchange.envelope", "exchange.messages", "exchange.ledger", "exchange.topologies"),
-    *("arms.federation", "arms.catalogue", "experiment.ladder"),
-)
 RESULTS = ["seed", "arm", "round", "client", "metric", "value"]
 LEDGER = ["seed", "arm", "round", "sender", "receiver", "kind", "payload", "encoded"]
 HISTORY = ["seed", "arm", "round", "phase", "epoch", "client", "loss", "accuracy"]
+TOGETHER = (
+    8  # seeds in a stack on a GPU: 40 clients fill a large one, and memory does not grow with the number of seeds
+)
 
 
 @dataclass(frozen=True)
-class Tables:
+class ArmTables:
     """What a run measured: `results`, `history` and `ledger` (tidy); `costs`: seconds, commit, and whether reused."""
 
     results: pd.DataFrame
@@ -51,74 +45,79 @@ class Tables:
         return f"{len(self.costs) - reused} computed, {reused} reused (of {len(self.costs)} pairs of arm and seed)"
 
 
-def images(name: str, experiment: Experiment) -> data.Images:
-    """The data set of an experiment, at its size and counts."""
-    return data.load(
-        name,
-        size=experiment.size,
-        train_count=experiment.train_images,
-        unseen_count=experiment.unseen_images,
-        cache=CACHE / "images",
-    )
-
-
-def code_version(modules: tuple[str, ...] = ()) -> str:
-    """A hash of the code that determines results, and of `modules` that do so besides."""
-    return fingerprint(CODE + modules)
-
-
-def key(experiment: Experiment, sha256: str, arm: str, seed: int, device: torch.device) -> str:
-    """The cache key of one (arm, seed): a hash of all that can change its numbers on this machine."""
-    return digest([asdict(experiment), sha256, arm, seed], device, code_version())
-
-
-def digest(facts: list, device: torch.device, code: str) -> str:
-    """A cache key: a hash of facts, of the machine and the versions that compute with them, and of the code."""
-    where = [device.type, machine.processor(device), machine.versions(NUMERIC)]
-    return hashlib.sha256(json.dumps([*facts, where, code], sort_keys=True).encode()).hexdigest()[:20]
-
-
-def files(
-    name: str, experiment: Experiment, seeds: Sequence[int], device: str = "auto", arms: Sequence[str] = ()
-) -> dict[tuple, Path]:
-    """Where the cache keeps each (seed, arm), computed or not."""
-    loaded, target = images(name, experiment), machine.device(device)
-    chosen = rungs_for(arms, len(loaded.classes)) if arms else arms_for(len(loaded.classes))
+def places(
+    images: Images, experiment: Experiment, seeds: Sequence[int], device: torch.device, arms: Sequence[str] = ()
+) -> dict[tuple[int, str], Path]:
+    """Where the cache keeps each (seed, arm), computed or not: of every arm, or of the named `arms` and rungs."""
+    chosen = rungs_for(arms, len(images.classes)) if arms else arms_for(len(images.classes))
     return {
-        (seed, arm): CACHE / "arms" / f"{arm}-seed{seed}-{key(experiment, loaded.sha256, arm, seed, target)}.json"
+        (seed, arm): cache.place("arms", f"{arm}-seed{seed}", "json", experiment, images.sha256, [arm, seed], device)
         for seed in seeds
         for arm in chosen
     }
 
 
+def arm_jobs(
+    data: str, experiment: Experiment, seeds: Sequence[int], device: torch.device, arms: Sequence[str] = ()
+) -> list[Job]:
+    """The jobs of every arm, or of the named `arms` and rungs, for every seed. On a GPU those seeds of an arm that the
+    cache does not hold share a job.
+
+    Raises DataError when data and experiment do not fit.
+    """
+    images = images_of(data, experiment)
+    require(images, experiment.folds)
+    files = places(images, experiment, seeds, device, arms)
+    groups = [[pair] for pair in files]
+    if device.type == "cuda":
+        groups = [[pair] for pair, file in files.items() if file.is_file()]
+        for arm in dict.fromkeys(arm for _, arm in files):
+            missing = [pair for pair, file in files.items() if pair[1] == arm and not file.is_file()]
+            groups += [missing[start : start + TOGETHER] for start in range(0, len(missing), TOGETHER)]
+    made = []
+    for group in groups:
+        (arm,), chosen = {arm for _, arm in group}, tuple(seed for seed, _ in group)
+        made.append(
+            Job(
+                measure,
+                (data, images.sha256, experiment, chosen, arm, str(device)),
+                phases(experiment, arm),
+                cost(experiment, images, arm) * len(chosen),
+                title=f"{arm}, seed {', '.join(map(str, chosen))}, K = {experiment.clients}",
+                files=tuple(files[pair] for pair in group),
+                device=device,
+            )
+        )
+    return made
+
+
 def compute(
-    name: str, experiment: Experiment, seeds: Sequence[int], device: str = "auto", arms: Sequence[str] = ()
-) -> Tables:
-    """Every arm (or the named `arms` and rungs) for every seed on the data set `name`; what the cache holds is not
+    data: str, experiment: Experiment, seeds: Sequence[int], device: str = "auto", arms: Sequence[str] = ()
+) -> ArmTables:
+    """Every arm (or the named `arms` and rungs) for every seed on the data set `data`; what the cache holds is not
     computed again.
 
     Raises DataError or ValueError, before anything is trained, when data and experiment do not fit.
     """
-    data.require(images(name, experiment), experiment.folds)
-    places = files(name, experiment, seeds, device, arms)
-    found = {pair: part for pair, file in places.items() if (part := _read(file))}
-    missing = {pair: file for pair, file in places.items() if pair not in found}
-    if missing:
-        target = machine.device(device)
-        engine = partial(_in_stacks, device=target) if target.type == "cuda" else _in_processes
-        engine(name, experiment, missing)
-    parts = {pair: found.get(pair) or _read(file) for pair, file in places.items()}
-    return Tables(
+    target = machine.device(device)
+    listed = arm_jobs(data, experiment, seeds, target, arms)
+    files = places(images_of(data, experiment), experiment, seeds, target, arms)
+    found = {pair: part for pair, file in files.items() if (part := _read(file))}
+    for pair in files.keys() - found.keys():
+        files[pair].unlink(missing_ok=True)  # cut short by a full disk: compute it again
+    jobs.carry_out(listed)
+    return tables({pair: found.get(pair) or _read(file) for pair, file in files.items()}, set(found))
+
+
+def tables(parts: Mapping[tuple[int, str], dict], reused: set[tuple[int, str]]) -> ArmTables:
+    """The records of each (seed, arm) as tables; those in `reused` were not computed now."""
+    return ArmTables(
         results=_table(parts, "rows", RESULTS),
         history=_table(parts, "history", HISTORY),
         ledger=_table(parts, "ledger", LEDGER),
         costs=pd.DataFrame(
-            {
-                "seed": seed,
-                "arm": arm,
-                **{name: part[name] for name in ("wall_s", "cpu_s", "commit")},
-                "reused": (seed, arm) in found,
-            }
+            {"seed": seed, "arm": arm, **{name: part[name] for name in ("wall_s", "cpu_s", "commit")}}
+            | {"reused": (seed, arm) in reused}
             for (seed, arm), part in parts.items()
         ),
     )
@@ -127,76 +126,55 @@ def compute(
 def _read(file: Path) -> dict | None:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # absent, or cut short by a full disk: compute it again
+    except (OSError, ValueError):
         return None
 
 
-def _table(parts: dict, kind: str, columns: list[str]) -> pd.DataFrame:
+def _table(parts: Mapping[tuple[int, str], dict], kind: str, columns: list[str]) -> pd.DataFrame:
     rows = [{"seed": seed, "arm": arm, **row} for (seed, arm), part in parts.items() for row in part[kind]]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _write(fed: Federation, arm: str, file: Path, wall: float, cpu: float) -> None:
-    record = {
+def measure(data: str, sha256: str, experiment: Experiment, seeds: Sequence[int], arm: str, device: str) -> list[bytes]:
+    """An arm's record of each seed, as JSON: several seeds train as one stack."""
+    began, cpu = time.perf_counter(), time.process_time()
+    images, target = jobs.same_images(data, experiment, sha256), torch.device(device)
+    federations = [Federation(experiment, images, seed, target) for seed in seeds]
+    run(find(arm), federations, workers.advance)
+    spent = time.perf_counter() - began, time.process_time() - cpu
+    wall_s, cpu_s = (round(each / len(seeds), 2) for each in spent)
+    facts = {"arm": arm, "commit": machine.commit(), "wall_s": wall_s, "cpu_s": cpu_s}
+    return [json.dumps({**facts, **_record(fed)}).encode() for fed in federations]
+
+
+def _record(fed: Federation) -> dict:
+    return {
         "seed": fed.seed,
-        "arm": arm,
         "rows": [asdict(row) for row in fed.rows],
         "history": [asdict(epoch) for epoch in fed.history],
         "ledger": [entry._asdict() for entry in fed.post.ledger],
         "refusals": fed.refusals,
-        "commit": machine.commit(),
-        "wall_s": round(wall, 2),
-        "cpu_s": round(cpu, 2),
     }
-    with replacing(file) as part:
-        part.write_text(json.dumps(record), encoding="utf-8")
 
 
-def _steps(experiment: Experiment, arm: str) -> int:
-    """How many batches of fits an arm yields, for the progress bar."""
-    refines = arm not in ("local", "pooled") and (not arm.startswith("fedavg") or arm == "fedavg+public")
-    return 1 if arm == "pooled" else 1 + experiment.rounds * (1 + refines)
+def refines(arm: str) -> bool:
+    """Whether an arm has a second batch of fits in a round: on the public fold, or the server's."""
+    return arm not in ("local", "pooled") and (not arm.startswith("fedavg") or arm == "fedavg+public")
 
 
-# -- on a GPU: one process, the clients of several seeds in one stack ---------------------------------------------
-
-TOGETHER = 8  # seeds: 40 clients fill a large GPU, and memory does not grow with the number of seeds
-
-
-def _in_stacks(name: str, experiment: Experiment, missing: dict, device: torch.device) -> None:
-    machine.settle_gpu()
-    loaded, stacks = images(name, experiment), []
-    for arm in dict.fromkeys(arm for _, arm in missing):
-        seeds = [seed for seed, each in missing if each == arm]
-        stacks += [(arm, seeds[start : start + TOGETHER]) for start in range(0, len(seeds), TOGETHER)]
-    with tqdm(
-        total=sum(_steps(experiment, arm) for arm, _ in stacks), desc="training", unit="phase", mininterval=2
-    ) as bar:
-        for arm, seeds in stacks:
-            began, cpu = time.perf_counter(), time.process_time()
-            federations = [Federation(experiment, loaded, seed, device) for seed in seeds]
-            run(find(arm), federations, bar.update)
-            wall, cpu = (time.perf_counter() - began) / len(seeds), (time.process_time() - cpu) / len(seeds)
-            for fed in federations:
-                _write(fed, arm, missing[fed.seed, arm], wall, cpu)
+def phases(experiment: Experiment, arm: str) -> int:
+    """How many batches of fits an arm yields."""
+    return 1 if arm == "pooled" else 1 + experiment.rounds * (1 + refines(arm))
 
 
-# -- on a CPU: one worker a core, one (arm, seed) a job -----------------------------------------------------------
-
-
-def _in_processes(name: str, experiment: Experiment, missing: dict) -> None:
-    longest_first = sorted(missing, key=lambda pair: (pair[0], -_steps(experiment, pair[1])))
-    workers.carry_out(
-        [
-            workers.Job(_job, (name, experiment, *pair, missing[pair]), _steps(experiment, pair[1]))
-            for pair in longest_first
-        ],
-        unit="phase",
-    )
-
-
-def _job(name: str, experiment: Experiment, seed: int, arm: str, file: Path) -> None:
-    began, cpu = time.perf_counter(), time.process_time()
-    fed = Federation(experiment, images(name, experiment), seed)
-    run(find(arm), [fed], workers.advance)
-    _write(fed, arm, file, time.perf_counter() - began, time.process_time() - cpu)
+def cost(experiment: Experiment, images: Images, arm: str) -> float:
+    """About how many CPU seconds an arm takes for one seed."""
+    fold, epochs, looks = len(images.train) / experiment.folds, experiment.epochs, len(images.unseen)
+    first = experiment.train_share
+    if arm == "pooled":
+        return jobs.seconds(experiment, epochs * first * len(images.train), looks)
+    turns = experiment.clients * experiment.rounds
+    public = experiment.rounds if arm == "asynchronous" else turns * refines(arm)
+    trained = epochs * fold * (first + turns * first + public)
+    evaluated = experiment.clients * looks + turns * (3 * fold + min(experiment.glance, looks))
+    return jobs.seconds(experiment, trained, evaluated)

@@ -13,18 +13,18 @@ from pathlib import Path
 import pandas as pd
 
 from dml.config import PROFILES, RUNS
-from dml.data import images as data
-from dml.experiment import results
+from dml.data.images import folder_name, images_of, require
+from dml.experiment import cache
 from dml.files import DataError, replacing
 from dml.flower.launch import Deployment, deployed
 from dml.flower.processes import DeploymentError
-from dml.flower.settings import ARMS, Terms
+from dml.flower.settings import DEPLOYABLE, Settings
 from dml.training import machine
 
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m dml.flower", description="One run as a Flower deployment, over TLS.")
-    top.add_argument("--arm", choices=ARMS, default="dml")
+    top.add_argument("--arm", choices=DEPLOYABLE, default="dml")
     top.add_argument("--seed", type=int, default=0)
     top.add_argument("--profile", choices=PROFILES, default="smoke")
     top.add_argument("--data", default="faces", metavar="faces|facemask|FOLDER")
@@ -55,31 +55,32 @@ def run(args: argparse.Namespace) -> int:
     named = args.data in ("faces", "facemask")
     source = args.data if named else str(Path(args.data).expanduser().resolve())
     secure = "-secure" if args.secure else ""
-    name = args.data if named else data.folder_name(Path(source))
+    name = args.data if named else folder_name(Path(source))
     out = (args.out or RUNS / f"flower-{args.arm}{secure}-{args.profile}-{name}").resolve()
     config = {
         name: getattr(args, name) for name in ("arm", "profile", "seed", "clients", "deadline", "quorum", "secure")
     }
     config |= {"data": source, "own": "", "out": str(out)}
-    terms = Terms.read(config)
-    images = results.images(source, terms.experiment)  # decoded once, before every site reads it from the cache
-    data.require(images, terms.experiment.folds)
+    settings = Settings.read(config)
+    images = images_of(source, settings.experiment)  # decoded once, before every site reads it from the cache
+    require(images, settings.experiment.folds)
     for old in out.glob("*.csv"):
         old.unlink()
     (out / "manifest.json").unlink(missing_ok=True)
     print(
-        f"{args.arm}{secure}: {terms.experiment.clients} clients, {terms.experiment.rounds} rounds; {out}", flush=True
+        f"{args.arm}{secure}: {settings.experiment.clients} clients, {settings.experiment.rounds} rounds; {out}",
+        flush=True,
     )
-    with deployed(config, terms.experiment.clients) as deployment:
+    with deployed(config, settings.experiment.clients) as deployment:
         deployment.wait(tell)
     tell_bytes(out)
     manifest = {
-        **asdict(terms),
+        **asdict(settings),
         "data": images.name,
         "out": out.name,
         "data_sha256": images.sha256,
-        "experiment": asdict(terms.experiment),
-        "code_version": results.code_version(),
+        "experiment": asdict(settings.experiment),
+        "code_version": cache.code_version(),
         **machine.facts(machine.device("cpu")),
         "flwr": version("flwr"),
         "wall_s": round(time.perf_counter() - began, 1),

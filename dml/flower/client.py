@@ -15,16 +15,18 @@ from flwr.app import Message as FlowerMessage
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
+from dml.arms import messaging, record, steps
 from dml.arms.federation import Federation
-from dml.data.folds import first
+from dml.arms.weights import part_of
+from dml.data.folds import split_fold
+from dml.data.images import images_of
 from dml.exchange.messages import Aggregate, Examples, Message, MessageError, Weights, decode
 from dml.exchange.secure.server import Member
 from dml.exchange.topologies import peers_of
-from dml.experiment import results
 from dml.files import DataError
 from dml.flower import site, wire
-from dml.flower.settings import FORM, Terms, part_of
-from dml.losses import share
+from dml.flower.settings import FORM, Settings
+from dml.losses import contribution
 from dml.models import group
 from dml.streams import SERVER
 from dml.training import machine
@@ -42,8 +44,8 @@ class Visit:
 
     def __post_init__(self):
         machine.settle()
-        self.terms = Terms.read(self.context.run_config)
-        self.experiment = self.terms.experiment
+        self.settings = Settings.read(self.context.run_config)
+        self.experiment = self.settings.experiment
         self.index = int(self.context.node_config["partition-id"])
         if not 0 <= self.index < self.experiment.clients:
             raise ValueError(f"partition-id {self.index}: the run has clients 0 to {self.experiment.clients - 1}")
@@ -72,13 +74,13 @@ class Visit:
         folds = [site.fold_of(each) for each in self._set_up if isinstance(each, Examples)]
         if self.alone:
             own = str(self.context.node_config["data"])
-            images, private = site.own(own, self.experiment, self.terms.seed, self.index, self.experiment.rounds)
+            images, private = site.own(own, self.experiment, self.settings.seed, self.index, self.experiment.rounds)
         else:
-            images = results.images(self.terms.data, self.experiment)
-            _, everyone, public = site.dealt(images, self.experiment, self.terms.seed)
+            images = images_of(self.settings.data, self.experiment)
+            _, everyone, public = site.dealt(images, self.experiment, self.settings.seed)
             private = [each[self.index] for each in everyone]
             folds = folds or public  # an arm that sends none: only to measure as the in-process arm does
-        return site.federation(self.experiment, images, self.terms.seed, self.index, private, folds)
+        return site.federation(self.experiment, images, self.settings.seed, self.index, private, folds)
 
     @cached_property
     def _set_up(self) -> list[Message]:
@@ -105,20 +107,20 @@ class Visit:
         return kept
 
     @property
-    def share(self) -> float:
+    def contribution(self) -> float:
         """Of a private fold, what trains; the rest is for validation."""
-        asynchronous = self.terms.arm == "asynchronous"
+        asynchronous = self.settings.arm == "asynchronous"
         return self.experiment.asynchronous_share if asynchronous else self.experiment.train_share
 
     def train(self) -> None:
         """The round's private fold; then a look at the public one, where it is at hand."""
-        self.carry_out(self.fed.local(self.round, self.share))
+        self.carry_out(steps.local(self.fed, self.round, self.share))
         if self.fed.folds.public:
-            self.fed.probe(self.round)
+            record.public_accuracy(self.fed, self.round)
 
     def table(self, upload: bytes) -> Tensor:
         """This client's share of the sum, from its own predictions."""
-        return share(FORM, decode(upload).log_probabilities(self.fed.public_labels(self.round)))
+        return contribution(FORM, decode(upload).log_probabilities(messaging.public_labels(self.fed, self.round)))
 
     def carry_out(self, fits: list) -> None:
         self.fed.history.extend(epoch for history in carry_out(fits) for epoch in history)
@@ -128,7 +130,7 @@ class Visit:
 
         In a secure run the measurements wait for the report: they too would tell something of a single client.
         """
-        measured, waits = self.pending + site.rows_of(self.fed), self.terms.secure and not self.last
+        measured, waits = self.pending + site.rows_of(self.fed), self.settings.secure and not self.last
         site.save(self.fed, self.folder / "state", rows=measured if waits else [], **kept)
         about = {"client": self.index, "rows": [] if waits else measured, **(about or {})}
         return FlowerMessage(wire.content([each.encode() for each in messages], about), reply_to=self.message)
@@ -148,8 +150,8 @@ def predict(message: FlowerMessage, context: Context) -> FlowerMessage:
     visit = Visit(message, context)
     visit.resume()
     visit.train()
-    upload = visit.fed.predictions(visit.fed.clients[0], visit.round)
-    if not visit.terms.secure:
+    upload = messaging.predictions(visit.fed, visit.fed.clients[0], visit.round)
+    if not visit.settings.secure:
         return visit.reply(upload, upload=upload.encode())
     member = Member(visit.round, visit.index, visit.experiment.clients)
     return visit.reply(member.advertise(), upload=upload.encode(), member=member.to_bytes())
@@ -191,8 +193,8 @@ def refine(message: FlowerMessage, context: Context) -> FlowerMessage:
         _expect(down, Aggregate, visit.round)
         down.check(*own.shape)
         tables[visit.index] = peers_of(own, down)
-    visit.carry_out(visit.fed.refine(visit.round, FORM, tables))
-    visit.fed.glance(visit.round)
+    visit.carry_out(steps.refine(visit.fed, visit.round, FORM, tables))
+    record.sample_accuracy(visit.fed, visit.round)
     return visit.reply()
 
 
@@ -203,10 +205,10 @@ def weights(message: FlowerMessage, context: Context) -> FlowerMessage:
     visit.resume()
     fed, (client,) = visit.fed, visit.fed.clients
     visit.train()
-    if visit.terms.arm == "fedavg":
-        return visit.reply(fed.weights(client, visit.round))
-    accuracy = fed.accuracy(client, first(fed.private(visit.round, client), visit.share)[1])
-    return visit.reply(fed.weights(client, visit.round, part_of(visit.experiment, visit.round), accuracy))
+    if visit.settings.arm == "fedavg":
+        return visit.reply(messaging.weights(fed, client, visit.round))
+    accuracy = record.accuracy(fed, client, split_fold(fed.private(visit.round, client), visit.share)[1])
+    return visit.reply(messaging.weights(fed, client, visit.round, part_of(visit.experiment, visit.round), accuracy))
 
 
 @app.train("load")
@@ -219,8 +221,8 @@ def load(message: FlowerMessage, context: Context) -> FlowerMessage:
         _expect(down, Weights, visit.round)
         down.check({name: value for name, value in client.parameters().items() if down.group in ("all", group(name))})
         client.load(down.values)
-    if visit.terms.arm == "asynchronous" or visit.index == 0 or not visit.received:  # else all clients are one model
-        visit.fed.glance(visit.round)
+    if visit.settings.arm == "asynchronous" or visit.index == 0 or not visit.received:  # else all clients are one model
+        record.sample_accuracy(visit.fed, visit.round)
     return visit.reply()
 
 
@@ -229,7 +231,7 @@ def report(message: FlowerMessage, context: Context) -> FlowerMessage:
     """The one look at the unseen set. The logits on it go back only where all sites have the same unseen set."""
     visit = Visit(message, context)
     visit.resume()
-    (logits,) = visit.fed.report(share=visit.share)
+    (logits,) = record.report(visit.fed, share=visit.share)
     return visit.reply(about={} if visit.alone else {"logits": logits.tolist()})
 
 

@@ -19,7 +19,7 @@ from dml.files import replacing
 from dml.flower import certificates
 from dml.flower.processes import DeploymentError, Processes, free_ports, wait_for
 from dml.flower.relay import Relay, Relays
-from dml.flower.settings import Terms
+from dml.flower.settings import Settings
 
 APP = Path(__file__).parent / "app"
 HOST = "127.0.0.1"
@@ -30,8 +30,8 @@ BEGIN = 120  # seconds for the slowest of the commands that set up
 class Deployment:
     """A run that has been submitted. `processes` has one of each name: superlink, supernode-0, executor-0, ..."""
 
-    def __init__(self, terms: Terms, processes: Processes, relays: list[Relay]):
-        self.terms, self.processes, self.relays, self.out = terms, processes, relays, Path(terms.out)
+    def __init__(self, settings: Settings, processes: Processes, relays: list[Relay]):
+        self.settings, self.processes, self.relays, self.out = settings, processes, relays, Path(settings.out)
 
     def wait(self, progress: Callable[["Deployment", int], None] = lambda deployment, round: None) -> None:
         """Until the run has ended; `progress` is called after every round. Completes wire.csv with the bytes of TLS.
@@ -42,10 +42,10 @@ class Deployment:
         while self.processes.running["run"].poll() is None:
             time.sleep(LOOK)
             rounds = len(self._times()) - 1  # the set-up is round 0
-            while told < min(rounds, self.terms.experiment.rounds):
+            while told < min(rounds, self.settings.experiment.rounds):
                 told += 1
                 progress(self, told)
-        if len(self._times()) != self.terms.experiment.rounds + 3:  # set-up, rounds, report, end
+        if len(self._times()) != self.settings.experiment.rounds + 3:  # set-up, rounds, report, end
             raise DeploymentError(f"the run has not come to its end; {self.processes.log_of('executor-server')}")
         wire = self.wire()
         with replacing(self.out / "wire.csv") as part:
@@ -56,7 +56,7 @@ class Deployment:
 
         They include what Flower says besides: polling, heartbeats and, in round 0, how a node connects.
         """
-        begins = self._times()[: self.terms.experiment.rounds + 2]  # the last is the report's
+        begins = self._times()[: self.settings.experiment.rounds + 2]  # the last is the report's
         spans = zip([0.0, *begins[1:]], [*begins[1:], float("inf")], strict=True)
         tls = {
             (round, client, direction): count
@@ -75,9 +75,9 @@ class Deployment:
 
 @contextmanager
 def deployed(config: dict, clients: int) -> Iterator[Deployment]:
-    """Start everything and submit the run of a run config (see terms.py); all processes end with the block."""
-    terms = Terms.read(config)
-    logs = Path(terms.out) / "logs"
+    """Start everything and submit the run of a run config (see settings.py); all processes end with the block."""
+    settings = Settings.read(config)
+    logs = Path(settings.out) / "logs"
     with ExitStack() as stack:
         work = Path(stack.enter_context(TemporaryDirectory(prefix="dml-flower-")))
         keys = certificates.make(work / "keys", clients, HOST)
@@ -106,7 +106,7 @@ def deployed(config: dict, clients: int) -> Iterator[Deployment]:
             processes.start(f"supernode-{index}", flower / "flower-supernode", *link, *trust, *own)
         values = " ".join(f"{name}={json.dumps(value)}" for name, value in config.items())
         processes.start("run", flower / "flwr", "run", APP, "here", "--stream", "--run-config", values)
-        yield Deployment(terms, processes, relays)
+        yield Deployment(settings, processes, relays)
 
 
 def _environment(work: Path, port: int, keys: certificates.Credentials) -> dict[str, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from flwr.app import Message as FlowerMessage
 from flwr.serverapp import Grid
 
+from dml.arms import messaging
 from dml.arms.federation import Federation
 from dml.exchange.messages import Message, MessageError, decode
 from dml.flower import site, wire
@@ -37,7 +38,7 @@ class Answer:
 
 
 @dataclass
-class Roll:
+class RollCall:
     """Asks the clients and waits for their answers until a deadline.
 
     `nodes` has the Flower node of each client. A client that did not answer in time is not asked again until its answer
@@ -114,7 +115,7 @@ class Roll:
             except MessageError as refusal:
                 self.event(round, index, EVENTS[type(refusal)], refusal)
                 if check is not None:
-                    self.fed.refuse(round, index, refusal)
+                    messaging.refuse(self.fed, round, index, refusal)
         return answers
 
     def _flower(self, node: int, kind: str, round: int, encoded: list[bytes], about: dict | None = None):

@@ -15,9 +15,11 @@ import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from dml.arms.catalogue import mean
+from dml.arms import messaging, steps
 from dml.arms.federation import Federation
-from dml.data.folds import first
+from dml.arms.weights import mean, part_of
+from dml.data.folds import split_fold
+from dml.data.images import images_of
 from dml.exchange import ledger
 from dml.exchange.messages import Aggregate, Message, MessageError, Weights
 from dml.exchange.secure.server import Adder, TooFewMembers
@@ -25,8 +27,8 @@ from dml.exchange.topologies import add_up
 from dml.experiment import results
 from dml.files import replacing
 from dml.flower import site
-from dml.flower.roll_call import Roll
-from dml.flower.settings import FORM, Terms, part_of
+from dml.flower.roll_call import RollCall
+from dml.flower.settings import FORM, Settings
 from dml.streams import SERVER
 from dml.training import machine
 from dml.training.metrics import disagreement
@@ -41,15 +43,15 @@ def main(grid: Grid, context: Context) -> None:
     """One run: pre-train, hand out, the rounds of the arm, the report, and the tables in the folder `out`."""
     machine.settle()
     logging.getLogger("dml").setLevel(logging.INFO)
-    serve(grid, Terms.read(context.run_config))
+    serve(grid, Settings.read(context.run_config))
 
 
-def serve(grid: Grid, terms: Terms) -> "Run":
+def serve(grid: Grid, settings: Settings) -> "Run":
     """Carry out a run over a grid."""
-    run = Run(grid, terms)
-    carry_out_here(run.fed, run.fed.pretrain())
+    run = Run(grid, settings)
+    carry_out_here(run.fed, steps.pretrain(run.fed))
     run.begin()
-    ARMS[terms.arm](run)
+    ARMS[settings.arm](run)
     run.write()
     return run
 
@@ -57,25 +59,27 @@ def serve(grid: Grid, terms: Terms) -> "Run":
 class Run:
     """The server's federation of no client, its roll of clients, and the record."""
 
-    def __init__(self, grid: Grid, terms: Terms):
-        self.terms, self.experiment, self.out = terms, terms.experiment, Path(terms.out)
-        if terms.own:
-            images, folds = site.own(terms.own, self.experiment, terms.seed, SERVER, self.experiment.rounds + 1)
+    def __init__(self, grid: Grid, settings: Settings):
+        self.settings, self.experiment, self.out = settings, settings.experiment, Path(settings.out)
+        if settings.own:
+            images, folds = site.own(settings.own, self.experiment, settings.seed, SERVER, self.experiment.rounds + 1)
             pretrain, *public = folds
         else:
-            images = results.images(terms.data, self.experiment)
-            pretrain, _, public = site.dealt(images, self.experiment, terms.seed)
-        self.fed = site.federation(self.experiment, images, terms.seed, SERVER, (), public, pretrain)
-        self.roll = Roll(grid, self.fed, terms.deadline)
+            images = images_of(settings.data, self.experiment)
+            pretrain, _, public = site.dealt(images, self.experiment, settings.seed)
+        self.fed = site.federation(self.experiment, images, settings.seed, SERVER, (), public, pretrain)
+        self.roll_call = RollCall(grid, self.fed, settings.deadline)
         self.times: list[tuple[int, float]] = []  # when each round began
 
     def begin(self) -> None:
         """The set-up, round 0: every client gets the initial model, and the public folds if the arm refines on them."""
         self.times.append((0, time.time()))
-        public = self.fed.public_folds() if self.terms.arm == "dml" else []
-        self.roll.join([self.fed.weights(self.fed.server, 0), *public], {"classes": list(self.fed.images.classes)})
-        if len(self.roll.nodes) < self.terms.enough:
-            raise RuntimeError(f"{len(self.roll.nodes)} clients have begun; the quorum is {self.terms.enough}")
+        public = messaging.public_folds(self.fed) if self.settings.arm == "dml" else []
+        self.roll_call.join(
+            [messaging.weights(self.fed, self.fed.server, 0), *public], {"classes": list(self.fed.images.classes)}
+        )
+        if len(self.roll_call.nodes) < self.settings.enough:
+            raise RuntimeError(f"{len(self.roll_call.nodes)} clients have begun; the quorum is {self.settings.enough}")
 
     def rounds(self):
         for round in self.fed.rounds():
@@ -87,11 +91,13 @@ class Run:
         """The messages of the clients that are believed, in their order; none below the quorum."""
 
         def check(index: int, message: Message) -> None:
-            self.fed.check(replace(expected, sender=index), message)
+            messaging.check(self.fed, replace(expected, sender=index), message)
 
-        answers = self.roll.ask(kind, round, check=check)
-        if len(answers) < self.terms.enough:
-            self.roll.event(round, SERVER, "below quorum", f"{len(answers)} of {self.terms.enough}: no aggregate")
+        answers = self.roll_call.ask(kind, round, check=check)
+        if len(answers) < self.settings.enough:
+            self.roll_call.event(
+                round, SERVER, "below quorum", f"{len(answers)} of {self.settings.enough}: no aggregate"
+            )
             return []
         return [answer.message for answer in answers.values()]
 
@@ -99,7 +105,7 @@ class Run:
         """The clients' look at the unseen set; and how much they differ on it, where it is the same for all."""
         last = self.experiment.rounds
         self.times.append((last + 1, time.time()))
-        answers = self.roll.ask("query.report", last + 1)
+        answers = self.roll_call.ask("query.report", last + 1)
         shape = (len(self.fed.unseen), 1 if len(self.fed.images.classes) == 2 else len(self.fed.images.classes))
         told = {index: _logits(answer.about, shape) for index, answer in answers.items()}
         logits = {index: each for index, each in told.items() if each is not None}
@@ -111,14 +117,14 @@ class Run:
     def write(self) -> None:
         """The tables so far."""
         rows = pd.DataFrame(self.fed.rows, columns=["round", "client", "metric", "value"])
-        rows.insert(0, "arm", self.terms.arm)
-        rows.insert(0, "seed", self.terms.seed)
-        flat = [(round, client, direction, *size) for round, client, direction, size in self.roll.traffic]
+        rows.insert(0, "arm", self.settings.arm)
+        rows.insert(0, "seed", self.settings.seed)
+        flat = [(round, client, direction, *size) for round, client, direction, size in self.roll_call.traffic]
         wire = pd.DataFrame(flat, columns=["round", "client", "direction", "encoded", "about", "framing"])
         tables = {
             "results": rows[results.RESULTS],
             "ledger": ledger.table(self.fed.post.ledger),
-            "events": pd.DataFrame(self.roll.events, columns=["round", "client", "event", "detail"]),
+            "events": pd.DataFrame(self.roll_call.events, columns=["round", "client", "event", "detail"]),
             "wire": wire.groupby(["round", "client", "direction"], as_index=False).sum(),
             "times": pd.DataFrame(self.times, columns=["round", "began"]),
         }
@@ -143,18 +149,18 @@ def carry_out_here(fed: Federation, fits: list) -> None:
 def dml(run: Run) -> None:
     """Distributed mutual learning: losses on the public fold go up, one sum comes down, every client refines."""
     for round in run.rounds():
-        if run.terms.secure:
+        if run.settings.secure:
             members, total = secure_total(run, round)
         else:
-            received = run.uploads("query.predict", round, run.fed.predictions(run.fed.server, round))
-            members, total = add_up(FORM, received, run.fed.public_labels(round))
-        run.roll.ask("train.refine", round, dict.fromkeys(members, total))
+            received = run.uploads("query.predict", round, messaging.predictions(run.fed, run.fed.server, round))
+            members, total = add_up(FORM, received, messaging.public_labels(run.fed, round))
+        run.roll_call.ask("train.refine", round, dict.fromkeys(members, total))
     run.report()
 
 
 def secure_total(run: Run, round: int) -> tuple[list[int], Aggregate | None]:
     """Whose tables are in the sum, and the sum, by the stages of dml/secure.py; [] and None without a quorum."""
-    labels = run.fed.public_labels(round)
+    labels = messaging.public_labels(run.fed, round)
     adder = Adder(round, run.experiment.clients, (len(labels), len(run.fed.images.classes)))
 
     def hear(index: int, message: Message) -> None:
@@ -163,10 +169,10 @@ def secure_total(run: Run, round: int) -> tuple[list[int], Aggregate | None]:
         adder.receive(message)
 
     def stage(kind: str, down: dict[int, Message]) -> None:
-        run.roll.ask(kind, round, down, hear, to=down)
+        run.roll_call.ask(kind, round, down, hear, to=down)
 
     try:
-        run.roll.ask("query.predict", round, check=hear)
+        run.roll_call.ask("query.predict", round, check=hear)
         roster = adder.roster()
         stage("query.share", dict.fromkeys(roster.members.tolist(), roster))
         stage("query.mask", adder.inboxes())
@@ -174,10 +180,10 @@ def secure_total(run: Run, round: int) -> tuple[list[int], Aggregate | None]:
         members = survivors.members.tolist()
         stage("query.unmask", dict.fromkeys(members, survivors))
         total = adder.total().float()
-        if len(members) < run.terms.enough:
-            raise TooFewMembers(f"{len(members)} tables of {run.terms.enough}")
+        if len(members) < run.settings.enough:
+            raise TooFewMembers(f"{len(members)} tables of {run.settings.enough}")
     except (TooFewMembers, MessageError) as error:
-        run.roll.event(round, SERVER, "below quorum", f"{error}: no aggregate")
+        run.roll_call.event(round, SERVER, "below quorum", f"{error}: no aggregate")
         return [], None
     return members, Aggregate(round=round, sender=SERVER, total=total, clients=len(members))
 
@@ -185,9 +191,9 @@ def secure_total(run: Run, round: int) -> tuple[list[int], Aggregate | None]:
 def fedavg(run: Run) -> None:
     """Federated averaging: the plain mean of all weights replaces every client's."""
     for round in run.rounds():
-        received = run.uploads("train.weights", round, run.fed.weights(run.fed.server, round))
+        received = run.uploads("train.weights", round, messaging.weights(run.fed, run.fed.server, round))
         down = received and Weights(round=round, sender=SERVER, values=mean(received))
-        run.roll.ask("train.load", round, dict.fromkeys(run.roll.nodes, down) if down else {})
+        run.roll_call.ask("train.load", round, dict.fromkeys(run.roll_call.nodes, down) if down else {})
     run.report()
 
 
@@ -195,12 +201,14 @@ def asynchronous(run: Run) -> None:
     """Partial weights, scaled by accuracy; the global model trains on the public fold before its layers go down."""
     for round in run.rounds():
         part, cut = part_of(run.experiment, round), run.experiment.asynchronous_share
-        received = run.uploads("train.weights", round, run.fed.weights(run.fed.server, round, part))
+        received = run.uploads("train.weights", round, messaging.weights(run.fed, run.fed.server, round, part))
         if received:
             run.fed.server.load(mean(received, [each.accuracy for each in received]))
-        carry_out_here(run.fed, run.fed.fit_server(round, "global", first(run.fed.folds.public[round - 1], cut)[0]))
-        down = run.fed.weights(run.fed.server, round, part)
-        run.roll.ask("train.load", round, dict.fromkeys(run.roll.nodes, down) if received else {})
+        carry_out_here(
+            run.fed, steps.fit_server(run.fed, round, "global", split_fold(run.fed.folds.public[round - 1], cut)[0])
+        )
+        down = messaging.weights(run.fed, run.fed.server, round, part)
+        run.roll_call.ask("train.load", round, dict.fromkeys(run.roll_call.nodes, down) if received else {})
     run.report()
 
 

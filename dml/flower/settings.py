@@ -4,12 +4,12 @@ from dataclasses import dataclass, fields, replace
 
 from dml.config import Experiment, profile
 
-ARMS = ("dml", "fedavg", "asynchronous")
+DEPLOYABLE = ("dml", "fedavg", "asynchronous")
 FORM = "student-first"  # of the loss, as in the arm "dml"
 
 
 @dataclass(frozen=True)
-class Terms:
+class Settings:
     """The defaults stand in app/pyproject.toml. `clients` 0: as many as the profile has."""
 
     arm: str
@@ -24,18 +24,20 @@ class Terms:
     out: str  # the server's folder for tables
 
     @classmethod
-    def read(cls, config: dict) -> "Terms":
+    def read(cls, config: dict) -> "Settings":
         """From Flower's run config. Raises ValueError for values that are not possible."""
-        terms = cls(**{each.name: each.type(config[each.name]) for each in fields(cls)})
-        if terms.arm not in ARMS:
-            raise ValueError(f"arm {terms.arm!r}: choose one of {', '.join(ARMS)}")
-        if terms.secure and terms.arm != "dml":
-            raise ValueError(f"secure sums are for the arm dml, not {terms.arm}")
-        if not 0 <= terms.quorum <= terms.experiment.clients:
-            raise ValueError(f"quorum {terms.quorum}: 1 to {terms.experiment.clients} clients, or 0 for a majority")
-        if terms.deadline <= 0:
-            raise ValueError(f"deadline {terms.deadline}: give seconds, above 0")
-        return terms
+        settings = cls(**{each.name: each.type(config[each.name]) for each in fields(cls)})
+        if settings.arm not in DEPLOYABLE:
+            raise ValueError(f"arm {settings.arm!r}: choose one of {', '.join(DEPLOYABLE)}")
+        if settings.secure and settings.arm != "dml":
+            raise ValueError(f"secure sums are for the arm dml, not {settings.arm}")
+        if not 0 <= settings.quorum <= settings.experiment.clients:
+            raise ValueError(
+                f"quorum {settings.quorum}: 1 to {settings.experiment.clients} clients, or 0 for a majority"
+            )
+        if settings.deadline <= 0:
+            raise ValueError(f"deadline {settings.deadline}: give seconds, above 0")
+        return settings
 
     @property
     def enough(self) -> int:
@@ -44,10 +46,5 @@ class Terms:
 
     @property
     def experiment(self) -> Experiment:
-        found = profile(self.profile)
+        found = profile(self.profile).experiment
         return replace(found, clients=self.clients or found.clients)
-
-
-def part_of(experiment: Experiment, round: int) -> str:
-    """Which layers move in a round of the asynchronous arm."""
-    return "deep" if round % experiment.deep_every == 0 else "shallow"

@@ -17,10 +17,9 @@ from torch import Tensor
 
 from dml.arms.federation import Federation, Row
 from dml.config import Experiment
-from dml.data.folds import Folds, plan
-from dml.data.images import Images, Split, require
+from dml.data.folds import Folds, plan, stratified
+from dml.data.images import Images, Split, images_of, require
 from dml.exchange.messages import Examples
-from dml.experiment import results
 from dml.files import DataError, replacing
 from dml.streams import SERVER, stream
 from dml.training.clients import Epoch
@@ -38,12 +37,10 @@ def dealt(images: Images, experiment: Experiment, seed: int) -> tuple[Fold, list
 
 def own(data: str, experiment: Experiment, seed: int, party: int, folds: int) -> tuple[Images, list[Fold]]:
     """A party's own folder, dealt into so many stratified folds. Raises DataError when a class has too few images."""
-    images = results.images(data, replace(experiment, train_images=0, unseen_images=0))
+    images = images_of(data, replace(experiment, train_images=0, unseen_images=0))
     require(images, folds)
-    rng, labels = stream(seed, party, "folds"), images.train.labels.numpy()
-    members = [rng.permutation(np.flatnonzero(labels == label)) for label in range(len(images.classes))]
-    parts = zip(*(np.array_split(each, folds) for each in members), strict=True)
-    return images, [_cut(images, rng.permutation(np.concatenate(part))) for part in parts]
+    parts = stratified(images.train.labels.numpy(), folds, stream(seed, party, "folds"))
+    return images, [_cut(images, part) for part in parts]
 
 
 def federation(

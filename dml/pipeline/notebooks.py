@@ -1,24 +1,35 @@
-"""Run the numbered notebooks in order, each a papermill copy in a kernel of its own; the manifest comes last."""
+"""A run from end to end: its jobs in one queue, then the numbered notebooks, each a papermill copy in a kernel of its
+own, then the report; the manifest comes last.
+"""
 
 import json
 import logging
+import os
+import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, Executor, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pandas as pd
 import papermill
+from jupyter_client.kernelspec import get_kernel_spec
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from dml import plots
 from dml.config import ROOT
-from dml.files import replacing
+from dml.experiment import jobs
+from dml.experiment.jobs import Job
+from dml.files import write_text
 from dml.pipeline.report import report
 from dml.pipeline.run import Run
+from dml.plots import catalogue
+from dml.training import machine
 
 NOTEBOOKS = ROOT / "notebooks"
 TAG = "parameters"
+KERNEL = "python3"
 SAME = ("experiment", "seeds", "data_sha256", "code_version", "device", "processor", "versions")  # of one run
 
 log = logging.getLogger(__name__)
@@ -61,12 +72,14 @@ def execute(notebook: Path, parameters: dict, to: Path) -> float:
     """Run a copy of `notebook` and keep it in the folder `to`, also when a cell fails. Returns seconds."""
     check(notebook, parameters)
     to.mkdir(parents=True, exist_ok=True)
+    log.info("running %s", notebook.name)
     began = time.perf_counter()
     try:
         papermill.execute_notebook(
             str(notebook),
             str(to / notebook.name),
             parameters,
+            kernel_name=KERNEL,
             cwd=str(notebook.parent),
             progress_bar=False,
             stderr_file=sys.stderr,
@@ -80,11 +93,55 @@ def execute(notebook: Path, parameters: dict, to: Path) -> float:
         else:
             cell, what = error.exec_count, f"{error.ename}: {error.evalue}"
         raise PipelineError(f"{notebook.name}, cell [{cell}]: {what}\n(the copy is in {to})") from error
-    return time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    log.info("finished %s in %.0f s", notebook.name, seconds)
+    return seconds
 
 
-def reproduce(run: Run, only: str = "") -> Path:
-    """Execute the notebooks for a run, write its report and its manifest. Returns the manifest's path.
+def execute_all(notebooks: Sequence[Path], parameters: dict, to: Path) -> dict[str, float]:
+    """Run the notebooks, as many at a time as there are cores: none needs what another writes. Returns the seconds of
+    each, by its stem.
+
+    Raises PipelineError for the first that fails; those that have not begun then do not begin.
+    """
+    with ThreadPoolExecutor(
+        max(1, min(machine.cores(), len(notebooks)))
+    ) as pool:  # threads: they only wait for kernels
+        running = {notebook: pool.submit(execute, notebook, parameters, to) for notebook in notebooks}
+        wait(running.values(), return_when=FIRST_EXCEPTION)
+        for future in running.values():
+            future.cancel()
+    return {notebook.stem: round(future.result(), 1) for notebook, future in running.items() if not future.cancelled()}
+
+
+def same_package() -> None:
+    """Hand this package to the kernels, and make sure that they take it: in an environment where another checkout is
+    installed a kernel would run that one's code and use its cache.
+
+    Raises PipelineError naming both.
+    """
+    paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    spec = get_kernel_spec(KERNEL)
+    ask = [spec.argv[0], "-c", "import dml; print(dml.__path__[0])"]
+    told = subprocess.run(ask, capture_output=True, text=True, env={**os.environ, **spec.env}, cwd=NOTEBOOKS)
+    package = told.stdout.strip()
+    if told.returncode or Path(package).resolve() != ROOT / "dml":
+        says = package or told.stderr.strip().rpartition("\n")[2]
+        raise PipelineError(
+            f"the kernel {KERNEL!r} ({spec.argv[0]}) does not import the package of this checkout, {ROOT / 'dml'}, "
+            f"but: {says}; install this checkout in the environment that the kernel runs in"
+        )
+
+
+def listed(run: Run, only: str = "") -> list[Job]:
+    """The jobs behind the chosen notebooks, each once; nothing is run. Raises DataError when the data do not fit."""
+    return jobs.unique(job for notebook in notebooks(only) for job in run.jobs(notebook.stem))
+
+
+def reproduce(run: Run, only: str = "", executor: Executor | None = None) -> Path:
+    """Do the jobs of a run, by processes of this machine or by an executor; execute the notebooks, which then only
+    read; write the report and the manifest. Returns the manifest's path.
 
     Raises DataError for unusable data, PipelineError for a notebook; both before anything runs, where that is possible.
     A manifest from an earlier run is removed first: while it is there, the run is complete. So are the tables of a run
@@ -106,18 +163,19 @@ def reproduce(run: Run, only: str = "") -> Path:
     }
     for notebook in chosen:
         check(notebook, parameters)
+    same_package()
+    needed = listed(run, only)
     file = run.folder / "manifest.json"
     _clear(run)
-    stages = {}
-    for notebook in chosen:
-        log.info("running %s", notebook.name)
-        stages[notebook.stem] = round(execute(notebook, parameters, run.folder / "notebooks"), 1)
-        log.info("finished %s in %.0f s", notebook.name, stages[notebook.stem])
-    manifest = run.manifest(stages_s=stages, arms_s=_costs(run.folder))
+    began = time.perf_counter()
+    computed = jobs.carry_out(needed, executor)
+    spent = round(time.perf_counter() - began, 1)
+    log.info("%d jobs computed, %d found in the cache", computed, len(needed) - computed)
+    stages = execute_all(chosen, parameters, run.folder / "notebooks")
+    manifest = run.manifest(jobs_s=spent, stages_s=stages, arms_s=_costs(run.folder))
     log.info("writing the report")
     report(run.folder, manifest, run.judge())
-    with replacing(file) as part:
-        part.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    write_text(file, json.dumps(manifest, indent=1) + "\n")
     return file
 
 
@@ -128,7 +186,7 @@ def _clear(run: Run) -> None:
     file.unlink(missing_ok=True)
     if all(old.get(name) == new[name] for name in SAME):
         return
-    stale = [*run.folder.glob("*.csv"), run.folder / f"{plots.PICTURES}.safetensors"]
+    stale = [*run.folder.glob("*.csv"), run.folder / f"{catalogue.PICTURES}.safetensors"]
     for stem in (path.stem for path in notebooks()):
         stale += [run.folder / "notebooks" / f"{stem}.ipynb", run.folder / "report" / f"{stem}.html"]
         stale += (run.folder / "figures").glob(f"{stem[:3]}*.*")

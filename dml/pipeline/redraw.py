@@ -1,22 +1,21 @@
 """The figures and texts of finished runs again, from their tables alone: what the README shows comes from here."""
 
-import gc
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from dml import plots
-from dml.config import CACHE, FIGURES, RECORDED
+from dml import config
+from dml.config import FIGURES, RECORDED
 from dml.data.images import load
-from dml.evidence import accuracy as claims
-from dml.evidence import bandwidth_claims, published, verdicts
-from dml.evidence import privacy as summary
-from dml.files import replacing
-from dml.plots import About, read_all
-from dml.plots import data as split
+from dml.evidence import markdown, verdicts
+from dml.evidence.about import About
+from dml.files import write_text
+from dml.plots import catalogue
+from dml.plots.data import contact_sheet
 from dml.training import workers
+from dml.training.workers import Task
 
 BLOCK = re.compile(r"(<!-- (?!end )(\w+)(?:: (\S+))? -->\n).*?(?=<!-- end -->)", re.DOTALL)  # text name, run's name
 PICTURE = re.compile(r"!\[[^]]*\]\(figures/(\S+)\.png\)")
@@ -37,62 +36,42 @@ def judged() -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)[["run", *verdicts.COLUMNS]]
 
 
-def redraw(runs: Sequence[tuple[Path, Path]], more: Sequence[workers.Job] = ()) -> None:
+def redraw(runs: Sequence[tuple[Path, Path]], more: Sequence[Task] = ()) -> None:
     """Figures and texts of runs, each given as its folder and where they go, with one process a core.
 
     Raises DataError when a folder holds no finished run.
     """
-    jobs = list(more)
+    tasks = list(more)
     for folder, to in runs:
         about = About.read(folder)
-        jobs.append(workers.Job(tell, (folder, about, to)))
-        jobs += [workers.Job(draw, (name, folder, about, to)) for name in plots.present(folder)]
-    workers.carry_out(jobs, "figure", "drawing")
+        tasks.append(Task(tell, (folder, about, to)))
+        tasks += [Task(draw, (name, folder, about, to)) for name in catalogue.present(folder)]
+    workers.carry_out(tasks, title="drawing", unit="figure")
 
 
 def redraw_recorded(to: Path) -> None:
     """Everything of `figures/`: the recorded runs, the deployments and the drawn faces."""
     runs = [(folder, to / folder.name) for folder in recorded()]
-    redraw(runs, [workers.Job(draw_faces, (to,))])
+    redraw(runs, [Task(draw_faces, (to,))])
     wires = {file.stem: pd.read_csv(file) for file in sorted(WIRES.glob("*.csv"))}
-    write(to / "wire.md", bandwidth_claims.wire_markdown(wires))
+    write_text(to / "wire.md", markdown.wires(wires))
 
 
 def draw(name: str, folder: Path, about: About, to: Path) -> None:
-    gc.freeze()
-    gc.disable()  # a figure is a million objects, most of its fonts: to look for cycles once is a seventh faster
-    plots.draw(name, folder, about).save(to, name)
-    gc.enable()
-    gc.collect()
-    workers.advance()
+    """One figure of a run."""
+    catalogue.draw(name, folder, about).save(to, name)
 
 
 def tell(folder: Path, about: About, to: Path) -> None:
-    for name, text in texts(folder, about).items():
-        write(to / f"{name}.md", text)
-    workers.advance()
+    """The texts of a run."""
+    for name, text in markdown.texts(folder, about).items():
+        write_text(to / f"{name}.md", text)
 
 
 def draw_faces(to: Path) -> None:
     """A contact sheet of the drawn faces at the paper's size; they come from code, so they need no table."""
-    faces = load("faces", size=100, train_count=80, unseen_count=80, cache=CACHE / "images")
-    split.contact_sheet(faces).save(to, "01_embedded_faces")
-    workers.advance()
-
-
-def texts(folder: Path, about: About) -> dict[str, str]:
-    """The Markdown tables that a run's folder has the tables for, by name."""
-    found = {}
-    if there := read_all(folder, ("results", "costs")):  # not after `reproduce --only 01`
-        found["claims"] = claims.markdown(*there, about.reported, about.title)
-    if len(about.reported) and (there := read_all(folder, ("results", "history"))):
-        found["published"] = published.markdown(published.comparison(*there), published.facts(about.experiment))
-    if there := read_all(folder, ("privacy_verdict", "privacy_differences", "privacy_reconstruction")):
-        found["privacy"] = summary.markdown(*there, about.title)
-    if there := read_all(folder, ("bandwidth_ladder", "bandwidth_targets")):
-        found["bandwidth"] = bandwidth_claims.markdown(*there, about.title)
-    judged = verdicts.verdicts(folder, about)
-    return found | ({"verdicts": verdicts.markdown(judged, about.title)} if len(judged) else {})
+    faces = load("faces", size=100, train_count=80, unseen_count=80, cache=config.CACHE / "images")
+    contact_sheet(faces).save(to, "01_embedded_faces")
 
 
 def refreshed(readme: str, figures: Path = FIGURES) -> str:
@@ -106,8 +85,3 @@ def refreshed(readme: str, figures: Path = FIGURES) -> str:
         return f"![{caption}](figures/{found[1]}.png)"
 
     return PICTURE.sub(picture, BLOCK.sub(text, readme))
-
-
-def write(file: Path, text: str) -> None:
-    with replacing(file) as part:
-        part.write_text(text, encoding="utf-8")

@@ -12,7 +12,7 @@ from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import Preprocessor, TagRemovePreprocessor
 
-from dml.files import replacing
+from dml.files import write_text
 
 PAGES = Path(__file__).with_name("pages")
 INTERACTIVE = "interactive"  # the tag of a cell whose output needs a kernel: it is left out
@@ -55,15 +55,10 @@ def report(folder: Path, facts: Mapping[str, Any], verdicts: pd.DataFrame) -> Pa
         notebook.metadata["title"] = title
         body, _ = exporter.from_notebook_node(notebook)
         name, seconds = f"{file.stem}.html", facts["stages_s"].get(file.stem, "")
-        _write(folder / "report" / name, body)
+        write_text(folder / "report" / name, body)
         pages.append({"file": name, "title": title, "question": question, "seconds": seconds})
     environment = Environment(loader=FileSystemLoader(PAGES), autoescape=True)
     index = folder / "report" / "index.html"
     rows = verdicts.to_dict("records")
-    _write(index, environment.get_template("contents.html.j2").render(**facts, pages=pages, verdicts=rows))
+    write_text(index, environment.get_template("contents.html.j2").render(**facts, pages=pages, verdicts=rows))
     return index
-
-
-def _write(file: Path, text: str) -> None:
-    with replacing(file) as part:
-        part.write_text(text, encoding="utf-8")

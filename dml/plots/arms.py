@@ -6,7 +6,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dml import stats
-from dml.plots.style import DOUBLE, INTERVAL, LOOKS, REPORTED, caption, figure, legend_above, percent, seeds_text
+from dml.plots.style import (
+    DOUBLE,
+    INTERVAL,
+    LOOKS,
+    REPORTED,
+    caption,
+    figure,
+    legend_above,
+    percent,
+    seeds_text,
+    spread,
+)
 
 FORMS = {"dml": "student\nfirst", "dml-peer-first": "peer\nfirst", "dml-one-term": "one\nterm"}
 QUALITY = {
@@ -17,7 +28,7 @@ QUALITY = {
 }
 
 
-@figure
+@figure("02_unseen_accuracy", "results", facts=("reported", "title"))
 def unseen_accuracy(results: pd.DataFrame, reported: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """Accuracy on the unseen set: every seed (mean of its clients), mean and 95 % interval, reported number dashed."""
     table = stats.per_seed(results, "unseen accuracy")
@@ -50,7 +61,7 @@ def _spread(place: float, count: int) -> np.ndarray:
 
 
 def _interval(axes: Axes, place: float, row, look: dict, horizontal: bool = False) -> None:
-    error = None if np.isnan(row.low) else [[row.mean - row.low], [row.high - row.mean]]
+    error = spread(row.mean, row.low, row.high)
     keys = {"color": look["color"], "marker": look["marker"], "capsize": 2, "elinewidth": 1}
     if horizontal:
         axes.errorbar(row.mean, place, xerr=error, linestyle="", **keys)
@@ -58,7 +69,7 @@ def _interval(axes: Axes, place: float, row, look: dict, horizontal: bool = Fals
         axes.errorbar(place, row.mean, yerr=error, linestyle="", **keys)
 
 
-@figure
+@figure("02_client_accuracy", "results", facts=("reported", "title"))
 def client_accuracy(results: pd.DataFrame, reported: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """The paper's own comparison: accuracy on the unseen set by client and arm; reported values as grey dashes."""
     arms = [arm for arm in ("fedavg", "asynchronous", "dml") if arm in set(results["arm"])]
@@ -85,7 +96,7 @@ def client_accuracy(results: pd.DataFrame, reported: pd.DataFrame, data: str) ->
     return fig, table
 
 
-@figure
+@figure("02_paired_differences", "results")
 def paired_differences(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """Unseen accuracy of every arm minus FedAvg's (left) and minus local+public's (right), paired over seeds."""
     fig = Figure(figsize=(DOUBLE, 2.7))
@@ -110,7 +121,7 @@ def paired_differences(results: pd.DataFrame, data: str) -> tuple[Figure, pd.Dat
     return fig, pd.concat(tables)
 
 
-@figure
+@figure("02_quality", "results")
 def quality(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """Precision, recall, area under ROC and calibration error on the unseen set, every arm."""
     present = {metric: title for metric, title in QUALITY.items() if metric in set(results["metric"])}
@@ -124,7 +135,7 @@ def quality(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     )
 
 
-@figure
+@figure("02_agreement", "results")
 def agreement(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """Claim C2: how often clients disagree on unseen images, and the gap from their own images to unseen ones."""
     both = pd.concat([results, stats.gaps(results)])
@@ -161,7 +172,7 @@ def _panels(results: pd.DataFrame, table: pd.DataFrame, titles: dict[str, str], 
     return fig, table
 
 
-@figure
+@figure("02_kl_forms", "results")
 def kl_forms(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """The three forms of the peer term side by side, seeds joined: accuracy, precision, recall, calibration."""
     titles = {

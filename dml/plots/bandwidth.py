@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dml.plots.style import DOUBLE, INTERVAL, LOOKS, caption, figure, legend_above, percent, seeds_text
+from dml.plots.style import DOUBLE, INTERVAL, LOOKS, caption, figure, legend_above, percent, seeds_text, spread
 
 RUNG_MARKERS = "v^<>pPXhd*"
 
@@ -18,7 +18,7 @@ def look(arm: str, arms: list[str]) -> dict:
     return found if place == 0 else {**found, "marker": RUNG_MARKERS[place - 1], "markerfacecolor": "white"}
 
 
-@figure
+@figure("04_bytes", "bandwidth_traffic")
 def by_arm(traffic: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """Bytes of one client, log scale: up and down in an average round, and in the set-up."""
     rounds, seeds = traffic["round"].max(), traffic["seed"].nunique()
@@ -63,7 +63,7 @@ def _bytes(count: float) -> str:
     return f"{count:.0f} B"
 
 
-@figure
+@figure("04_accuracy_for_bytes", "bandwidth_curves")
 def accuracy_for_bytes(curves: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """Accuracy on the unseen sample after every round against the bytes that a client had sent and got by then."""
     arms = [arm for arm in curves["arm"].unique() if arm in SHOWN]
@@ -97,7 +97,7 @@ def accuracy_for_bytes(curves: pd.DataFrame, data: str) -> tuple[Figure, pd.Data
 SHOWN = ("dml", "dml, 1 bit", "fedavg", "fedavg, 8 bits", "fedavg, top 1 %", "asynchronous", "self", "local")
 
 
-@figure
+@figure("04_targets", "bandwidth_targets")
 def to_target(targets: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """Bytes a client had sent and got when the mean of the clients first reached an accuracy, without the set-up."""
     arms, goals = list(targets["arm"].unique()), sorted(targets["target"].unique())
@@ -130,7 +130,7 @@ def _edge(axes: Axes):
     return axes.get_yaxis_transform()
 
 
-@figure
+@figure("04_ladder", "bandwidth_ladder", "bandwidth_accuracy")
 def front(ladder: pd.DataFrame, accuracy: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """The ladder: unseen accuracy against a run's bytes with the Pareto front, and what each rung costs in accuracy."""
     fig = Figure(figsize=(DOUBLE, 3.5))
@@ -155,7 +155,7 @@ def _front(axes: Axes, ladder: pd.DataFrame) -> None:
     axes.set_ylim(low - 0.006, high + 0.003)
     for row in ladder.itertuples():
         shown, x = _marker(row.arm, arms), max(row.sent, nothing)
-        error = None if np.isnan(row.low) else [[row.mean - row.low], [row.high - row.mean]]
+        error = spread(row.mean, row.low, row.high)
         axes.errorbar(x, row.mean, yerr=error, linestyle="", elinewidth=0.7, label=row.arm, **shown)
         if row.arm not in set(inside["arm"]):
             text = f"{100 * row.mean:.1f} ↓"
@@ -175,8 +175,7 @@ def _differences(axes: Axes, ladder: pd.DataFrame, accuracy: pd.DataFrame) -> No
     for place, row in enumerate(rungs.itertuples()):
         shown, each = _marker(row.arm, arms), values[row.arm] - values[row.against]
         axes.scatter(each, np.full(len(each), place + 0.25), s=6, color=shown["color"], alpha=0.5, linewidth=0)
-        span = [[row.difference - row.difference_low], [row.difference_high - row.difference]]
-        error = None if np.isnan(row.difference_low) else span
+        error = spread(row.difference, row.difference_low, row.difference_high)
         axes.errorbar(row.difference, place, xerr=error, linestyle="", capsize=2, elinewidth=1, **shown)
         if abs(row.difference) > WORSE:
             edge = np.clip(np.nan_to_num(row.difference_high, nan=row.difference), -WORSE, 0.5 * WORSE) + 0.003
@@ -196,7 +195,7 @@ def _marker(arm: str, arms: list[str]) -> dict:
 WORSE = 0.06  # accuracy this far below the best, or a difference this large, is told in words beside the plot
 
 
-@figure
+@figure("04_scaling", "bandwidth_scaling", "bandwidth_ladder")
 def scaling(table: pd.DataFrame, ladder: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """Bytes a round against the number of clients, measured on real messages, for the three topologies and FedAvg."""
     weights = ladder.set_index("arm").loc["fedavg", "up"]

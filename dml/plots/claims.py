@@ -8,7 +8,18 @@ from matplotlib.figure import Figure
 from dml import stats
 from dml.evidence import many_clients as crowd
 from dml.evidence import published
-from dml.plots.style import DOUBLE, INTERVAL, LOOKS, REPORTED, caption, figure, legend_above, percent, seeds_text
+from dml.plots.style import (
+    DOUBLE,
+    INTERVAL,
+    LOOKS,
+    REPORTED,
+    caption,
+    figure,
+    legend_above,
+    percent,
+    seeds_text,
+    spread,
+)
 
 STEPS = (  # arm, less that arm, and what the difference is
     ("local+public", "local", "labels and steps:\nlocal+public − local"),
@@ -19,7 +30,7 @@ STEPS = (  # arm, less that arm, and what the difference is
 )
 
 
-@figure
+@figure("09_story", "results")
 def story(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """How much of DML's gain is labels and steps, how much is being held to predictions, how much is peers."""
     values, rows = stats.per_seed(results, "unseen accuracy"), []
@@ -50,7 +61,7 @@ def story(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
 def _dots_and_interval(axes: Axes, place: float, each: np.ndarray, found: stats.Estimate, arm: str) -> None:
     color, marker = LOOKS[arm]["color"], LOOKS[arm]["marker"]
     axes.scatter(each, np.full(len(each), place + 0.25), s=8, color=color, alpha=0.6, linewidth=0)
-    error = None if np.isnan(found.low) else [[found.mean - found.low], [found.high - found.mean]]
+    error = spread(found.mean, found.low, found.high)
     axes.errorbar(found.mean, place, xerr=error, color=color, marker=marker, linestyle="", capsize=2, elinewidth=1)
 
 
@@ -59,7 +70,7 @@ def _words(found: stats.Estimate) -> str:
     return f"{100 * found.mean:+.2f}{span}"
 
 
-@figure
+@figure("09_one_seed", "results")
 def one_seed(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """What one seed would have shown: DML minus FedAvg and minus the asynchronous arm, seed by seed, and the published
     gaps.
@@ -87,12 +98,12 @@ def one_seed(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     return fig, table
 
 
-@figure
-def histories(history: pd.DataFrame, reported: bool, data: str) -> tuple[Figure, pd.DataFrame]:
+@figure("09_histories", "history", facts=("reported", "title"))
+def histories(history: pd.DataFrame, reported: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """Training accuracy by epoch, mean of the clients, and over it, where `reported`, the published histories."""
     theirs, parts = published.history(), []
-    theirs = theirs if reported else theirs.iloc[:0]
-    arms = {arm: source for arm, source in published.ARMS.items() if arm in set(history["arm"]) - {"pooled"}}
+    theirs = theirs if len(reported) else theirs.iloc[:0]
+    arms = {arm: source for arm, source in published.COUNTERPARTS.items() if arm in set(history["arm"]) - {"pooled"}}
     order = {"pretrain": 0, "local": 1, "public": 2, "global": 2}
     fig = Figure(figsize=(DOUBLE, 3.6))
     grid = fig.subplots(2, 2, sharex=True, sharey=True).ravel()
@@ -109,7 +120,7 @@ def histories(history: pd.DataFrame, reported: bool, data: str) -> tuple[Figure,
         color = LOOKS[arm]["color"]
         axes.fill_between(both["step"], both["min"], both["max"], alpha=0.25, linewidth=0, color=color)
         axes.plot(both["step"], both["mean"], linewidth=0.8, label="measured: mean, range of seeds", color=color)
-        if reported:
+        if len(reported):
             axes.plot(
                 both["step"], both["published"], **(REPORTED | {"color": "0.2", "linewidth": 0.7}), label="published"
             )
@@ -129,7 +140,7 @@ def histories(history: pd.DataFrame, reported: bool, data: str) -> tuple[Figure,
     return fig, pd.concat(parts)
 
 
-@figure
+@figure("09_clients", "clients")
 def clients(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """Unseen accuracy against the number of clients, and DML's differences to the other arms."""
     means, gains = crowd.accuracy(table), crowd.gains(table)
@@ -141,7 +152,7 @@ def clients(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     right.axhspan(-stats.MARGIN, stats.MARGIN, color="0.93", zorder=0)
     right.axhline(0, color="0.3", linewidth=0.8)
     for axes, rows, names in ((left, means, "arm"), (right, gains, "against")):
-        for place, arm in enumerate(crowd.ARMS):
+        for place, arm in enumerate(crowd.STUDIED):
             mine = rows[rows[names] == arm]
             if len(mine):
                 x = np.array([counts.index(count) for count in mine["clients"]]) + 0.1 * (place - 1.5)

@@ -11,7 +11,7 @@ from dml.plots.style import COLOURS, DOUBLE, LOOKS, caption, figure, legend_abov
 SHOWN = ("dml", "dml, 1 bit", "fedavg", "fedavg, 8 bits", "fedavg, top 1 %", "asynchronous")
 
 
-@figure
+@figure("04_formulas", "bandwidth_ladder", "bandwidth_scaling", facts=("experiment", "classes"))
 def formulas(
     ladder: pd.DataFrame, scaling: pd.DataFrame, experiment: Experiment, classes: int
 ) -> tuple[Figure, pd.DataFrame]:
@@ -79,7 +79,7 @@ def formulas(
     return fig, pd.DataFrame(rows, columns=["panel", "curve", "x", "bytes"])
 
 
-@figure
+@figure("04_links", "bandwidth_links")
 def on_links(costs: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """Seconds and joules of one client's round on published links."""
     arms = [arm for arm in SHOWN if arm in set(costs["arm"])]

@@ -8,12 +8,12 @@ from matplotlib.patches import Rectangle
 from dml.config import Experiment
 from dml.data.folds import plan
 from dml.data.images import Images
-from dml.plots.style import CLIENTS, DOUBLE, caption, figure, sheet
+from dml.plots.style import CLIENTS, DOUBLE, caption, drawn, figure, sheet
 
 COLUMNS, ROWS = 10, 3  # of pictures on a contact sheet, per class and set
 
 
-@figure
+@drawn
 def contact_sheet(images: Images) -> tuple[Figure, pd.DataFrame]:
     """The first images of a seeded shuffle, never picked: by class and set."""
     fig = Figure(figsize=(DOUBLE, 1.35 * len(images.classes) + 0.2))
@@ -29,13 +29,14 @@ def contact_sheet(images: Images) -> tuple[Figure, pd.DataFrame]:
     return fig, pd.DataFrame(files)
 
 
-@figure
-def fold_plan(counts: pd.DataFrame, experiment: Experiment, data: str) -> tuple[Figure, pd.DataFrame]:
+@figure("01_fold_plan", "images", facts=("experiment", "title"))
+def fold_plan(images: pd.DataFrame, experiment: Experiment, data: str) -> tuple[Figure, pd.DataFrame]:
     """Who sees which fold when: one column a round, one cell a fold with its images per class.
 
-    `counts`: rows set, class, count; only the training set's classes are dealt.
+    Of `images` (see `audit.describe`) the counts are used; only the training set's classes are dealt.
     """
-    counts = counts[counts["set"] == "train"]
+    counts = images[(images["measure"] == "count") & (images["set"] == "train")]
+    counts = counts.rename(columns={"value": "count"}).astype({"count": int})
     labels = np.repeat(np.arange(len(counts)), counts["count"])
     folds = plan(labels, experiment, seed=0)
     rows = [("pre-training", 0, "all", folds.pretrain)]
@@ -71,12 +72,13 @@ def fold_plan(counts: pd.DataFrame, experiment: Experiment, data: str) -> tuple[
     return fig, pd.DataFrame(table)
 
 
-@figure
-def style_confound(quantiles: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
+@figure("01_style_confound", "images")
+def style_confound(images: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """Sharpness (variance of the Laplacian) by class and set: if it tells the label, style is confounded with it.
 
-    `quantiles`: rows set, class, quantile, sharpness.
+    Of `images` (see `audit.describe`) the quantiles are drawn.
     """
+    quantiles = images[images["measure"] == "sharpness"].drop(columns="measure").rename(columns={"value": "sharpness"})
     fig = Figure(figsize=(DOUBLE, 2.2))
     for axes, name in zip(fig.subplots(1, 2, sharex=True, sharey=True), ("train", "unseen"), strict=True):
         mine = quantiles[quantiles["set"] == name]

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dml.experiment.lesson import Lesson
-from dml.plots.style import COLOURS, DOUBLE, LOOKS, caption, figure, legend_above, percent, sheet
+from dml.plots.style import COLOURS, DOUBLE, LOOKS, caption, drawn, figure, legend_above, percent, sheet
 
 SHOWN = 16  # images of a fold
 STAGES = {
@@ -15,7 +15,7 @@ STAGES = {
 }
 
 
-@figure
+@figure("00_one_round", "lesson", facts=("data",))
 def one_round(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """Unseen accuracy of every client before the refinement, after it with labels only, and with its peers too."""
     fig = Figure(figsize=(DOUBLE, 1.9))
@@ -38,7 +38,7 @@ def one_round(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     return fig, table
 
 
-@figure
+@drawn
 def pictures(lesson: Lesson) -> tuple[Figure, pd.DataFrame]:
     """What each client has of its own, and what everybody sees: the first images of every fold."""
     fed = lesson.fed

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dml.plots.style import COLOURS, DOUBLE, caption, figure, legend_above, percent
+from dml.plots.style import COLOURS, DOUBLE, caption, drawn, figure, legend_above, percent, spread
 
 VIEWS = {  # colour: the method; line and marker: who looks
     "weights": (COLOURS[1], "-", "o"),
@@ -24,7 +24,7 @@ DIALS = ("as trained", "overfit")
 STRONGEST = "strongest"
 
 
-@figure
+@figure("03_roc", "privacy_curves")
 def roc(curves: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """The strongest attack of every view on log axes, where the confident guesses are; as trained and overfit."""
     drawn = curves[curves["dial"].isin(DIALS)]
@@ -52,7 +52,7 @@ def roc(curves: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     return fig, drawn
 
 
-@figure
+@figure("03_membership", "privacy_rates")
 def advantage(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """What each view tells about membership: area under ROC of all candidates and of canaries, and TPR at 1 % FPR."""
     mine = rates[(rates["attack"] == STRONGEST) & (rates["against"] == "members") & rates["view"].isin(VIEWS)]
@@ -85,12 +85,12 @@ def advantage(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
 
 
 def _interval(axes: Axes, row, place: float, colour, marker: str, fill: str | None) -> None:
-    error = [[row.value - row.low], [row.high - row.value]]
+    error = spread(row.value, row.low, row.high)
     keys = {"color": colour, "marker": marker, "markerfacecolor": fill or colour, "markersize": 3.5}
     axes.errorbar(row.value, place, xerr=error, linestyle="", elinewidth=0.9, capsize=1.5, **keys)
 
 
-@figure
+@figure("03_controls", "privacy_rates")
 def controls(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """Every attack on every view, as trained, next to controls that must be at chance."""
     kinds = {
@@ -126,7 +126,7 @@ def controls(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     return fig, rows
 
 
-@figure
+@figure("03_balance", "privacy_balance")
 def balance(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """A client's class balance, true against inferred from its messages, and the mean absolute error of the prior."""
     views = [
@@ -162,7 +162,7 @@ def balance(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     return fig, table
 
 
-@figure
+@figure("03_price", "privacy_price")
 def price(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """Accuracy after the attacked round against what leaks: every method and view, with and without a defence."""
     shown = ("weights", "weights, average", "partial weights", "losses", "sum of predictions")
@@ -208,7 +208,7 @@ def price(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     return fig, mine
 
 
-@figure
+@drawn
 def reconstruction(found: Mapping[str, Tensor], table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """Private images and what each attack made of them: two random cases, and the best recovered image of all cases."""
     names = list(table["attack"].unique())

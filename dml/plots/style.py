@@ -5,8 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -52,11 +54,35 @@ class Drawn:
                 part.write_bytes(content)
 
 
-def figure(draw: Callable[..., tuple[Figure, pd.DataFrame]]) -> Callable[..., Drawn]:
+Draw = Callable[..., tuple[Figure, pd.DataFrame]]
+
+
+class Recipe(NamedTuple):
+    """How a figure is made: `draw(*tables, *facts)`, of a run's tables and of its `About`, by their names."""
+
+    tables: tuple[str, ...]
+    draw: Callable[..., Drawn]
+    facts: tuple[str, ...]
+
+
+FIGURES: dict[str, Recipe] = {}
+
+
+def figure(name: str, *tables: str, facts: tuple[str, ...] = ("title",)) -> Callable[[Draw], Callable[..., Drawn]]:
+    """Put a drawing function into `FIGURES`, and make it return a `Drawn`."""
+
+    def enter(draw: Draw) -> Callable[..., Drawn]:
+        FIGURES[name] = Recipe(tables, drawn(draw), facts)
+        return FIGURES[name].draw
+
+    return enter
+
+
+def drawn(draw: Draw) -> Callable[..., Drawn]:
     """Make a drawing function return a `Drawn`: house style, and the same bytes whenever the same table is drawn."""
 
     @wraps(draw)
-    def drawn(*args, **kwargs) -> Drawn:
+    def finished(*args, **kwargs) -> Drawn:
         with mpl.rc_context():
             mpl.style.use(Path(__file__).with_name("dml.mplstyle"))
             fig, table = draw(*args, **kwargs)
@@ -70,7 +96,7 @@ def figure(draw: Callable[..., tuple[Figure, pd.DataFrame]]) -> Callable[..., Dr
             fig.savefig(png, format="png", bbox_inches=frame, metadata={"Software": None})
         return Drawn(table, pdf.getvalue(), png.getvalue(), fig.get_supxlabel())
 
-    return drawn
+    return finished
 
 
 def caption(fig: Figure, text: str) -> None:
@@ -101,3 +127,8 @@ def seeds_text(results: pd.DataFrame) -> str:
 def percent(axes: Axes, axis: str = "y") -> None:
     """Show shares as per cent."""
     getattr(axes, f"{axis}axis").set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{100 * value:g}"))
+
+
+def spread(mean: float, low: float, high: float) -> list[list[float]] | None:
+    """What `errorbar` wants of an interval; None where there is none."""
+    return None if np.isnan(low) else [[mean - low], [high - mean]]

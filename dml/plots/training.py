@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from dml.plots.style import CLIENTS, DOUBLE, LOOKS, caption, figure, legend_above, percent, seeds_text
 
 
-@figure
+@figure("02_histories", "history")
 def histories(history: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """Training loss of every client over all epochs, one panel an arm; epochs on the public fold are shaded."""
     seed = history["seed"].min()
@@ -56,7 +56,7 @@ def _timeline(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts).drop(columns="order")
 
 
-@figure
+@figure("02_rounds", "results")
 def rounds(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """Accuracy on each round's public fold after the private training, before anyone has trained on that fold."""
     rows = results[results["metric"] == "public accuracy"]

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dml.arms import messaging, steps
 from dml.arms.federation import Federation, Wire
 from dml.config import Draw, Experiment
 from dml.data import audit
 from dml.data.folds import Folds
-from dml.data.images import Images, Split
-from dml.experiment import results
+from dml.data.images import Images, Split, images_of
 from dml.files import DataError
 from dml.streams import SERVER, stream
 from dml.training.stack import carry_out
@@ -59,7 +59,7 @@ class Game:
         folds = tuple(np.concatenate((each, self.held)) for each in (mine, *self.private[self.group(m)]))
         fed.folds = Folds(self.public, (folds, folds), (self.public, self.public))
         fed.server.load(self.initial)
-        fed.hand_out()
+        messaging.hand_out(fed)
         return fed
 
 
@@ -75,7 +75,7 @@ def deal(name: str, experiment: Experiment, draw: Draw, seed: int) -> Game:
     Raises DataError when a client has too few images to be halved class by class, or there are too few without
     near-duplicates.
     """
-    rng, everything = stream(seed, SERVER, "game"), results.images(name, experiment)
+    rng, everything = stream(seed, SERVER, "game"), images_of(name, experiment)
     classes, clients = len(everything.classes), experiment.clients - 1
     fold = len(everything.train) // experiment.folds
     share = 2 * (int(experiment.train_share * fold) // classes // 2)  # a client's images of a class: even, to be halved
@@ -109,7 +109,7 @@ def deal(name: str, experiment: Experiment, draw: Draw, seed: int) -> Game:
     two = replace(experiment, rounds=2, asynchronous_share=experiment.train_share)
     server = Federation(two, images, seed)
     server.folds = replace(server.folds, pretrain=pretrain)
-    carry_out(server.pretrain())
+    carry_out(steps.pretrain(server))
     return Game(
         two,
         draw,

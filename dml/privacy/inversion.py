@@ -126,7 +126,7 @@ def from_features(model: VisionNet, wanted: Tensor, iterations: int, rng: np.ran
     return descend(loss, _noise(model, 1, rng), iterations)[0]
 
 
-def typical(model: VisionNet, start: Tensor, label: int, iterations: int) -> Tensor:
+def invert_model(model: VisionNet, start: Tensor, label: int, iterations: int) -> Tensor:
     """The image [1, 3, size, size] that a model is surest of in a class, found from `start` (model inversion,
     Fredrikson et al. 2015). It shows what the model knows of the class, and a person only if the class is one.
     """

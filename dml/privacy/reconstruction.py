@@ -14,7 +14,8 @@ from dml.losses import log_probabilities
 from dml.privacy import inversion
 from dml.privacy.game import VICTIM, Game, seed_of
 from dml.privacy.rates import psnr, ssim
-from dml.privacy.shadows import Trained, attacker, copy, features, known_logits, pick, play
+from dml.privacy.shadows import Trained, attacker, features, pick, play
+from dml.privacy.surrogate import known_logits, tangent_copy
 from dml.privacy.views import ADVERSARIES, Known, Tap, View
 from dml.streams import SERVER, stream
 from dml.training import workers
@@ -78,9 +79,9 @@ def attack(game: Game, m: int, iterations: int, update: bool, device: torch.devi
     table, mean, classes = views["losses"].table(VICTIM), public.mean(0), range(len(game.images.classes))
     for name, each in (
         ("model inversion", facts.model(after)),
-        ("model inversion of a copy", copy(facts, table)),
+        ("model inversion of a copy", tangent_copy(facts, table)),
     ):
-        found[name] = torch.cat([inversion.typical(each, mean, label, iterations) for label in classes])
+        found[name] = torch.cat([inversion.invert_model(each, mean, label, iterations) for label in classes])
     pairs = torch.stack((features(log_probabilities(known_logits(model, facts, facts.public))), features(table)), 1)
     pairs = pairs.reshape(len(public), -1)
     surest = torch.stack([pairs[facts.labels == label].mean(0) for label in classes])

@@ -18,7 +18,6 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
-from torch.func import functional_call, grad, vmap
 
 from dml.arms.catalogue import ARMS
 from dml.arms.federation import Federation
@@ -26,12 +25,12 @@ from dml.losses import log_probabilities
 from dml.models import VisionNet
 from dml.privacy.defences import Defence
 from dml.privacy.game import VICTIM, Game
+from dml.privacy.surrogate import TangentCopier, known_logits
 from dml.privacy.views import ADVERSARIES, Known, Tap, View
 from dml.training import workers
-from dml.training.clients import Client, Fit, correct, predict, to_float
+from dml.training.clients import Fit, correct, predict
 from dml.training.stack import carry_out
 
-RIDGE = 1e-3  # of a copy, in units of the kernel's mean diagonal
 METHODS = ("fedavg", "asynchronous", "dml")
 Engine = Callable[[Sequence[Fit]], object]
 
@@ -79,7 +78,7 @@ def pick(game: Game, indices: np.ndarray, device: torch.device) -> tuple[Tensor,
     return train.images[at].permute(0, 2, 3, 1).contiguous().to(device), train.labels[at].to(device)
 
 
-def signed(log_p: Tensor, labels: Tensor) -> Tensor:
+def log_odds(log_p: Tensor, labels: Tensor) -> Tensor:
     """The log-odds log p_y - log (1 - p_y) of the true class, [N], of log-probabilities [N, C] up to a constant."""
     true = F.one_hot(labels, log_p.shape[-1]).bool()
     return log_p[true] - log_p.masked_fill(true, -torch.inf).logsumexp(-1)
@@ -92,90 +91,27 @@ def features(log_p: Tensor) -> Tensor:
     return (log_p - log_p.mean(-1, keepdim=True)).flatten()
 
 
-class Copier:
-    """Distils a model that was seen only through its table on the public fold, to ask it about other images.
-
-    The copy is the initial model trained to the end on the table by gradient descent, to first order in its weights:
-    kernel regression with the tangent kernel of the initial model (Jacot et al. 2018, arXiv 1806.07572), exact and the
-    same for every table, where training a network for each would cost an hour. Outputs are treated one by one.
-    """
-
-    def __init__(self, known: Known, images: Tensor):
-        self.start = known_logits(known.model(), known, images), known_logits(known.model(), known, known.public)
-        self.weights = []
-        for output in range(self.start[0].shape[1]):
-            public = _gradients(known, known.public, output)
-            cross = torch.cat([_gradients(known, each, output) @ public.T for each in images.split(16)])
-            self.weights.append(torch.linalg.solve(_kernel(public), cross.T).T)
-
-    def logits(self, table: Tensor) -> Tensor:
-        """The copy's logits of the images, [N, 1] or [N, C], from log-probabilities [P, C]."""
-        images, public = self.start
-        change = [weight @ each for weight, each in zip(self.weights, _change(table, public).T, strict=True)]
-        return images + torch.stack(change, dim=1)
-
-
-def copy(known: Known, table: Tensor) -> VisionNet:
-    """The copy of `Copier` as a network: the initial model moved by the same step in its weights."""
-    model, moved = known.model(), known.model()
-    change = _change(table, known_logits(model, known, known.public))
-    for output, wanted in enumerate(change.T):
-        factors = torch.linalg.solve(_kernel(_gradients(known, known.public, output)), wanted)
-        steps = torch.autograd.grad(
-            (factors * model(to_float(known.public))[:, output]).sum(), list(model.parameters())
-        )
-        with torch.no_grad():
-            for parameter, step in zip(moved.parameters(), steps, strict=True):
-                parameter += step
-    return moved
-
-
-def _kernel(gradients: Tensor) -> Tensor:
-    kernel = gradients @ gradients.T
-    return kernel + RIDGE * kernel.diag().mean() * torch.eye(len(kernel), device=kernel.device)
-
-
-def _change(table: Tensor, logits: Tensor) -> Tensor:
-    """How far the logits of log-probabilities [P, C] are from `logits`, [P, 1] or [P, C]."""
-    return (table[:, 1:] - table[:, :1] if logits.shape[1] == 1 else table - table.mean(-1, keepdim=True)) - logits
-
-
-def _gradients(known: Known, images: Tensor, output: int) -> Tensor:
-    """The gradient of one output with respect to all weights, for each image: [n, parameters]."""
-    model = known.model().requires_grad_(False)  # the graph of these gradients would only hold memory
-
-    def one(parameters, image):
-        return functional_call(model, parameters, (image[None],))[0, output]
-
-    each = vmap(grad(one), (None, 0))(dict(model.named_parameters()), to_float(images))
-    return torch.cat([value.flatten(1) for value in each.values()], dim=1)
-
-
-def known_logits(model: VisionNet, known: Known, images: Tensor) -> Tensor:
-    return predict(Client(VICTIM, model, known.experiment, 0), images)
-
-
-def observe(view: View, copier: Copier, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def observe(view: View, copier: TangentCopier, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """What a view says of the victim: the log-odds "candidates" [N] of images (uint8 [N, size, size, 3]) with their
     labels, and the "public" features of the public fold. `copier` was made for the same images.
     """
     values, table = view.weights(VICTIM), view.table(VICTIM)
     if values is not None:
-        return look(view.known.model(values), view.known, images, labels)
-    return {"candidates": signed(log_probabilities(copier.logits(table)), labels), "public": features(table)}
+        return signals_of(view.known.model(values), view.known, images, labels)
+    return {"candidates": log_odds(log_probabilities(copier.logits(table)), labels), "public": features(table)}
 
 
-def look(model: VisionNet, known: Known, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def signals_of(model: VisionNet, known: Known, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """The log-odds of images and the features of the public fold, of a model."""
     candidates, public = (log_probabilities(known_logits(model, known, each)) for each in (images, known.public))
-    return {"candidates": signed(candidates, labels), "public": features(public)}
+    return {"candidates": log_odds(candidates, labels), "public": features(public)}
 
 
 @lru_cache(maxsize=1)
-def attacker(game: Game, device: torch.device) -> tuple[Known, Copier]:
+def attacker(game: Game, device: torch.device) -> tuple[Known, TangentCopier]:
     """What an attacker prepares once for a game."""
     facts = known(game, device)
-    return facts, Copier(facts, pick(game, game.pool, device)[0])
+    return facts, TangentCopier(facts, pick(game, game.pool, device)[0])
 
 
 def signals(
@@ -191,7 +127,7 @@ def signals(
     """
     (facts, copier), trained, rows = attacker(game, device), Trained(engine), []
     images, labels = pick(game, game.pool, device)
-    before = {f"untrained/{what}": value for what, value in look(facts.model(), facts, images, labels).items()}
+    before = {f"untrained/{what}": value for what, value in signals_of(facts.model(), facts, images, labels).items()}
     for m in victims:
         row = {**before, "blind/candidates": blind(game, m), "group": torch.tensor(float(game.group(m)))}
         row |= {"members": torch.from_numpy(game.members[m]), "canary": torch.from_numpy(game.canary)}
@@ -229,7 +165,7 @@ def accuracy(fed: Federation) -> Tensor:
     return correct(predict(fed.clients[VICTIM], fed.unseen).cpu(), fed.unseen_labels).float().mean()
 
 
-def longer(epochs: int) -> Engine:
+def overfit(epochs: int) -> Engine:
     """Local training for far too long: the control in which membership must be found."""
 
     def engine(fits: Sequence[Fit]) -> None:

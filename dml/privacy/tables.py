@@ -7,7 +7,7 @@ import pandas as pd
 
 from dml import stats
 from dml.config import Experiment
-from dml.privacy import accounting, balance
+from dml.privacy import balance, defences
 from dml.privacy import rates as metrics
 from dml.privacy import reconstruction as cases
 from dml.privacy.membership_tables import STRONGEST, Arrays, Dial, title, views
@@ -102,7 +102,7 @@ def price_table(games: Mapping[Dial, list[Arrays]], rates: pd.DataFrame, experim
     rows, best = [], rates[_headline(rates)].set_index(["dial", "view"])
     for dial, found in games.items():
         count = int(found[0]["members"][0].sum())
-        epsilon = accounting.epsilon(dial[1], count, experiment) if dial[0] == "DP-SGD" else np.nan
+        epsilon = defences.epsilon(dial[1], count, experiment) if dial[0] == "DP-SGD" else np.nan
         for view in views(found[0]):
             plain, defence = (view, "") if view in ADVERSARIES else view.split(", ")
             arm = ADVERSARIES[plain].arm

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dml.config import Experiment
 from dml.exchange.messages import Aggregate, Message, Weights, decode
-from dml.losses import share, without_own
+from dml.losses import contribution, without_own
 from dml.models import VisionNet
 from dml.streams import SERVER
 
@@ -98,7 +98,7 @@ class View:
         if len(senders) == 1:
             return down.total / down.clients
         own = self._of(*(senders - {SERVER})).log_probabilities(self.known.labels)
-        return without_own(down.total, share("student-first", own), down.clients)
+        return without_own(down.total, contribution("student-first", own), down.clients)
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,11 @@ def processor(device: torch.device) -> str:
         return platform.processor() or platform.machine()
 
 
+def name() -> str:
+    """What this machine is called, and the process: for a message about one of many."""
+    return f"{platform.node()} (process {os.getpid()})"
+
+
 def commit() -> str:
     """The git commit of the code, with "+changes" when the work tree differs from it; "unknown" without git."""
     try:

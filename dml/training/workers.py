@@ -1,46 +1,88 @@
-"""Jobs on every core: each is done by a single-threaded worker process, and a bar counts the steps they finish."""
+"""Tasks on every core: each is done by a single-threaded worker process, under one progress bar.
+
+Where they are done is any `concurrent.futures.Executor`: processes of this machine by default, a cluster's on request.
+"""
 
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
+from typing import Any
 
-from tqdm import tqdm
-
+from dml.progress import Progress
 from dml.training import machine
+
+LOOK = 0.5  # seconds between two looks at the progress
 
 
 @dataclass(frozen=True)
-class Job:
-    """`work(*args)`, a function of a module, which calls `advance` `steps` times before it returns."""
+class Task:
+    """`work(*args)`, a function of a module, which calls `advance` `steps` times before it returns; `cost` is about how
+    many CPU seconds it takes.
+    """
 
-    work: Callable[..., None]
+    work: Callable[..., Any]
     args: tuple
     steps: int = 1
+    cost: float = 1.0
 
 
-def carry_out(jobs: Sequence[Job], unit: str, title: str = "training") -> None:
-    """Do the jobs, in their order, in as many processes as there are cores. What a job raises is raised here.
+Keep = Callable[[Any, Any], None]  # what is done here with a task and its result as soon as there is one
 
-    After a failure or an interrupt no other job goes on. A worker whose parent dies, dies too.
+
+def carry_out(
+    tasks: Sequence[Task],
+    keep: Keep = lambda task, result: None,
+    title: str = "training",
+    unit: str = "job",
+    executor: Executor | None = None,
+) -> None:
+    """Do the tasks, the longest first, in as many processes as there are cores, or by an executor.
+
+    What a task raises is raised here; after a failure or an interrupt no other task goes on.
     """
-    if not jobs:
+    if not tasks:
+        return
+    order = sorted(tasks, key=lambda task: -task.cost)  # stable: equal ones stay in their order
+    with Progress(title, sum(task.cost for task in order)) as progress, _pool(executor, len(order)) as (pool, shared):
+        left = {pool.submit(_run, task): task for task in order}
+        done = 0.0
+        while left:
+            finished, _ = wait(left, timeout=LOOK, return_when=FIRST_COMPLETED)
+            for future in finished:
+                task = left.pop(future)
+                keep(task, future.result())
+                done += task.cost
+            progress.to(max(done, shared.value if shared else 0), f"{len(order) - len(left)} of {len(order)} {unit}s")
+
+
+def carry_out_here(tasks: Sequence[Task], keep: Keep, title: str = "training", unit: str = "job") -> None:
+    """The same in this process, one after the other: on a GPU, which one process keeps busy."""
+    with Progress(title, sum(task.cost for task in tasks)) as progress:
+        done = 0.0
+        for count, task in enumerate(tasks, 1):
+            keep(task, task.work(*task.args))
+            done += task.cost
+            progress.to(done, f"{count} of {len(tasks)} {unit}s")
+
+
+@contextmanager
+def _pool(executor: Executor | None, tasks: int) -> Iterator[tuple[Executor, Any]]:
+    """The executor, or processes of this machine with the count that `advance` raises. A worker whose parent dies,
+    dies too.
+    """
+    if executor is not None:
+        yield executor, None
         return
     context = multiprocessing.get_context("spawn")
-    done, others = context.Value("i", 0), set(multiprocessing.active_children())
-    with ProcessPoolExecutor(min(machine.cores(), len(jobs)), context, _start, (done,)) as pool:
-        left = {pool.submit(job.work, *job.args) for job in jobs}
+    shared, others = context.Value("d", 0.0), set(multiprocessing.active_children())
+    with ProcessPoolExecutor(min(machine.cores(), tasks), context, _start, (shared,)) as pool:
         try:
-            with tqdm(total=sum(job.steps for job in jobs), desc=title, unit=unit, mininterval=2) as bar:
-                while left:
-                    finished, left = wait(left, timeout=0.5)
-                    if done.value > bar.n:
-                        bar.update(done.value - bar.n)
-                    for job in finished:
-                        job.result()
+            yield pool, shared
         except BaseException:  # a failure or an interrupt: do not let the others finish what they have begun
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in set(multiprocessing.active_children()) - others:
@@ -48,19 +90,26 @@ def carry_out(jobs: Sequence[Job], unit: str, title: str = "training") -> None:
             raise
 
 
-_done = None  # a worker's view of the shared count of finished steps
+_shared: Any = None  # a worker's view of the work that all of them have done
+_share = 0.0  # of the task at hand, what one step is worth
 
 
 def advance() -> None:
-    """Count one step of the job at hand; outside a worker, nothing."""
-    if _done is not None:
-        with _done.get_lock():
-            _done.value += 1
+    """Count one step of the task at hand; outside a worker, nothing."""
+    if _shared is not None:
+        with _shared.get_lock():
+            _shared.value += _share
 
 
-def _start(done) -> None:
-    global _done
-    _done = done
+def _run(task: Task) -> Any:
+    global _share
+    _share = task.cost / task.steps
+    return task.work(*task.args)
+
+
+def _start(shared: Any) -> None:
+    global _shared
+    _shared = shared
     machine.settle()
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (wait_for([parent.sentinel]), os._exit(1)), daemon=True).start()

@@ -12,6 +12,7 @@ from statistics import median
 
 import torch
 
+from dml.arms import steps
 from dml.arms.federation import Federation
 from dml.config import PROFILES
 from dml.experiment.results import images
@@ -27,12 +28,12 @@ def main():
     options.add_argument("--data", default="faces", help="facemask for the profile paper, which takes every image")
     options.add_argument("--seeds", type=int, default=4)
     args = options.parse_args()
-    device, experiment = machine.device(args.device), PROFILES[args.profile]
+    device, experiment = machine.device(args.device), PROFILES[args.profile].experiment
     if device.type == "cpu":
         machine.settle()
     data = images(args.data, experiment)
     federations = [Federation(experiment, data, seed, device) for seed in range(args.seeds)]
-    fits = [fit for fed in federations for fit in fed.local(1)]
+    fits = [fit for fed in federations for fit in steps.local(fed, 1)]
     engines = {"loop": lambda: [fit_one(fit) for fit in fits], "stack": lambda: fit_all(fits)}
     times = {name: [] for name in engines}
     for repeat in range(4):

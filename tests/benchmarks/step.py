@@ -72,7 +72,7 @@ def bare_step():
 
 def real_step(precision="float32"):
     """One batch through the project's own training loop, peers' table included."""
-    experiment = replace(PROFILES["paper"], epochs=1, precision=precision)
+    experiment = replace(PROFILES["paper"].experiment, epochs=1, precision=precision)
     client = Client(0, VisionNet(), experiment, seed=0)
     images = torch.randint(0, 256, (BATCH, SIZE, SIZE, 3), dtype=torch.uint8)
     table = torch.full((BATCH, 2), 0.5).log()
@@ -100,7 +100,7 @@ def matrix_rate() -> float:
 
 def evaluation(rate: float) -> None:
     """Five clients on the 5,988 unseen images, from the time of a few large batches."""
-    client = Client(0, VisionNet(), PROFILES["paper"], seed=0)
+    client = Client(0, VisionNet(), PROFILES["paper"].experiment, seed=0)
     images = torch.randint(0, 256, (4 * EVALUATION_BATCH, SIZE, SIZE, 3), dtype=torch.uint8)
     seconds = timed({"evaluation": lambda: predict(client, images)})["evaluation"] * 5 * 5988 / len(images)
     with FlopCounterMode(display=False) as counter:

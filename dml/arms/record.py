@@ -1,0 +1,57 @@
+"""What is measured while an arm runs: rows of the results. Nothing here is ever acted upon."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from dml.arms.federation import Federation
+from dml.data.folds import split_fold
+from dml.streams import SERVER, stream
+from dml.training.clients import Client, correct, predict
+from dml.training.metrics import disagreement, scores
+
+
+def accuracy(fed: Federation, client: Client, fold: np.ndarray) -> float:
+    """The share of a fold's training images that a client's model classifies right."""
+    indices = fed.at(fold)
+    return correct(predict(client, fed.train[indices]), fed.labels[indices]).float().mean().item()
+
+
+def public_accuracy(fed: Federation, round_index: int) -> None:
+    """Accuracy on the round's public fold, which no client has trained on before the refinement."""
+    for client in fed.clients:
+        value = accuracy(fed, client, fed.folds.public[round_index - 1])
+        fed.record(round_index, client.index, "public accuracy", value)
+
+
+def sample_accuracy(fed: Federation, round_index: int, parties: Sequence[Client] | None = None) -> None:
+    """Accuracy after the round on a sample of the unseen set, to draw curves: reported, never acted upon."""
+    count = min(fed.experiment.glance, len(fed.unseen))
+    sample = fed.at(stream(fed.seed, SERVER, "glance").permutation(len(fed.unseen))[:count])
+    for party in (parties or fed.clients) if count else ():
+        right = correct(predict(party, fed.unseen[sample]).cpu(), fed.unseen_labels[sample.cpu()])
+        fed.record(round_index, party.index, "unseen sample accuracy", right.float().mean().item())
+
+
+def report(fed: Federation, parties: Sequence[Client] | None = None, share: float | None = None) -> list[Tensor]:
+    """The one look at the whole unseen set, at the end; with each client's accuracy on its own images for the gap:
+    "train" on the leading `share` of its private folds, which trained it, "validation" on the rest. Returns the
+    logits on the unseen set, one tensor a party.
+    """
+    share = share or fed.experiment.train_share
+    last, labels = fed.experiment.rounds, fed.unseen_labels.numpy()
+    parties = parties or fed.clients
+    logits = [predict(party, fed.unseen).cpu() for party in parties]
+    for party, values in zip(parties, logits, strict=True):
+        for metric, value in scores(values, labels).items():
+            fed.record(last, party.index, f"unseen {metric}", value)
+    for party in parties if parties == fed.clients else ():
+        folds = [split_fold(fed.private(round_index, party), share) for round_index in fed.rounds()]
+        seen, held = (np.concatenate(part) for part in zip(*folds, strict=True))
+        fed.record(last, party.index, "train accuracy", accuracy(fed, party, seen))
+        fed.record(last, party.index, "validation accuracy", accuracy(fed, party, held))
+    if len(parties) > 1:
+        for party, value in zip(parties, disagreement(logits), strict=True):
+            fed.record(last, party.index, "unseen disagreement", value)
+    return logits

@@ -1,0 +1,55 @@
+"""A run's folder: what it is about, and the tables in it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from dml.config import Experiment
+from dml.evidence.published import reported
+from dml.files import DataError
+
+
+@dataclass(frozen=True)
+class About:
+    """What a figure or a sentence says of its run besides the tables."""
+
+    experiment: Experiment
+    data: str
+    title: str
+    classes: int = 2
+
+    @classmethod
+    def read(cls, folder: Path) -> "About":
+        """From the manifest of a finished run. Raises DataError when there is none."""
+        file = folder / "manifest.json"
+        if not file.is_file():
+            raise DataError(f"{folder} has no manifest.json; it must be the folder of a finished run (see `reproduce`)")
+        try:
+            manifest = json.loads(file.read_text(encoding="utf-8"))
+            experiment = Experiment(**manifest["experiment"])
+            return cls(experiment, manifest["data"], manifest["title"], len(manifest["classes"]))
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{file} was not written by this version of `reproduce` ({error!r})") from error
+
+    @property
+    def reported(self) -> pd.DataFrame:
+        """What the paper reports for such a run (see `published.reported`)."""
+        return reported(self.data, self.experiment)
+
+
+def read(folder: Path, name: str) -> pd.DataFrame:
+    """A table of a run."""
+    return pd.read_csv(folder / f"{name}.csv")
+
+
+def has(folder: Path, names: Sequence[str]) -> bool:
+    """Whether a run has all these tables."""
+    return all((folder / f"{name}.csv").is_file() for name in names)
+
+
+def read_all(folder: Path, names: Sequence[str]) -> list[pd.DataFrame] | None:
+    """These tables of a run; None when it lacks one of them."""
+    return [read(folder, name) for name in names] if has(folder, names) else None

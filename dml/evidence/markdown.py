@@ -1,0 +1,184 @@
+"""Tables in Markdown, as `make figures` writes them beside the figures."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dml.evidence import accuracy, privacy, published, verdicts
+from dml.evidence.about import About, read_all
+from dml.evidence.bandwidth import c3
+from dml.stats import ENOUGH, summarise
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """The lines of a table in Markdown."""
+    head = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
+    return [*head, *(f"| {' | '.join(map(str, row))} |" for row in rows)]
+
+
+def joined(lines: Iterable[str]) -> str:
+    """Lines as the text of a file."""
+    return "\n".join(lines) + "\n"
+
+
+def span(low: float, high: float, form: str = "+.2f", scale: float = 100) -> str:
+    """An interval in brackets, "" where there is none; of shares in per cent or points, unless `scale` is given."""
+    return "" if np.isnan(low) else f"[{scale * low:{form}}, {scale * high:{form}}]"
+
+
+def estimate(mean: float, low: float, high: float, form: str = "+.2f", scale: float = 100) -> str:
+    """A mean and its interval, in the same units."""
+    return f"{scale * mean:{form}} {span(low, high, form, scale)}".rstrip()
+
+
+def claims(results: pd.DataFrame, costs: pd.DataFrame, reported: pd.DataFrame, title: str) -> str:
+    """Every arm's accuracy and cost, and every claim on accuracy; per cent and percentage points."""
+    summary = summarise(results, "unseen accuracy")
+    means = reported.groupby("arm")["accuracy"].mean()
+    seconds = costs.groupby("arm")["cpu_s"].mean()
+    n = int(summary["n"].max())
+    kind = "BCa" if n >= ENOUGH else f"Student's t (BCa from {ENOUGH} on)"
+    arms = [
+        (
+            f"`{row.arm}`",
+            f"{100 * means[row.arm]:.2f}" if row.arm in means else "",
+            f"{100 * row.mean:.2f} {span(row.low, row.high, '.2f')}",
+            f"{seconds[row.arm]:.0f}",
+        )
+        for row in summary.itertuples()
+    ]
+    claimed = [
+        (
+            row.claim,
+            f"`{row.against}`",
+            row.measure,
+            "" if np.isnan(row.reported) else f"{100 * row.reported:+.2f}",
+            f"{100 * row.mean:+.2f} {span(row.low, row.high)}",
+            f"{row.better * row.n:g} of {row.n}",
+            "" if np.isnan(row.p) else f"{row.p:.2g}",
+            row.verdict,
+        )
+        for row in accuracy.claims(results, reported).itertuples()
+    ]
+    head = (
+        f"Data: {title}; n = {n} seeds; intervals are 95 % over seeds: {kind}; p by sign flips, corrected for the "
+        "comparisons of a claim (Holm)."
+    )
+    titles = ("arm", "reported (one seed)", "unseen accuracy, %: mean [interval]", "CPU seconds a seed")
+    measured = "measured: mean [interval], points"
+    compared = ("claim", "DML minus", "of", "reported", measured, "better on", "p", "verdict")
+    return joined([head, "", *table(titles, arms), "", *table(compared, claimed)])
+
+
+def comparison(measured: pd.DataFrame, exact: pd.DataFrame) -> str:
+    """Published numbers beside measured ones; shares in per cent or percentage points, losses in nats."""
+    rows = []
+    for row in measured.itertuples():
+        scale, form = (1, ".3f") if "loss" in row.what else (100, "+.2f" if "minus" in row.what else ".2f")
+        inside = "" if np.isnan(row.low) else "yes" if row.inside else "**no**"
+        numbers = (f"{scale * row.published:{form}}", f"{scale * row.mean:{form}}")
+        rows.append((f"`{row.arm}`", row.what, *numbers, span(row.low, row.high, form, scale), row.n, inside))
+    titles = ("published (one run)", "measured: mean", "one more run, 95 %", "n", "could be one of ours")
+    facts = [(row.what, f"{row.published:,}", f"{row.here:,}") for row in exact.itertuples()]
+    return joined([*table(("arm", "what", *titles), rows), "", *table(("fact", "published", "here"), facts)])
+
+
+def probes(verdict: pd.DataFrame, differences: pd.DataFrame, reconstruction: pd.DataFrame, title: str) -> str:
+    """The verdict of the privacy probes, claim C4 and the calibration of reconstruction."""
+    first, shown = verdict.iloc[0], privacy.readable(verdict)
+    gains = reconstruction.assign(gain=reconstruction["psnr"] - reconstruction["psnr of the mean"])
+    attacks = [
+        (attack, rows["view"].iloc[0], len(rows), f"{rows['gain'].mean():+.1f}", rows["recovered"].sum())
+        for attack, rows in gains.groupby("attack", sort=False)
+    ]
+    answers = [
+        (row.claim, row.question, f"{row.mean:+.3f} {span(row.low, row.high, '+.3f', 1)}", row.verdict)
+        for row in privacy.c4(differences).itertuples()
+    ]
+    head = (
+        f"Data: {title}; membership: n = {first['n']:.0f} targets, {first['trials']:,.0f} trials, 95 % over "
+        "targets; the strongest attack of each view, chosen on other targets. 0.5 is guessing."
+    )
+    asked = ("claim", "who looks: membership AUC, weights minus predictions", "difference [95 %]", "verdict")
+    recovered = ("reconstruction", "from", "images", "mean gain over the mean image, dB", "recovered")
+    views = table(list(shown), shown.itertuples(index=False))
+    return joined([head, "", *views, "", *table(asked, answers), "", *table(recovered, attacks)])
+
+
+def bandwidth(ladder: pd.DataFrame, targets: pd.DataFrame, title: str) -> str:
+    """The ladder, and claim C3; bytes of one client, accuracies in per cent."""
+    n, goal = int(ladder["n"].max()), targets[targets["target"] == 0.92].set_index("arm")
+    rows = []
+    for row in ladder.itertuples():
+        there, compared = goal.loc[row.arm], row.against == row.against
+        middle = "" if np.isnan(there["sent"]) else f", {there['sent']:,.0f}"
+        points = f"{100 * row.difference:+.2f} {span(row.difference_low, row.difference_high)}" if compared else ""
+        rows.append(
+            (
+                f"`{row.arm}`",
+                f"{row.up:,.0f} ({row.payload_up:,.0f})",
+                *(f"{size:,.0f}" for size in (row.down, row.setup, row.amortised)),
+                "" if np.isnan(row.ratio) else f"{row.ratio:,.1f}",
+                f"{there['reached']:.0f} of {there['n']:.0f}{middle}",
+                f"{100 * row.mean:.2f} {span(row.low, row.high, '.2f')}",
+                f"`{row.against}`" if compared else "",
+                points,
+            )
+        )
+    ratios = [
+        (f"`{row.against}`", row.what, f"{row.other:,.0f}", f"{row.dml:,.0f}", f"{row.ratio:,.2f}")
+        for row in c3(ladder, targets).dropna(subset=["ratio"]).itertuples()
+    ]
+    head = f"Data: {title}; n = {n} seeds; bytes of one client, headers included; intervals are 95 % over seeds."
+    titles = (
+        "arm",
+        "a round, up (numbers alone)",
+        "down",
+        "set-up",
+        "a round, set-up spread",
+        "FedAvg's messages / these",
+    )
+    titles += ("to 92 %: seeds, bytes", "unseen accuracy, %", "minus", "points")
+    compared = ("C3: `dml` against", "of", "its bytes", "dml's", "ratio")
+    return joined([head, "", *table(titles, rows), "", *table(compared, ratios)])
+
+
+def wires(measured: dict[str, pd.DataFrame]) -> str:
+    """What crossed the sockets of real deployments (the wire.csv of `make flower` by the run's name).
+
+    Per client and round, up and down: the bytes of our messages, what Flower's serialised messages add to them
+    (framing, and measurements that are no part of the protocol), and all bytes on the client's TLS connections.
+    """
+    rows = []
+    for name, wire in measured.items():
+        rounds = wire[(wire["round"] > 0) & (wire["round"] < wire["round"].max())]
+        mean = rounds.groupby("direction")[["encoded", "framing", "about", "tls"]].mean()
+        cells = [" / ".join(f"{mean.loc[way, column]:,.0f}" for way in ("up", "down")) for column in mean]
+        setup = wire[wire["round"] == 0].groupby("direction")["tls"].mean()
+        rows.append((f"`{name}`", *cells, f"{setup['up']:,.0f} / {setup['down']:,.0f}"))
+    titles = ("run", "our messages, up / down", "Flower's framing", "measurements", "TLS connection", "set-up, TLS")
+    return joined(table(titles, rows))
+
+
+def judged(table_: pd.DataFrame, title: str) -> str:
+    """The verdicts of a run."""
+    rows = [(row.claim, row.says, f"**{row.verdict}**", row.why, f"`{row.figure}`") for row in table_.itertuples()]
+    titles = ("claim", "the paper says", "verdict", "evidence", "figure")
+    return joined([f"Data: {title}.", "", *table(titles, rows)])
+
+
+def texts(folder: Path, about: About) -> dict[str, str]:
+    """The texts that a run's folder has the tables for, by name."""
+    found = {}
+    if there := read_all(folder, ("results", "costs")):  # not after `reproduce --only 01`
+        found["claims"] = claims(*there, about.reported, about.title)
+    if len(about.reported) and (there := read_all(folder, ("results", "history"))):
+        found["published"] = comparison(published.comparison(*there), published.facts(about.experiment))
+    if there := read_all(folder, ("privacy_verdict", "privacy_differences", "privacy_reconstruction")):
+        found["privacy"] = probes(*there, about.title)
+    if there := read_all(folder, ("bandwidth_ladder", "bandwidth_targets")):
+        found["bandwidth"] = bandwidth(*there, about.title)
+    verdict = verdicts.verdicts(folder, about)
+    return found | ({"verdicts": judged(verdict, about.title)} if len(verdict) else {})
