@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
+from dml.config import ROOT
 from dml.data import audit
-from dml.data.images import ROOT, DataError, Images, Split
+from dml.data.images import Images, Split
+from dml.files import DataError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 3, 24, 24), np.uint8)
 

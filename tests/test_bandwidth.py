@@ -5,9 +5,8 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from dml.evidence.bandwidth_claims import markdown, verdicts
 
-from dml.evidence import bandwidth, scaling
+from dml.evidence import bandwidth, markdown, scaling
 from dml.evidence import cost_models as links
 from dml.streams import SERVER
 
@@ -125,14 +124,14 @@ def test_the_front(cost, value, expected):
 
 
 def test_verdicts_divide_the_others_bytes_by_those_of_dml(tables):
-    found = verdicts(tables.ladder, tables.targets).set_index(["against", "what"])["ratio"]
+    found = bandwidth.c3(tables.ladder, tables.targets).set_index(["against", "what"])["ratio"]
     assert found["fedavg", "a round's messages"] == 100
     assert found["fedavg", "the run, set-up included"] == pytest.approx(6100 / 160)
     assert found["fedavg", "to 92 %"] == pytest.approx(4500 / 60)  # half of the seeds need one round, half two
 
 
 def test_markdown_has_a_row_an_arm_and_says_what_was_not_reached(tables):
-    text = markdown(tables.ladder, tables.targets, "a test")
+    text = markdown.bandwidth(tables.ladder, tables.targets, "a test")
     assert text.startswith("Data: a test; n = 4 seeds")
     assert all(f"\n| `{arm}` | " in text for arm in UP)
     assert "| 0 of 4 |" in text and "nan" not in text.lower()

@@ -5,12 +5,14 @@ import json
 import re
 
 import pytest
+import torch
 from PIL import Image
 
 from dml import __main__ as cli
 from dml.__main__ import main, parser, seeds
 from dml.config import FIGURES, Experiment
 from dml.data import facemask
+from dml.data.images import images_of
 from dml.experiment import results
 from dml.pipeline import notebooks as pipeline
 from dml.pipeline.run import Run
@@ -58,12 +60,12 @@ def test_help_explains_every_option(command, words, capsys):
     assert unexplained == []
 
 
-def test_help_lists_the_four_commands_each_with_a_sentence(capsys):
+def test_help_lists_the_commands_each_with_a_sentence(capsys):
     with pytest.raises(SystemExit) as end:
         main(["--help"])
     shown = capsys.readouterr().out
     assert end.value.code == 0
-    for command in ("reproduce", "figures", "fetch", "verify"):
+    for command in ("reproduce", "jobs", "figures", "fetch", "verify"):
         assert re.search(rf"^    {command}\s+\w+", shown, re.MULTILINE)
 
 
@@ -96,9 +98,9 @@ def test_reproduce_hands_its_options_to_the_pipeline(sandbox, tmp_path, monkeypa
     monkeypatch.setattr(pipeline, "reproduce", lambda *given: seen.append(given) or tmp_path / "manifest.json")
     options = ["--seeds", "0,3", "--only", "02", "--out", str(tmp_path), "--device", "cpu", "--precision", "bf16"]
     assert main(["reproduce", "--profile", "paper", *options]) == 0
-    ((run, only),) = seen
+    ((run, only, executor),) = seen
     assert (run.profile, run.data, run.seeds, run.folder, run.device) == ("paper", "faces", (0, 3), tmp_path, "cpu")
-    assert only == "02" and run.experiment == Experiment(precision="bf16")
+    assert only == "02" and executor is None and run.experiment == Experiment(precision="bf16")
     assert str(tmp_path / "manifest.json") in capsys.readouterr().out
 
 
@@ -120,10 +122,11 @@ def test_a_run_goes_to_a_folder_of_its_own_and_never_to_the_committed_figures(sa
 
 
 def test_force_forgets_this_run_and_no_other(sandbox, monkeypatch):
-    monkeypatch.setattr(pipeline, "reproduce", lambda run, only: run.folder)
-    mine = list(results.files("faces", sandbox.experiment, [0, 1]).values())
-    mine += results.files("faces", sandbox.experiment, [0, 1], arms=["dml, 1 bit"]).values()
-    others = results.files("faces", sandbox.experiment, [2]).values()
+    monkeypatch.setattr(pipeline, "reproduce", lambda run, only, executor: run.folder)
+    images, cpu = images_of("faces", sandbox.experiment), torch.device("cpu")
+    mine = list(results.places(images, sandbox.experiment, [0, 1], cpu).values())
+    mine += results.places(images, sandbox.experiment, [0], cpu, arms=["dml, 1 bit"]).values()
+    others = results.places(images, sandbox.experiment, [2], cpu).values()
     next(iter(mine)).parent.mkdir()
     for file in (*mine, *others):
         file.write_text("{}")

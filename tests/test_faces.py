@@ -54,7 +54,7 @@ def test_global_generators_are_left_alone():
 
 def test_another_process_with_other_threads_gives_the_same_bytes():
     code = (
-        "import hashlib, torch; torch.set_num_threads(2); from dml.faces import draw; "
+        "import hashlib, torch; torch.set_num_threads(2); from dml.data.faces import draw; "
         "x, y = draw(6, size=32, seed=1, domain='unseen'); "
         "print(hashlib.sha256(x.numpy().tobytes() + y.numpy().tobytes()).hexdigest())"
     )

@@ -143,7 +143,7 @@ def test_the_deployment_computes_what_one_process_computes(arm, config, tmp_path
     ran, one = serve(Grid(tmp_path, config), config), alone(arm, config)
     assert values(ran.fed.rows) == values(one.rows)
     assert sorted(ran.fed.post.ledger) == sorted(one.post.ledger)
-    assert ran.roll.events == []
+    assert ran.roll_call.events == []
 
 
 def test_the_tables_say_what_was_sent(config, tmp_path):

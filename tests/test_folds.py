@@ -13,7 +13,7 @@ def all_folds(folds):
 
 def test_published_plan_has_73_disjoint_stratified_folds():
     folds = all_folds(plan(LABELS, PROFILES["paper"].experiment, seed=0))
-    assert len(folds) == PROFILES["paper"].folds == 73
+    assert len(folds) == PROFILES["paper"].experiment.folds == 73
     together = np.concatenate(folds)
     assert len(together) == len(LABELS) and len(np.unique(together)) == len(LABELS)
     assert {len(fold) for fold in folds} <= {52, 53, 54}

@@ -206,7 +206,7 @@ def test_a_table_that_a_run_lacks_leaves_out_its_figures(missing, tmp_path):
     run = finished_run(tmp_path / "run", seeds=(0, 1))
     (run / f"{missing}.csv").unlink()
     assert catalogue.present(run) == [
-        name for name, (sources, _) in catalogue.FIGURES.items() if missing not in sources
+        name for name, recipe in catalogue.FIGURES.items() if missing not in recipe.tables
     ]
     texts = markdown.texts(run, About.read(run))
     assert ("claims" in texts) == (missing != "results") and {"privacy", "bandwidth", "verdicts"} <= set(texts)

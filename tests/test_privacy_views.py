@@ -35,7 +35,7 @@ DRAW = Draw(groups=6, victims=4, canaries=8, unseen=40)
 def elsewhere(tmp_path_factory):
     """A cache of its own for the images of this file."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results, "CACHE", tmp_path_factory.mktemp("cache"))
+        patch.setattr(config, "CACHE", tmp_path_factory.mktemp("cache"))
         yield
 
 

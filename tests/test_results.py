@@ -141,7 +141,7 @@ def test_code_version_sees_a_changed_number_and_a_changed_order(version_of):
 def test_the_code_that_is_hashed_is_all_the_code_that_arms_import():
     """But for what is hashed by value or as pixels: settings, images, and what only writes or tells."""
     inputs = {"config", "files", "fingerprint", "progress", "training.workers", "training.machine"}
-    inputs |= {f"data.{name}" for name in ("images", "folders", "facemask", "archive", "faces", "face_parts", "brush")}
+    inputs |= {f"data.{name}" for name in ("images", "decode", "folders", "facemask", "archive", "faces", "face_parts", "brush")}
     found, left = set(), {"experiment.ladder"}
     while left:
         module = left.pop()
@@ -262,7 +262,7 @@ def test_the_engine_of_a_gpu_keeps_the_seeds_apart(quick, monkeypatch):
     """On a CPU it runs the plain loop, so its records must be those of the workers, but for the time they took."""
     monkeypatch.setattr(machine, "settle_gpu", lambda: None)
     monkeypatch.setattr(results, "TOGETHER", 2)  # three seeds of "pooled" take two stacks
-    monkeypatch.setattr(machine, "device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(machine, "processor", lambda device: "a processor")
     stacks = [results.arm_jobs("faces", quick.experiment, [0, 1, 2], torch.device("cuda"))]
     assert [job.title for job in stacks[0]] == [
         *("dml, seed 0, 1, K = 2", "dml, seed 2, K = 2", "pooled, seed 0, 1, K = 2", "pooled, seed 2, K = 2")
@@ -292,10 +292,10 @@ def test_an_exception_in_a_worker_arrives_here_and_stops_the_others(sandbox, mon
 
 
 COMPUTE = """
-from dml import results
 from dml.config import PROFILES
+from dml.experiment import results
 if __name__ == "__main__":
-    results.compute("faces", PROFILES["smoke"], [0])
+    results.compute("faces", PROFILES["smoke"].experiment, [0])
 """
 
 

@@ -20,13 +20,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from dml import config
 from dml.config import Experiment
 from dml.data import facemask, faces
+from dml.data.decode import DECODER, decode
 from dml.data.folders import ImageFile, class_folders, subset
 from dml.files import DataError, listing, replacing
 from dml.fingerprint import fingerprint
@@ -34,10 +34,7 @@ from dml.progress import counted
 
 log = logging.getLogger(__name__)
 
-DECODER = 1  # raise by one when decode() would give other pixels, so that old caches are not read
 SEED = 0  # of everything drawn here: which faces, which files of a larger set
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-Image.init()  # load Pillow's decoders once, here: Image.open(formats=...) does not, and threads would race
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,21 +118,6 @@ def require(images: Images, folds: int) -> None:
                 f'class "{name}" has {count} training images, but {folds} stratified folds need at least '
                 f"{folds}: use more images, fewer clients or fewer rounds"
             )
-
-
-def decode(path: Path, size: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """Pixels of one file as uint8 [3, size, size], upright, and its (width, height) before resizing.
-
-    Transparency is dropped, not composited: the published run did the same.
-    """
-    with Image.open(path, formats=FORMATS) as file:
-        image = ImageOps.exif_transpose(file)
-    if image.mode.startswith("I"):  # 16-bit grey: convert("RGB") alone would clip it to white
-        image = Image.fromarray(np.clip(np.asarray(image) // 256, 0, 255).astype(np.uint8))
-    if "transparency" in image.info:  # the same colours as without this step, and no warning about the palette
-        image = image.convert("RGBA")
-    small = image.convert("RGB").resize((size, size), Image.Resampling.NEAREST)
-    return np.asarray(small).transpose(2, 0, 1), image.size
 
 
 def folder_name(folder: Path) -> str:

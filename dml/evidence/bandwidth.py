@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pandas as pd
 
-from dml.evidence import scaling
+from dml.evidence.scaling import scaling
 from dml.evidence.cost_models import costs
 from dml.exchange.ledger import table
 from dml.stats import columns, holm, interval, paired, per_seed
@@ -107,7 +107,7 @@ def targets(curve: pd.DataFrame) -> pd.DataFrame:
             there = mine[mine["accuracy"] >= target].groupby("seed")[["round", "sent", "setup"]].first()
             there["with_setup"] = there["sent"] + there["setup"]
             seeds = mine["seed"].unique()
-            middle = there.reindex(seeds, fill_value=np.inf).median().replace(np.inf, np.nan)
+            middle = there.astype(float).reindex(seeds, fill_value=np.inf).median().replace(np.inf, np.nan)
             least, most = there["sent"].min(), there["sent"].max()
             found = (middle["round"], middle["sent"], least, most, middle["with_setup"])
             rows.append((arm, target, len(seeds), len(there), *found))

@@ -5,7 +5,7 @@ or "undecided". It holds when all of them do, holds *only when* some do, does no
 refuted, and otherwise cannot be tested with the seeds there are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from dml.evidence.bandwidth import c3
 from dml.models import VisionNet
 
 HOLDS, FAILS, SAME, UNDECIDED = "holds", "fails", "no difference", "undecided"
-COLUMNS = ["claim", "says", "verdict", "why", "figure"]
+COLUMNS = ["claim", "says", "verdict", "why", "figure", "short"]
 WEIGHTS = {
     "fedavg": "weights go as float32",
     "fedavg, 8 bits": "weights go as 8 bits",
@@ -36,6 +36,14 @@ READERS = dict(
 )
 GROWTH, EXACT = 1.1, 1e-4  # L1: how much the bytes of a client may grow to K = 1,000, how far off the sum may be
 SMALL = 0.01  # of FedAvg's bytes: what L2 calls a small cost
+NAMES = {"fedavg": "FedAvg", "asynchronous": "asynchronous"}  # in short cells
+LOOKS_AT = dict(  # who reads what, in short cells
+    zip(
+        privacy.QUESTIONS.values(),
+        ("server, weights", "server, partial weights", "peer, as published", "server, secure sum", "peer, secure sum"),
+        strict=True,
+    )
+)
 FOLLOWS = {"higher": HOLDS, "same": SAME, "lower": FAILS, "undecided": UNDECIDED}
 
 
@@ -50,8 +58,17 @@ def overall(statuses: dict[str, str]) -> str:
     return "does not hold" if refuted else "cannot be tested with so few seeds"
 
 
+def brief(verdict: str) -> str:
+    """The verdict in at most three words."""
+    if verdict.startswith(f"{HOLDS} only when"):
+        return "holds in part"
+    return UNDECIDED if verdict.startswith("cannot be tested") else verdict
+
+
 def verdicts(folder: Path, about: About) -> pd.DataFrame:
-    """Columns `COLUMNS`, one row for each claim whose tables the folder has; `figure` names the evidence."""
+    """Columns `COLUMNS`, one row for each claim whose tables the folder has; `figure` names the evidence, and `short`
+    is the numbers that decide alone, for a cell of a table.
+    """
     rows = []
     for make, names in JUDGES.items():
         if there := read_all(folder, names):
@@ -76,15 +93,21 @@ def _accuracy(tables: list[pd.DataFrame], about: About) -> list[tuple]:
     why = f"points of accuracy, n = {first['n'].iloc[0]}: {'; '.join(parts)}. Matched: " + "; ".join(
         f"minus `{arm}` {first.loc[arm, 'words']}" for arm in ("fedavg+public", "local+public", "self")
     )
-    accuracy = ("C1", "higher accuracy on unseen data than sharing weights", overall(asked), why, "09_story")
+    short = f"points, n = {first['n'].iloc[0]}: " + "; ".join(
+        f"{name} {first.loc[arm, 'words']}" for arm, name in NAMES.items()
+    )
+    accuracy = ("C1", "higher accuracy on unseen data than sharing weights", overall(asked), why, "09_story", short)
     weights = second[second["against"].isin(["fedavg", "asynchronous"])]
     asked = {f"it is {row.measure} against `{row.against}`": row.verdict for row in weights.itertuples()}
     why = f"points, n = {first['n'].iloc[0]}: " + "; ".join(
         f"{row.measure} minus `{row.against}` {row.words}" for row in second.itertuples()
     )
+    short = f"points, n = {first['n'].iloc[0]}: " + "; ".join(
+        f"{row.measure.removeprefix('unseen ')} to {NAMES[row.against]} {row.words}" for row in weights.itertuples()
+    )
     return [
         accuracy,
-        ("C2", "generalises better: clients agree more, smaller gap", overall(asked), why, "02_agreement"),
+        ("C2", "generalises better: clients agree more, smaller gap", overall(asked), why, "02_agreement", short),
     ]
 
 
@@ -94,7 +117,18 @@ def _privacy(tables: list[pd.DataFrame], _) -> list[tuple]:
     why = f"difference in membership AUC, n = {table['n'].iloc[0]} targets: " + "; ".join(
         f"{row.question} {row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}] {row.verdict}" for row in table.itertuples()
     )
-    return [("C4", "more private than sharing weights", overall(asked), why, "03_membership")]
+    short = f"AUC, n = {table['n'].iloc[0]}: " + "; ".join(
+        f"{LOOKS_AT[row.question]} {row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in table.itertuples()
+    )
+    return [("C4", "more private than sharing weights", overall(asked), why, "03_membership", short)]
+
+
+def forwarded(ladder: pd.DataFrame, clients: int) -> float:
+    """FedAvg's bytes of a round by DML's where every peer's losses are forwarded, as published, instead of their sum: a
+    client then gets clients - 1 messages as large as its own.
+    """
+    dml, fedavg = (ladder.set_index("arm").loc[arm] for arm in ("dml", "fedavg"))
+    return (fedavg["up"] + fedavg["down"]) / (clients * dml["up"])
 
 
 def _bytes(tables: list[pd.DataFrame], about: About) -> list[tuple]:
@@ -118,10 +152,23 @@ def _bytes(tables: list[pd.DataFrame], about: About) -> list[tuple]:
     against = {words: status[whole, arm] for arm, words in WEIGHTS.items() if (whole, arm) in ratios}
     last = scaling[scaling["clients"] == scaling["clients"].max()].set_index("topology")
     one, copies = last.loc["server, one sum"], last.loc["server, forwarding"]
+    copied = forwarded(ladder, about.experiment.clients)
+
+    def each(what: str, arms: Iterable[str], form: str) -> str:
+        return ", ".join(f"{NAMES.get(arm, arm.rpartition(', ')[2])} {ratios[what, arm]:{form}}" for arm in arms)
+
     sums = scaling.loc[scaling["topology"] == "server, one sum", "down"]
     scales = one["down"] < copies["down"] and sums.max() < GROWTH * sums.min() and scaling["error"].max() < EXACT
     return [
-        ("C3", "less transmission than full or partial weights", overall(asked), times, "04_bytes"),
+        (
+            "C3",
+            "less transmission than full or partial weights",
+            overall(asked),
+            times,
+            "04_bytes",
+            f"times a round, one sum: {each(round_, plain, ',.0f')}; as published: FedAvg {copied:,.0f}; "
+            f"a run: {each(whole, plain, '.2f')}",
+        ),
         (
             "F2",
             "cheaper than weight sharing, the images and compressed weights counted",
@@ -129,6 +176,7 @@ def _bytes(tables: list[pd.DataFrame], about: About) -> list[tuple]:
             f"{times}. Break-even for VisionNet: {even['fresh images sent']:,.0f} fresh images a round, or "
             f"{even['images at hand']:,.0f} that every client has",
             "04_ladder",
+            f"times a run: {each(whole, [arm for arm in WEIGHTS if (whole, arm) in ratios], '.2f')}",
         ),
         (
             "L2",
@@ -138,6 +186,7 @@ def _bytes(tables: list[pd.DataFrame], about: About) -> list[tuple]:
             f"of `fedavg`'s; a run {100 * costs[whole]:.0f} %, for {100 * share:.3f} % of DML's bytes are the set-up, "
             f"the initial model and the public images. Small: under {100 * SMALL:g} %",
             "04_formulas",
+            f"{100 * costs[round_]:.3f} % of FedAvg's round, {100 * costs[whole]:.0f} % of its run",
         ),
         (
             "L1",
@@ -147,6 +196,8 @@ def _bytes(tables: list[pd.DataFrame], about: About) -> list[tuple]:
             f"({sums.min():,.0f} with {scaling['clients'].min()} clients), {copies['down']:,.0f} with every peer's "
             f"losses; the same table within {scaling['error'].max():.0e}",
             "04_scaling",
+            f"{last['clients'].iloc[0]:,} clients: {one['down']:,.0f} bytes down with one sum, {copies['down']:,.0f} "
+            "as published",
         ),
     ]
 
@@ -164,6 +215,7 @@ def _many(tables: list[pd.DataFrame], about: About) -> list[tuple]:
         if row.against != "local"
     )
     why = f"points of accuracy, n = {table['n'].iloc[0]}: {each}"
+    (last,) = table[(table["clients"] == most) & (table["against"] == "fedavg")].itertuples()
     return [
         (
             "L1",
@@ -171,6 +223,7 @@ def _many(tables: list[pd.DataFrame], about: About) -> list[tuple]:
             overall(asked),
             why,
             "09_clients",
+            f"{most} clients, points, n = {last.n}: FedAvg {_points(last)} {asked['the baseline is `fedavg`']}",
         )
     ]
 

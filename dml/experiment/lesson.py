@@ -1,9 +1,11 @@
-"""One round of distributed mutual learning, small enough to watch: the door for a newcomer (notebook 00).
+"""The door for a newcomer (notebook 00): distributed mutual learning from scratch, and one round small enough to watch.
 
-The federation, the messages and the loss are those of the experiment; only the folds are cut to a size of one's choice,
-and the peer term has a weight, which the paper fixes at 1.
+`from_scratch` is the whole method in plain torch. The lesson below it has the federation, the messages and the loss of
+the experiment; only the folds are cut to a size of one's choice, and the peer term has a weight, which the paper fixes
+at 1.
 """
 
+import math
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -14,15 +16,63 @@ from torch import Tensor
 from dml import config
 from dml.arms import messaging, steps
 from dml.arms.federation import Federation
-from dml.data.folds import Folds
+from dml.config import Experiment
+from dml.data.folds import Folds, plan, split_fold
 from dml.data.images import Images
+from dml.exchange.messages import FLOOR
 from dml.exchange.topologies import add_up, peers_of
 from dml.losses import log_probabilities, model_loss, peer_loss
+from dml.models import VisionNet
+from dml.streams import PURPOSES, SERVER, stream
 from dml.training.clients import Client, Fit, adam, correct, predict, to_float
 from dml.training.stack import carry_out
 
 SMALL = replace(config.SMALL, rounds=1, glance=0)
 FORM = "student-first"
+
+
+def from_scratch(images: Images, experiment: Experiment, seed: int = 0) -> list[VisionNet]:
+    """Distributed mutual learning for two classes, in the open: the clients' models, with the arm's own weights."""
+    x, y = images.train.images.permute(0, 2, 3, 1).contiguous(), images.train.labels
+    folds, clients = plan(y.numpy(), experiment, seed), range(experiment.clients)
+    everyone, share = (SERVER, *clients), experiment.train_share
+    model = {i: VisionNet(experiment.size, 2, stream(seed, SERVER, "weights")) for i in everyone}
+    random = {(i, purpose): stream(seed, i, purpose) for i in everyone for purpose in PURPOSES}
+
+    def train(i: int, optimiser: torch.optim.Adam, fold: Tensor, peers: Tensor | None = None) -> None:
+        dropout = random[i, "local dropout" if peers is None else "public dropout"]
+        for _ in range(experiment.epochs):
+            if peers is None:  # private images, shuffled
+                batches = torch.from_numpy(random[i, "local order"].permutation(len(fold))).split(experiment.batch)
+            else:  # public images, in batches that differ by at most one
+                batches = torch.arange(len(fold)).tensor_split(math.ceil(len(fold) / experiment.batch))
+            for batch in batches:
+                masks = model[i].dropout_masks(len(batch), dropout, x.device)
+                log_p = log_probabilities(model[i](to_float(x[fold[batch]]), masks))
+                loss = model_loss(log_p, y[fold[batch]])  # L_model
+                if peers is not None:
+                    loss = loss + (log_p.exp() * (log_p - peers[batch])).sum(1)  # L_KL, its mean over the peers
+                optimiser.zero_grad()
+                loss.mean().backward()
+                optimiser.step()
+
+    train(SERVER, adam(model[SERVER].parameters(), experiment), torch.from_numpy(split_fold(folds.pretrain, share)[0]))
+    for i in clients:
+        model[i].load_state_dict(model[SERVER].state_dict())
+    own = {i: adam(model[i].parameters(), experiment) for i in clients}  # keeps its moments from round to round
+    for private, public in zip(folds.private, map(torch.from_numpy, folds.public), strict=True):
+        said = []  # by each client of every public image: log P of both classes, frozen
+        for i in clients:
+            train(i, own[i], torch.from_numpy(split_fold(private[i], share)[0]))
+            with torch.no_grad():
+                true = -model_loss(log_probabilities(model[i](to_float(x[public]))), y[public])  # the loss travels
+            other = torch.log(-torch.expm1(true))
+            table = torch.where(y[public, None] == torch.arange(2), true[:, None], other[:, None])
+            said.append(table.clamp_min(math.log(FLOOR)))
+        total = torch.stack(said).sum(0)
+        for i in clients:
+            train(i, adam(model[i].parameters(), experiment), public, (total - said[i]) / (len(clients) - 1))
+    return [model[i] for i in clients]
 
 
 @dataclass(frozen=True)

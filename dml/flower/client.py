@@ -107,19 +107,19 @@ class Visit:
         return kept
 
     @property
-    def contribution(self) -> float:
+    def trained_share(self) -> float:
         """Of a private fold, what trains; the rest is for validation."""
         asynchronous = self.settings.arm == "asynchronous"
         return self.experiment.asynchronous_share if asynchronous else self.experiment.train_share
 
     def train(self) -> None:
         """The round's private fold; then a look at the public one, where it is at hand."""
-        self.carry_out(steps.local(self.fed, self.round, self.share))
+        self.carry_out(steps.local(self.fed, self.round, self.trained_share))
         if self.fed.folds.public:
             record.public_accuracy(self.fed, self.round)
 
     def table(self, upload: bytes) -> Tensor:
-        """This client's share of the sum, from its own predictions."""
+        """This client's contribution to the sum, from its own predictions."""
         return contribution(FORM, decode(upload).log_probabilities(messaging.public_labels(self.fed, self.round)))
 
     def carry_out(self, fits: list) -> None:
@@ -207,7 +207,7 @@ def weights(message: FlowerMessage, context: Context) -> FlowerMessage:
     visit.train()
     if visit.settings.arm == "fedavg":
         return visit.reply(messaging.weights(fed, client, visit.round))
-    accuracy = record.accuracy(fed, client, split_fold(fed.private(visit.round, client), visit.share)[1])
+    accuracy = record.accuracy(fed, client, split_fold(fed.private(visit.round, client), visit.trained_share)[1])
     return visit.reply(messaging.weights(fed, client, visit.round, part_of(visit.experiment, visit.round), accuracy))
 
 
@@ -231,7 +231,7 @@ def report(message: FlowerMessage, context: Context) -> FlowerMessage:
     """The one look at the unseen set. The logits on it go back only where all sites have the same unseen set."""
     visit = Visit(message, context)
     visit.resume()
-    (logits,) = record.report(visit.fed, share=visit.share)
+    (logits,) = record.report(visit.fed, share=visit.trained_share)
     return visit.reply(about={} if visit.alone else {"logits": logits.tolist()})
 
 

@@ -1,4 +1,4 @@
-"""The figures and texts of finished runs again, from their tables alone: what the README shows comes from here."""
+"""The figures and texts of finished runs again, from their tables alone: what the pages show comes from here."""
 
 import re
 from collections.abc import Sequence
@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from dml import config
-from dml.config import FIGURES, RECORDED
+from dml.config import FIGURES, README, RECORDED, ROOT
 from dml.data.images import load
-from dml.evidence import markdown, verdicts
+from dml.evidence import findings, markdown, on_record, verdicts
 from dml.evidence.about import About
 from dml.files import write_text
 from dml.plots import catalogue
@@ -17,8 +17,9 @@ from dml.plots.data import contact_sheet
 from dml.training import workers
 from dml.training.workers import Task
 
-BLOCK = re.compile(r"(<!-- (?!end )(\w+)(?:: (\S+))? -->\n).*?(?=<!-- end -->)", re.DOTALL)  # text name, run's name
+BLOCK = re.compile(r"(<!-- (?!end )([\w ]+?)(?:: (\S+))? -->\n).*?(?=<!-- end -->)", re.DOTALL)  # text, run
 PICTURE = re.compile(r"!\[[^]]*\]\(figures/(\S+)\.png\)")
+PAGES = (README, ROOT / "dml" / "flower" / "README.md")  # in which such blocks stand
 WIRES = RECORDED / "flower"  # what crossed the sockets, one table a deployment (see dml/flower)
 
 
@@ -50,11 +51,32 @@ def redraw(runs: Sequence[tuple[Path, Path]], more: Sequence[Task] = ()) -> None
 
 
 def redraw_recorded(to: Path) -> None:
-    """Everything of `figures/`: the recorded runs, the deployments and the drawn faces."""
+    """Everything of `figures/`: the recorded runs, the deployments, the drawn faces and the pages' texts. Where the
+    figures are the committed ones, the pages and notebooks that show them are written again too.
+    """
     runs = [(folder, to / folder.name) for folder in recorded()]
     redraw(runs, [Task(draw_faces, (to,))])
+    for name, text in texts_of_record().items():
+        write_text(to / f"{name}.md", text)
+    if to.resolve() == FIGURES:
+        rewrite_pages()
+
+
+def texts_of_record() -> dict[str, str]:
+    """The texts about all recorded runs and deployments, by name."""
     wires = {file.stem: pd.read_csv(file) for file in sorted(WIRES.glob("*.csv"))}
-    write_text(to / "wire.md", markdown.wires(wires))
+    return {
+        "findings": findings.findings(),
+        "verdict_table": findings.verdict_table(),
+        "wire": markdown.wires(wires),
+    }
+
+
+def rewrite_pages() -> None:
+    """The generated blocks of `PAGES` and of the notebooks, from what is in `figures/` and on record."""
+    for page in PAGES:
+        write_text(page, refreshed(page.read_text(encoding="utf-8")))
+    on_record.refresh()
 
 
 def draw(name: str, folder: Path, about: About, to: Path) -> None:
@@ -74,14 +96,15 @@ def draw_faces(to: Path) -> None:
     contact_sheet(faces).save(to, "01_embedded_faces")
 
 
-def refreshed(readme: str, figures: Path = FIGURES) -> str:
-    """The README with the texts and captions that are in `figures`. Raises OSError when it names one that is not."""
+def refreshed(page: str, figures: Path = FIGURES) -> str:
+    """A page with the texts and captions that are in `figures`. Raises OSError when it names one that is not."""
 
     def text(found: re.Match) -> str:
-        return found[1] + (figures / (found[3] or "") / f"{found[2]}.md").read_text(encoding="utf-8")
+        file = figures / (found[3] or "") / f"{found[2].replace(' ', '_')}.md"
+        return found[1] + file.read_text(encoding="utf-8")
 
     def picture(found: re.Match) -> str:
         caption = (figures / f"{found[1]}.txt").read_text(encoding="utf-8").strip()
         return f"![{caption}](figures/{found[1]}.png)"
 
-    return PICTURE.sub(picture, BLOCK.sub(text, readme))
+    return PICTURE.sub(picture, BLOCK.sub(text, page))

@@ -1,5 +1,6 @@
-"""The lesson of notebook 00 is the experiment's own code, on folds of a chosen size."""
+"""Notebook 00: the method from scratch ends in the arm's weights; the lesson is the experiment's own code."""
 
+import inspect
 from copy import deepcopy
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dml.arms import messaging
+from dml.arms import catalogue, messaging
 from dml.experiment import lesson
 from dml.training.clients import Fit, fit_one
 
@@ -21,6 +22,33 @@ def opened(tiny, pictures, monkeypatch):
 def public(fed):
     fold = torch.from_numpy(fed.folds.public[0])
     return fed.train[fold], fed.labels[fold]
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_from_scratch_gives_the_weights_of_the_arm_bit_for_bit(seed, tiny, pictures, federation):
+    fed = federation(seed)
+    catalogue.run("dml", [fed])
+    models = lesson.from_scratch(pictures, tiny, seed)
+    assert len(models) == len(fed.clients) == tiny.clients
+    for client, model in zip(fed.clients, models, strict=True):
+        weights = client.parameters()
+        assert all(torch.equal(value, weights[name]) for name, value in model.named_parameters())
+
+
+def test_from_scratch_is_another_arm_without_the_peers(tiny, pictures, federation):
+    """The equality above is no accident: labels and steps alone end elsewhere, and so does another seed."""
+    fed = federation(0)
+    catalogue.run("local+public", [fed])
+    with_peers, other_seed = (lesson.from_scratch(pictures, tiny, seed)[0].dense1.weight for seed in (0, 1))
+    assert not torch.equal(fed.clients[0].model.dense1.weight, with_peers)
+    assert not torch.equal(other_seed, with_peers)
+
+
+def test_from_scratch_is_short_and_leans_on_nothing_that_it_explains():
+    source = inspect.getsource(lesson.from_scratch)
+    assert len(source.splitlines()) <= 45
+    hidden = ("Federation", "Fit", "fit_", "messag", "Losses", "post", "stack", "carry_out", "peer_loss", "peers_of")
+    assert not [word for word in hidden if word in source.replace("torch.stack", "")]
 
 
 def test_the_folds_have_the_size_that_was_asked_for(opened):

@@ -1,0 +1,238 @@
+"""What the recorded runs answer to each notebook's question: sentences made of their tables, and a committed picture.
+
+The blocks stand in the notebooks' own text, so that a page on the web shows a finding although outputs are stripped.
+`make figures` writes them again; nothing in them is typed.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from dml.config import RECORDED, ROOT
+from dml.evidence import verdicts
+from dml.evidence.about import About, read
+from dml.evidence.markdown import estimate, span, table
+from dml.evidence.privacy import QUESTIONS, c4
+from dml.files import DataError, write_text
+from dml.stats import paired, per_seed, t_interval
+
+NOTEBOOKS = ROOT / "notebooks"
+START, END = "<!-- on record -->", "<!-- end -->"
+BLOCK = re.compile(f"(?<={START}).*?(?={END})", re.DOTALL)
+LITTLE = 0.05  # a probability this near to one half tells next to nothing
+ORDER = (verdicts.HOLDS, "holds in part", "does not hold", verdicts.UNDECIDED)  # of verdicts in brief
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A recorded run, and what its protocol is called."""
+
+    folder: Path
+    protocol: str
+
+    @property
+    def about(self) -> About:
+        return About.read(self.folder)
+
+    @property
+    def name(self) -> str:
+        """Protocol and data set, for the head of a sentence."""
+        return f"{self.protocol.capitalize()} protocol, {self.about.title.rpartition(', ')[0]}"
+
+    def read(self, name: str) -> pd.DataFrame:
+        return read(self.folder, name)
+
+
+class Finding(NamedTuple):
+    """What stands under a notebook's question: `tell` makes the paragraphs, of the published protocol's run and of the
+    reduced one; `picture` is a file of figures/, `shows` says what is on it.
+    """
+
+    tell: Callable[[Recorded, Recorded], list[str]]
+    picture: str
+    shows: str
+
+
+def side(low: float, high: float) -> str:
+    """Where an interval lies."""
+    return "above zero" if low > 0 else "below zero" if high < 0 else "on both sides of zero"
+
+
+def excluded(value: float, low: float, high: float) -> str:
+    """Whether an interval leaves a value out."""
+    return "not excluded" if low <= value <= high else "excluded"
+
+
+def one_round(published: Recorded, reduced: Recorded) -> list[str]:
+    """Notebook 00: the size of what one client says and hears."""
+    rungs, rounds = published.read("bandwidth_ladder").set_index("arm"), published.about.experiment.rounds
+    dml, fedavg = rungs.loc["dml"], rungs.loc["fedavg"]
+    return [
+        f"**{published.name}, n = {dml['n']} seeds.** In a round (mean of {rounds}) a client of DML sends "
+        f"{dml['up']:,.0f} bytes, {dml['payload_up']:,.0f} of them losses, and gets {dml['down']:,.0f} from our "
+        f"one-sum server. A client of FedAvg sends {fedavg['up']:,.0f} bytes and gets {fedavg['down']:,.0f}.",
+        "One round of one seed says nothing of accuracy, so nothing of accuracy is on record here.",
+    ]
+
+
+def sharper(images: pd.DataFrame, part: str) -> tuple[float, str]:
+    """With which probability an image of the first class is sharper than one of the second, from the recorded quantiles
+    of a set; and the numbers of images.
+    """
+    rows = images[images["set"] == part]
+    counts = rows[rows["measure"] == "count"]["value"]
+    first, second = (
+        values["value"].to_numpy() for _, values in rows[rows["measure"] == "sharpness"].groupby("class", sort=False)
+    )
+    above, equal = first[:, None] > second, first[:, None] == second
+    return float(above.mean() + equal.mean() / 2), " and ".join(f"{count:,.0f}" for count in counts)
+
+
+def style(published: Recorded, reduced: Recorded) -> list[str]:
+    """Notebook 01: how much of the label sharpness alone tells, in either set."""
+    images = published.read("images")
+    first, second = images["class"].unique()
+    (train, dealt), (unseen, kept) = (sharper(images, part) for part in ("train", "unseen"))
+    turned = "the other way round" if (train - 0.5) * (unseen - 0.5) < 0 else "the same way round"
+    tells = (
+        f"tells something of the label, in the unseen set {turned}"
+        if max(abs(train - 0.5), abs(unseen - 0.5)) > LITTLE
+        else "tells next to nothing of the label"
+    )
+    return [
+        f"**{published.name}.** Sharpness alone {tells}. A “{first}” picture is sharper than a “{second}” one with "
+        f"probability {train:.2f} in the training set (n = {dealt}) and {unseen:.2f} in the unseen set (n = {kept}). "
+        "At 0.50 it would tell nothing."
+    ]
+
+
+def gap(values: pd.DataFrame, arm: str) -> tuple[str, float, float]:
+    """An arm minus FedAvg in words, and the outer bounds of its two intervals."""
+    bca = paired(values[arm].to_numpy(), values["fedavg"].to_numpy())
+    student = t_interval((values[arm] - values["fedavg"]).to_numpy())
+    text = f"{estimate(bca.mean, bca.low, bca.high)} (95 %, BCa; Student's t {span(student.low, student.high)})"
+    return text, min(bca.low, student.low), max(bca.high, student.high)
+
+
+def accuracy(published: Recorded, reduced: Recorded) -> list[str]:
+    """Notebook 02: DML minus FedAvg, one paragraph a run, since no claim is about both."""
+    paragraphs = []
+    for run in (published, reduced):
+        values, reports = per_seed(run.read("results"), "unseen accuracy"), run.about.reported
+        told, low, high = gap(values, "dml")
+        paragraphs.append(
+            f"**{run.name}, n = {len(values)} exploratory seeds.** DML minus FedAvg in unseen accuracy at the last "
+            f"round, in points: {told}, {side(low, high)}."
+        )
+        if len(reports):
+            means = reports.groupby("arm")["accuracy"].mean()
+            theirs, (one_term, lowest, highest) = means["dml"] - means["fedavg"], gap(values, "dml-one-term")
+            paragraphs[-1] += (
+                f" As a mean, the published gap of {100 * theirs:+.2f} (one run) is {excluded(theirs, low, high)}; for "
+                f"the author's one-term form, {one_term}, it is {excluded(theirs, lowest, highest)}."
+            )
+    return paragraphs
+
+
+def privacy(published: Recorded, reduced: Recorded) -> list[str]:
+    """Notebook 03: the two comparisons that the paper's words are about, server against server, peer against peer."""
+    rows = c4(published.read("privacy_differences")).set_index("question")
+    more = {"above zero": "more", "below zero": "less", "on both sides of zero": "neither surely more nor less"}
+    numbers = rows.apply(lambda row: estimate(row["mean"], row["low"], row["high"], "+.3f", 1), axis=1)
+    words = rows.apply(lambda row: more[side(row["low"], row["high"])], axis=1)
+    server, _, peer, *_ = QUESTIONS.values()
+    return [
+        f"**{published.name}, one round, n = {rows.loc[server, 'n']} targets.** Differences in membership AUC, with "
+        f"95 % intervals: a *server* that reads FedAvg's weights learns {words[server]} than one that reads DML's "
+        f"losses, {numbers[server]}. A *peer* of FedAvg, who gets the average, learns {words[peer]} than a peer of DML "
+        f"as published, who gets everybody's losses, {numbers[peer]}.",
+    ]
+
+
+def transmission(published: Recorded, reduced: Recorded) -> list[str]:
+    """Notebook 04: the bytes of one client with our server, and those of a literal reading of the paper."""
+    rungs, experiment = published.read("bandwidth_ladder").set_index("arm"), published.about.experiment
+    dml, fedavg = rungs.loc["dml"], rungs.loc["fedavg"]
+    weights, whole = fedavg["up"] + fedavg["down"], fedavg["sent"] + fedavg["setup"]
+    one_sum, forwarded = dml["up"] + dml["down"], verdicts.forwarded(rungs.reset_index(), experiment.clients)
+    run = experiment.rounds * one_sum + dml["setup"]
+    return [
+        f"**{published.name}, n = {dml['n']} seeds.** With our one-sum server a client of DML sends and gets "
+        f"{one_sum:,.0f} bytes in a round, one of FedAvg {weights:,.0f}: {weights / one_sum:,.0f} times as many. Over "
+        f"the run with its set-up (the model, and public images as raw pixels) it is {run / 1e6:.1f} MB against "
+        f"{whole / 1e6:.1f} MB: {whole / run:.2f} times.",
+        f"Literally as published, with the losses of {experiment.clients - 1} peers forwarded to each of "
+        f"{experiment.clients} clients, a round of DML is {weights / forwarded:,.0f} bytes (calculated from the same "
+        f"messages): FedAvg's is {forwarded:,.0f} times as many.",
+    ]
+
+
+def verdict(published: Recorded, reduced: Recorded) -> list[str]:
+    """Notebook 09: how many claims hold, hold in part, do not hold and are undecided, and which."""
+    tables, paragraphs = [], []
+    for run in (published, reduced):
+        rows = verdicts.verdicts(run.folder, run.about)
+        tables.append(rows.assign(run=run.protocol, answer=rows["verdict"].map(verdicts.brief)))
+        counts = tables[-1]["answer"].value_counts()
+        told = ", ".join(f"{counts[answer]} “{answer}”" for answer in ORDER if answer in counts)
+        seeds = run.read("results")["seed"].nunique()
+        paragraphs.append(
+            f"**{run.name}, n = {seeds} exploratory seeds for accuracy.** Of {len(rows)} answers: {told}."
+        )
+    wide = pd.concat(tables).pivot(index=["claim", "says"], columns="run", values="answer").fillna("not asked")
+    head = ("claim", "in words", *(f"{protocol} protocol" for protocol in wide))
+    return [*paragraphs, "\n".join(table(head, wide.reset_index().itertuples(index=False)))]
+
+
+FINDINGS = {  # by the stem of the notebook
+    "00_quickstart": Finding(one_round, "01_embedded_faces", "drawn faces of both sets, the default data"),
+    "01_data_split": Finding(style, "paper-facemask/01_style_confound", "sharpness of the pictures by class and set"),
+    "02_dml_vs_fedavg": Finding(
+        accuracy, "paper-facemask/02_paired_differences", "each arm's unseen accuracy minus FedAvg's, by seed"
+    ),
+    "03_privacy_probes": Finding(
+        privacy, "paper-facemask/03_membership", "membership found in each view, and in its overfit control"
+    ),
+    "04_bandwidth": Finding(transmission, "paper-facemask/04_bytes", "bytes of one client: up, down, and set-up"),
+    "09_claims": Finding(verdict, "paper-facemask/09_story", "differences in unseen accuracy between arms, by seed"),
+}
+
+
+def block(notebook: str, results: Path = RECORDED) -> str:
+    """The text under a notebook's question, in Markdown. Raises DataError when a number in it is missing."""
+    finding = FINDINGS[notebook]
+    runs = Recorded(results / "paper-facemask", "published"), Recorded(results / "reduced-facemask", "reduced")
+    text = "\n\n".join([*finding.tell(*runs), f"![{finding.shows}](../figures/{finding.picture}.png)"])
+    if re.search(r"\bnan\b", text):
+        raise DataError(f"{notebook}: the recorded tables lack a number: {text}")
+    return text
+
+
+def blocks(results: Path = RECORDED) -> dict[str, str]:
+    """The text of every notebook, by its stem."""
+    return {notebook: block(notebook, results) for notebook in FINDINGS}
+
+
+def refreshed(notebook: Path, results: Path = RECORDED) -> str:
+    """A notebook's file with its block made again, all else as it was. Raises DataError when it has no place for it."""
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    texts = [cell for cell in content["cells"] if cell["cell_type"] == "markdown"]
+    cells = [cell for cell in texts if BLOCK.search("".join(cell["source"]))]
+    if len(cells) != 1:
+        raise DataError(f"{notebook.name} has {len(cells)} cells with {START} and {END}; it needs one")
+    text = f"\n\n{block(notebook.stem, results)}\n\n"
+    cells[0]["source"] = BLOCK.sub(lambda _: text, "".join(cells[0]["source"])).splitlines(keepends=True)
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def refresh(folder: Path = NOTEBOOKS, results: Path = RECORDED) -> None:
+    """Write the blocks into the notebooks again, where they changed."""
+    for notebook in FINDINGS:
+        file = folder / f"{notebook}.ipynb"
+        if (text := refreshed(file, results)) != file.read_text(encoding="utf-8"):
+            write_text(file, text)

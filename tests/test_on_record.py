@@ -1,0 +1,261 @@
+"""What the notebooks say under their questions is what the recorded tables say; their text keeps the house's rules."""
+
+import ast
+import io
+import json
+import re
+import shutil
+
+import pandas as pd
+import pytest
+
+from dml.config import FIGURES, PROFILES, RECORDED
+from dml.evidence import on_record
+from dml.files import DataError
+
+STEMS = list(on_record.FINDINGS)
+NOTEBOOKS = [on_record.NOTEBOOKS / f"{stem}.ipynb" for stem in STEMS]
+PAPER, REDUCED = "paper-facemask", "reduced-facemask"
+
+
+def texts(notebook):
+    """The Markdown cells of a notebook."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    """A copy of the recorded runs."""
+    folder = tmp_path_factory.mktemp("record") / "results"
+    return shutil.copytree(RECORDED, folder, ignore=shutil.ignore_patterns("history.csv", "privacy_curves.csv"))
+
+
+@pytest.fixture
+def changed(record):
+    """A function that alters one table of the copy until the test ends."""
+    before = {}
+
+    def change(run, name, alter):
+        file = record / run / f"{name}.csv"
+        before.setdefault(file, file.read_bytes())
+        alter(pd.read_csv(io.BytesIO(before[file]))).to_csv(file, index=False)
+        return record
+
+    yield change
+    for file, content in before.items():
+        file.write_bytes(content)
+
+
+# -- the blocks -------------------------------------------------------------------------------------------------------
+
+
+def test_every_notebook_has_a_finding_in_its_second_cell():
+    assert [path.stem for path in sorted(on_record.NOTEBOOKS.glob("*.ipynb"))] == STEMS
+    for notebook in NOTEBOOKS:
+        first, second, *others = texts(notebook)
+        assert "**Question.**" in first and second.startswith("## On record\n\n<!-- on record -->\n")
+        assert second.endswith("\n<!-- end -->") and not [text for text in others if "on record -->" in text]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=STEMS)
+def test_a_notebook_holds_what_the_tables_give_byte_for_byte(notebook):
+    assert on_record.refreshed(notebook) == notebook.read_text(encoding="utf-8"), "run `make figures`"
+
+
+def test_a_block_that_was_typed_is_written_again_and_nothing_else(tmp_path):
+    source = NOTEBOOKS[0].read_text(encoding="utf-8")
+    typed = re.sub(r"a client of DML sends [\d,]+ bytes", "a client of DML sends 1 byte", source)
+    assert typed != source
+    for notebook in NOTEBOOKS:
+        shutil.copy(notebook, tmp_path)
+    (tmp_path / NOTEBOOKS[0].name).write_text(typed, encoding="utf-8")
+    on_record.refresh(tmp_path)
+    assert all((tmp_path / path.name).read_bytes() == path.read_bytes() for path in NOTEBOOKS)
+
+
+def test_a_notebook_without_a_place_for_it_is_refused(tmp_path):
+    (tmp_path / "00_quickstart.ipynb").write_text('{"cells": [{"cell_type": "code", "source": []}]}')
+    with pytest.raises(DataError, match=r"00_quickstart\.ipynb has 0 cells"):
+        on_record.refreshed(tmp_path / "00_quickstart.ipynb")
+
+
+def test_pictures_are_committed_and_described():
+    blocks = on_record.blocks()
+    assert list(blocks) == STEMS
+    for block in blocks.values():
+        ((shown, picture),) = re.findall(r"!\[([^]]+)\]\(\.\./figures/(\S+)\)", block)
+        assert len(shown.split()) >= 5 and (FIGURES / picture).is_file()
+
+
+# -- they follow from the tables --------------------------------------------------------------------------------------
+
+
+def scaled(column, factor, **where):
+    """Multiply a column where others have a value."""
+
+    def alter(table):
+        chosen = (table[list(where)] == pd.Series(where)).all(axis=1)
+        assert chosen.any()
+        return table.assign(**{column: table[column].where(~chosen, table[column] * factor)})
+
+    return alter
+
+
+def moved(arm, points):
+    """Add points to an arm's unseen accuracy."""
+
+    def alter(table):
+        chosen = (table["arm"] == arm) & (table["metric"] == "unseen accuracy")
+        return table.assign(value=table["value"] + chosen * points / 100)
+
+    return alter
+
+
+@pytest.mark.parametrize(
+    ("stem", "run", "table", "alter"),
+    [
+        ("00_quickstart", PAPER, "bandwidth_ladder", scaled("up", 2, arm="dml")),
+        ("00_quickstart", PAPER, "bandwidth_ladder", scaled("down", 2, arm="fedavg")),
+        ("01_data_split", PAPER, "images", scaled("value", 9, measure="sharpness", set="unseen", **{"class": "mask"})),
+        ("01_data_split", PAPER, "images", scaled("value", 2, measure="count", set="train", **{"class": "mask"})),
+        ("02_dml_vs_fedavg", PAPER, "results", moved("dml", 2)),
+        ("02_dml_vs_fedavg", PAPER, "results", moved("dml-one-term", 2)),
+        ("02_dml_vs_fedavg", REDUCED, "results", moved("fedavg", 2)),
+        ("03_privacy_probes", PAPER, "privacy_differences", scaled("low", -1, dial="as trained", minus="losses")),
+        ("04_bandwidth", PAPER, "bandwidth_ladder", scaled("up", 2, arm="dml")),
+        ("04_bandwidth", PAPER, "bandwidth_ladder", scaled("setup", 2, arm="dml")),
+        ("09_claims", PAPER, "results", moved("dml", 6)),
+        ("09_claims", REDUCED, "results", moved("dml", 6)),
+        ("09_claims", PAPER, "privacy_differences", lambda table: table.assign(low=-0.1, high=0.1)),
+    ],
+)
+def test_another_table_gives_another_text(stem, run, table, alter, changed):
+    before = on_record.block(stem)
+    assert on_record.block(stem, changed(run, table, alter)) != before
+
+
+def test_a_sentence_about_accuracy_says_where_the_interval_lies(changed):
+    before = on_record.block("02_dml_vs_fedavg")
+    assert before.count("on both sides of zero") == 2 and "not excluded" not in before
+    after = on_record.block("02_dml_vs_fedavg", changed(PAPER, "results", moved("dml", 2)))
+    assert after.count("on both sides of zero") == 1 and "above zero" in after and after.count("not excluded") == 1
+    assert "(one run) is not excluded; for" in after  # DML's own, not the one-term form's
+
+
+def test_a_sentence_about_privacy_says_who_learns_more(changed):
+    assert re.search(r"FedAvg's weights learns more .+\*peer\* of FedAvg, .+ learns less", on_record.block(STEMS[3]))
+    turned = changed(PAPER, "privacy_differences", lambda table: table.assign(low=-table["high"], high=-table["low"]))
+    assert re.search(
+        r"FedAvg's weights learns less .+\*peer\* of FedAvg, .+ learns more", on_record.block(STEMS[3], turned)
+    )
+    unsure = changed(PAPER, "privacy_differences", lambda table: table.assign(low=-0.1, high=0.1))
+    assert on_record.block(STEMS[3], unsure).count("learns neither surely more nor less") == 2
+
+
+def test_a_missing_number_is_an_error_and_no_word(changed):
+    lost = changed(PAPER, "bandwidth_ladder", lambda table: table.assign(up=float("nan")))
+    with pytest.raises(DataError, match="00_quickstart: the recorded tables lack a number"):
+        on_record.block("00_quickstart", lost)
+
+
+# -- their numbers, computed another way ------------------------------------------------------------------------------
+
+
+def test_the_numbers_about_accuracy():
+    for run, part in zip((PAPER, REDUCED), on_record.block("02_dml_vs_fedavg").split("\n\n"), strict=False):
+        table = pd.read_csv(RECORDED / run / "results.csv")
+        table = table[(table["metric"] == "unseen accuracy") & (table["round"] == table["round"].max())]
+        means = table.groupby(["arm", "seed"])["value"].mean()
+        difference = 100 * (means["dml"] - means["fedavg"])
+        half = {8: 2.365, 20: 2.093}[len(difference)] * difference.std() / len(difference) ** 0.5  # of a t table
+        told = re.search(r"n = (\d+) .*?in points: (\S+) \[.*?Student's t \[(\S+), (\S+)\]", part).groups()
+        assert [float(number) for number in told] == pytest.approx(
+            [len(difference), difference.mean(), difference.mean() - half, difference.mean() + half], abs=0.006
+        )
+    assert "published gap of +1.79 (one run)" in on_record.block("02_dml_vs_fedavg")  # 94.45 less 92.65, unrounded
+
+
+def test_the_numbers_about_bytes():
+    table = pd.read_csv(RECORDED / PAPER / "bandwidth_traffic.csv")
+    rounds = table[table["round"] > 0].groupby(["arm", "direction"])["encoded"].sum() / (3 * 12)
+    setup = table[table["round"] == 0].groupby("arm")["encoded"].sum() / 3
+    dml, fedavg = rounds["dml"].sum(), rounds["fedavg"].sum()
+    block = on_record.block("04_bandwidth")
+    assert f"{dml:,.0f} bytes in a round, one of FedAvg {fedavg:,.0f}: {fedavg / dml:,.0f} times" in block
+    run, other = 12 * dml + setup["dml"], 12 * fedavg + setup["fedavg"]
+    assert f"{run / 1e6:.1f} MB against {other / 1e6:.1f} MB: {other / run:.2f} times" in block
+    forwarded = 5 * rounds["dml", "up"]  # its own message up, four of its peers' down
+    assert f"{forwarded:,.0f} bytes (calculated from the same messages): FedAvg's is {fedavg / forwarded:,.0f}" in block
+    up, down = (f"{rounds['dml', way]:,.0f}" for way in ("up", "down"))
+    assert f"sends {up} bytes" in on_record.block("00_quickstart") and f"gets {down} from" in on_record.block(STEMS[0])
+
+
+def test_the_probability_of_being_sharper():
+    tables = {
+        part: pd.DataFrame(
+            [(part, name, "sharpness", None, value) for name, values in classes.items() for value in values]
+            + [(part, name, "count", None, len(values)) for name, values in classes.items()],
+            columns=["set", "class", "measure", "quantile", "value"],
+        )
+        for part, classes in {"a": {"x": [1, 4], "y": [2, 3]}, "b": {"x": [5, 2], "y": [1, 2]}}.items()
+    }
+    assert on_record.sharper(tables["a"], "a") == (0.5, "2 and 2")
+    assert on_record.sharper(tables["b"], "b") == ((2 + 1 + 0.5) / 4, "2 and 2")
+
+
+def test_the_counts_of_verdicts_are_those_of_its_table():
+    block = on_record.block("09_claims")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines() if line[:2] == "| "]
+    assert rows[0][2:] == ["published protocol", "reduced protocol"] and len(rows) > 7
+    for column, part in enumerate(block.split("\n\n")[:2], 2):
+        told = {words: int(count) for count, words in re.findall(r"(\d+) “([^”]+)”", part)}
+        answers = [row[column] for row in rows[1:] if row[column] != "not asked"]
+        assert told == pd.Series(answers).value_counts().to_dict() and f"Of {len(answers)} answers" in part
+
+
+# -- the notebooks' own text ------------------------------------------------------------------------------------------
+
+
+def sentences(text):
+    """The sentences of a Markdown cell, without comments, tables, formulas and pictures."""
+    text = re.sub(r"<!--.*?-->|\$\$.*?\$\$|!\[[^]]*\]\([^)]*\)", "\n\n", text, flags=re.DOTALL)
+    text = re.sub(r"^\|.*$", "\n", text, flags=re.MULTILINE)
+    for part in re.split(r"\n\s*\n|\n(?=- )|\n(?=#)", text):
+        yield from filter(None, re.split(r"(?<=[.!?])(?:\*\*)?\s+", " ".join(part.split())))
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=STEMS)
+def test_sentences_are_short_and_readings_send_nobody_looking(notebook):
+    told = [sentence for text in texts(notebook) for sentence in sentences(text)]
+    assert len(told) > 15 and [sentence for sentence in told if len(sentence.split()) > 35] == []
+    assert not [sentence for sentence in told if re.search(r"\b(look whether|see whether|compare)\b", sentence, re.I)]
+
+
+def test_the_margin_is_nowhere_said_to_be_older_than_the_runs():
+    for notebook in NOTEBOOKS:
+        whole = " ".join(texts(notebook))
+        assert "before the runs" not in whole and ("margin" not in whole or "post hoc" in whole)
+
+
+def test_the_parameters_cell_explains_every_parameter_and_names_every_profile():
+    for notebook in NOTEBOOKS:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        (source,) = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+        names = [statement.targets[0].id for statement in ast.parse(source).body]
+        assert re.findall(r"^# (\w+): ", source, re.MULTILINE) == names
+        named = dict(re.findall(r'^#   "(\w+)" +(.+)$', source, re.MULTILINE))
+        assert list(named) == list(PROFILES)
+        for name, words in named.items():
+            assert re.search(rf"\b{PROFILES[name].seeds} seeds?\b", words)
+        for name in ("smoke", "paper"):
+            experiment = PROFILES[name].experiment
+            assert f"{experiment.rounds} rounds, {experiment.size} x {experiment.size} pixels" in named[name]
+
+
+def test_the_reading_of_the_paper_is_short_and_its_paths_are_there():
+    (section,) = [text for text in texts(NOTEBOOKS[2]) if text.startswith("## What we found in the paper")]
+    bullets = section.split("\n- ")[1:]
+    assert 6 <= len(bullets) <= 12
+    paths = re.findall(r"`(dml/[\w/.]*)`", section)
+    assert len(paths) >= 4 and all((on_record.NOTEBOOKS.parent / path).exists() for path in paths)
