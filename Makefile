@@ -7,7 +7,7 @@ PY := .venv/bin/python
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test figures lab flower fetch lint clean
+.PHONY: help reproduce test jobs figures lab flower fetch lint clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ reproduce: $(READY)  ## run the notebooks on the embedded faces (ARGS="--profile
 
 test: $(READY)  ## run the tests
 	@$(PY) -m pytest $(ARGS)
+
+jobs: $(READY)  ## list what a run computes: done, missing, estimated CPU seconds
+	@$(PY) -m dml jobs $(ARGS)
 
 figures: $(READY)  ## draw the committed figures again from the recorded run
 	@$(PY) -m dml figures $(ARGS)
@@ -30,11 +33,11 @@ flower: $(READY)  ## one federated run in real processes over TLS (ARGS="--arm f
 fetch: $(READY)  ## download and verify the author's face-mask images
 	@$(PY) -m dml fetch $(ARGS)
 
-lint: $(READY)  ## check style and notebooks
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+lint: $(READY)  ## check style, notebooks and types
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
 
 clean:  ## remove the environment, caches and runs (the fetched images stay)
-	rm -rf .venv data/cache data/runs .pytest_cache .hypothesis .ruff_cache dml.egg-info
+	rm -rf .venv data/cache data/runs .pytest_cache .hypothesis .ruff_cache .mypy_cache dml.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): requirements.lock pyproject.toml

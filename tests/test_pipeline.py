@@ -332,6 +332,6 @@ def test_a_run_from_scratch_gives_the_same_bytes(reproduced, enter, sandbox_in, 
     """Another cache, one process in place of several."""
     enter(sandbox_in(tmp_path / "elsewhere"))
     run = Run.open("smoke", "faces", [0], str(tmp_path / "run"))
-    assert run.compute().summary() == "10 computed, 0 reused (of 10 pairs of arm and seed)"
+    assert run.accuracy().summary() == "10 computed, 0 reused (of 10 pairs of arm and seed)"
     for table in ("results.csv", "history.csv"):
         assert (run.folder / table).read_bytes() == (reproduced[1] / table).read_bytes()

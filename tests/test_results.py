@@ -141,7 +141,8 @@ def test_code_version_sees_a_changed_number_and_a_changed_order(version_of):
 def test_the_code_that_is_hashed_is_all_the_code_that_arms_import():
     """But for what is hashed by value or as pixels: settings, images, and what only writes or tells."""
     inputs = {"config", "files", "fingerprint", "progress", "training.workers", "training.machine"}
-    inputs |= {f"data.{name}" for name in ("images", "decode", "folders", "facemask", "archive", "faces", "face_parts", "brush")}
+    pixels = ("images", "decode", "folders", "facemask", "archive", "faces", "face_parts", "brush")
+    inputs |= {f"data.{name}" for name in pixels}
     found, left = set(), {"experiment.ladder"}
     while left:
         module = left.pop()

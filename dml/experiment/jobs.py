@@ -46,7 +46,7 @@ def shard(jobs: Sequence[Job], part: int, parts: int) -> list[Job]:
     """The part, counted from 1, of the jobs that one of so many machines does: disjoint, of about equal cost, and the
     same on every machine, whatever the cache holds already.
     """
-    return sorted(jobs, key=lambda job: (-job.cost, job.files))[part - 1 :: parts]
+    return sorted(unique(jobs), key=lambda job: (-job.cost, job.files))[part - 1 :: parts]
 
 
 def carry_out(jobs: Iterable[Job], executor: Executor | None = None) -> int:

@@ -7,9 +7,10 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, Executor, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -104,14 +105,20 @@ def execute_all(notebooks: Sequence[Path], parameters: dict, to: Path) -> dict[s
 
     Raises PipelineError for the first that fails; those that have not begun then do not begin.
     """
-    with ThreadPoolExecutor(
-        max(1, min(machine.cores(), len(notebooks)))
-    ) as pool:  # threads: they only wait for kernels
-        running = {notebook: pool.submit(execute, notebook, parameters, to) for notebook in notebooks}
-        wait(running.values(), return_when=FIRST_EXCEPTION)
-        for future in running.values():
-            future.cancel()
-    return {notebook.stem: round(future.result(), 1) for notebook, future in running.items() if not future.cancelled()}
+    failed = threading.Event()
+
+    def run(notebook: Path) -> float:
+        if failed.is_set():
+            return 0.0
+        try:
+            return round(execute(notebook, parameters, to), 1)
+        except BaseException:
+            failed.set()
+            raise
+
+    with ThreadPoolExecutor(max(1, min(machine.cores(), len(notebooks)))) as pool:  # threads: they only wait for kernels
+        seconds = pool.map(run, notebooks)
+        return dict(zip((notebook.stem for notebook in notebooks), seconds, strict=True))
 
 
 def same_package() -> None:

@@ -1,0 +1,263 @@
+"""Jobs: listed before anything runs, split between machines, done by any executor, and never by another code."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from dml.__main__ import main
+from dml.config import ROOT
+from dml.data.images import images_of
+from dml.experiment import jobs, results
+from dml.files import DataError
+from dml.pipeline import notebooks
+from dml.pipeline.run import NEEDS, Run
+from dml.training import workers
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def run(sandbox, tmp_path):
+    return Run.open("smoke", "faces", (0, 1), str(tmp_path / "run"), device="cpu")
+
+
+def files_of(listed):
+    return {file for job in listed for file in job.files}
+
+
+def contents(folder):
+    """The bytes of every record below a folder, but for the seconds that it took."""
+    found = {}
+    for file in sorted(folder.rglob("*.json")):
+        record = json.loads(file.read_text())
+        found[file.name] = {key: value for key, value in record.items() if key not in ("wall_s", "cpu_s")}
+    return found | {file.name: file.read_bytes() for file in sorted(folder.rglob("probes/*"))}
+
+
+# -- the list ---------------------------------------------------------------------------------------------------------
+
+
+def test_listing_runs_nothing_and_names_each_result_once(run, sandbox, monkeypatch):
+    monkeypatch.setattr(results, "measure", lambda *_: pytest.fail("trained"))
+    listed = notebooks.listed(run)
+    assert len(files_of(listed)) == len(listed) > 30 and not any(job.done for job in listed)
+    assert all(job.cost > 0 and job.steps > 0 and job.title for job in listed)
+    apart = files_of(job for notebook in NEEDS for job in run.jobs(notebook))
+    assert files_of(listed) == apart == files_of(run.jobs("09_claims"))
+    assert files_of(notebooks.listed(run, "02")) == files_of(run.jobs("02")) < apart and run.jobs("01_data_split") == []
+    assert not (sandbox.cache / "arms").exists()
+
+
+def test_a_notebook_finds_what_its_jobs_have_left(run, no_workers):
+    """The jobs behind notebook 02 are all that it needs: it computes nothing, and would without them."""
+    assert jobs.carry_out(run.jobs("02")) == len(run.jobs("02")) == 20
+    assert run.accuracy().summary() == "0 computed, 20 reused (of 20 pairs of arm and seed)"
+    next(iter(files_of(run.jobs("02")))).unlink()
+    assert run.accuracy().summary() == "1 computed, 19 reused (of 20 pairs of arm and seed)"
+
+
+def test_a_longer_arm_costs_more_and_twice_the_rounds_about_twice(small):
+    def cost(arm, **changes):
+        experiment = replace(small, **changes)
+        return results.cost(experiment, images_of("faces", replace(small, rounds=2)), arm)
+
+    assert cost("dml") > cost("fedavg") > 0 and cost("dml", epochs=4) > 2 * cost("dml")
+    assert 2 < cost("local", size=40) / cost("local", size=20) < 4.5  # the area is four times as large
+
+
+def test_the_command_lists_jobs_done_and_missing(sandbox, capsys, no_workers):
+    assert main(["jobs", "--seeds", "1", "--only", "02"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("missing  ") == 10 and re.search(r"10 jobs, 10 missing: about [\d,]+ of [\d,]+ CPU s", shown)
+    jobs.carry_out(Run.open("smoke", "faces", [0]).jobs("02")[:4])
+    assert main(["jobs", "--seeds", "1", "--only", "02"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("done  ") == 4 and "10 jobs, 6 missing" in shown
+
+
+# -- parts for several machines ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 8])
+def test_shards_are_disjoint_complete_balanced_and_the_same_on_every_machine(run, parts):
+    listed = notebooks.listed(run)
+    shards = [jobs.shard(listed, part, parts) for part in range(1, parts + 1)]
+    assert sum(map(len, shards)) == len(listed) == len(set().union(*map(files_of, shards)))
+    backwards = [jobs.shard(listed[::-1], part, parts) for part in range(1, parts + 1)]
+    assert [[job.files for job in some] for some in shards] == [[job.files for job in some] for some in backwards]
+    costs = [sum(job.cost for job in some) for some in shards]
+    assert max(costs) - min(costs) <= max(job.cost for job in listed)
+
+
+def test_shards_fill_a_shared_cache_with_the_bytes_of_one_machine(sandbox, enter, tmp_path, capsys, no_workers):
+    options = ["reproduce", "--seeds", "1", "--only", "02"]
+    for part in (1, 2, 3):
+        assert main([*options, "--shard", f"{part}/3"]) == 0
+    assert "0 of 10 jobs are left: run it without --shard" in capsys.readouterr().out
+    shared = contents(sandbox.cache)
+    enter(replace(sandbox, folder=tmp_path / "alone"))
+    jobs.carry_out(Run.open("smoke", "faces", [0]).jobs("02"))
+    assert contents(tmp_path / "alone" / "cache") == shared and len(shared) == 10
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "3", "a/b", "1/0", "-1/3"])
+def test_an_impossible_shard_is_a_usage_error(text, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["reproduce", f"--shard={text}"])
+    assert end.value.code == 2 and "from 1/8 to 8/8" in capsys.readouterr().err
+
+
+# -- any executor -----------------------------------------------------------------------------------------------------
+
+
+def test_any_executor_gives_the_bytes_of_the_processes(run, sandbox, enter, tmp_path):
+    listed = run.jobs("02")[:3]
+    with ThreadPoolExecutor(1) as pool:
+        assert jobs.carry_out(listed, pool) == 3
+    threads = contents(sandbox.cache)
+    enter(replace(sandbox, folder=tmp_path / "processes"))
+    assert jobs.carry_out(run.jobs("02")[:3]) == 3
+    assert contents(tmp_path / "processes" / "cache") == threads and len(threads) == 3
+
+
+def test_other_images_are_refused_by_name(small, sandbox):
+    images_of("faces", small)
+    with pytest.raises(DataError, match=r'data "faces" on .+ are other images .*give every machine the same files'):
+        jobs.same_images("faces", small, "0" * 64)
+
+
+def test_what_a_finished_task_returned_is_kept_although_a_later_one_fails():
+    kept = []
+    tasks = [workers.Task(str, (1,), cost=2.0), workers.Task(int, ("no number",), cost=1.0)]
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match="no number"):
+        workers.carry_out(tasks, lambda task, result: kept.append(result), executor=pool)
+    assert kept == ["1"]
+
+
+# -- Dask: a real scheduler, real workers -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cluster(sandbox, tmp_path):
+    """A scheduler and two workers as processes on loopback: its address and the workers' processes."""
+    pytest.importorskip("distributed", reason="Dask is not installed (the extra `cluster`)")
+    environment = sandbox.environment() | {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "3"}
+    address, started = tmp_path / "scheduler.json", []
+
+    def start(*command):
+        log = (tmp_path / f"{len(started)}.log").open("wb")
+        command = [sys.executable, "-m", "distributed.cli." + command[0], *command[1:]]
+        started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=tmp_path))
+        return started[-1]
+
+    start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(address))
+    options = ("--scheduler-file", str(address), "--nthreads", "1", "--no-nanny", "--no-dashboard")
+    crew = [start("dask_worker", *options, "--name", name) for name in ("one", "two")]
+    until = time.monotonic() + 60
+    while not address.is_file() and time.monotonic() < until:
+        time.sleep(0.1)
+    yield json.loads(address.read_text())["address"], crew
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_a_cluster_that_loses_a_worker_gives_the_bytes_of_this_machine(cluster, run, sandbox, enter, tmp_path):
+    from dml.cluster.scheduler import connected
+
+    address, crew = cluster
+    listed = run.jobs("02") + run.jobs("03")[:2]
+    with connected(address) as executor:
+        executor.inner._client.wait_for_workers(2, timeout=60)
+
+        def kill(job, contents, write=jobs._write):
+            write(job, contents)
+            if crew[0].poll() is None:
+                crew[0].send_signal(signal.SIGKILL)
+
+        workers.carry_out(listed, kill, executor=executor)
+    assert crew[0].wait(10) == -signal.SIGKILL and crew[1].poll() is None
+    far = contents(sandbox.cache)
+    enter(replace(sandbox, folder=tmp_path / "near"))
+    jobs.carry_out(run.jobs("02") + run.jobs("03")[:2])
+    near = contents(tmp_path / "near" / "cache")
+    assert far.keys() == near.keys() and len(far) == 22
+    assert far == near
+
+
+def test_a_worker_with_other_code_or_images_is_refused_by_name(cluster, sandbox, monkeypatch, capsys):
+    from dml.cluster import scheduler
+
+    address, _ = cluster
+    options = ["reproduce", "--seeds", "1", "--only", "02", "--shard", "1/10", "--scheduler", address]
+    expected = scheduler.surroundings() | {"code": "other code"}
+    with monkeypatch.context() as patch:
+        patch.setattr(scheduler, "surroundings", lambda: expected)
+        assert main(options) == 1
+    shown = capsys.readouterr().err
+    assert re.search(
+        r"error: worker .+ \(process \d+\) would not give the same bytes: code '.+', expected 'other", shown
+    )
+    assert list(sandbox.cache.rglob("*.json")) == [] and main(options) == 0
+
+
+def test_no_scheduler_is_an_error_that_names_the_address(sandbox, monkeypatch, capsys):
+    pytest.importorskip("distributed")
+    from dml.cluster import scheduler
+
+    monkeypatch.setattr(scheduler, "TIMEOUT", 1.0)
+    assert main(["reproduce", "--seeds", "1", "--only", "01", "--scheduler", "tcp://127.0.0.1:9"]) == 1
+    assert "no Dask scheduler answers at tcp://127.0.0.1:9" in capsys.readouterr().err
+
+
+# -- the core alone ---------------------------------------------------------------------------------------------------
+
+
+def test_notebook_02_runs_with_the_annexes_taken_away(tmp_path, sandbox_in):
+    """A copy of the project without privacy, flower, cluster and the secure sum; its kernels take the copy, too."""
+    copy = tmp_path / "project"
+    annexes = shutil.ignore_patterns("privacy", "hostile", "flower", "secure", "cluster", "__pycache__")
+    shutil.copytree(ROOT / "dml", copy / "dml", ignore=lambda folder, names: annexes(folder, names) - {"privacy.py"})
+    shutil.copytree(ROOT / "notebooks", copy / "notebooks")
+    (copy / "data").mkdir()
+    for file in (ROOT / "data").glob("*.csv"):
+        shutil.copy(file, copy / "data")
+    assert (copy / "dml" / "plots" / "privacy.py").is_file() and not (copy / "dml" / "privacy").exists()
+    place = sandbox_in(tmp_path)
+    environment = place.environment()
+    environment["PYTHONPATH"] = os.pathsep.join((str(copy), environment["PYTHONPATH"]))
+    command = [sys.executable, "-m", "dml", "reproduce", "--seeds", "1", "--only", "02", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, env=environment, cwd=copy, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "manifest.json").is_file() and (tmp_path / "out" / "results.csv").is_file()
+    assert len(list((tmp_path / "out" / "figures").glob("02_*.png"))) == 8
+
+
+def test_a_kernel_with_another_package_is_refused(monkeypatch):
+    """As when another checkout is installed and the kernel's interpreter ignores what it is handed."""
+    spec = notebooks.get_kernel_spec("python3")
+    fake = Path(sys.executable)
+    spec.argv = [str(fake), "-c", "pass"]
+    real = subprocess.run
+
+    def elsewhere(command, **options):
+        if command[1:2] == ["-c"]:
+            return subprocess.CompletedProcess(command, 0, stdout="/another/checkout/dml\n", stderr="")
+        return real(command, **options)
+
+    monkeypatch.setattr(notebooks.subprocess, "run", elsewhere)
+    with pytest.raises(
+        notebooks.PipelineError, match=r"does not import the package of this checkout.*/another/checkout"
+    ):
+        notebooks.same_package()
