@@ -132,11 +132,11 @@ def _part(run, args: argparse.Namespace, executor) -> int:
     from dml.pipeline.notebooks import listed
 
     everything = listed(run, args.only)
-    mine = jobs.shard(everything, *args.shard)
-    computed = jobs.carry_out(mine, executor)
+    part = jobs.shard(everything, *args.shard)
+    computed = jobs.carry_out(part, executor)
     left = sum(not job.done for job in everything)
     print(
-        f"Part {args.shard[0]} of {args.shard[1]}: {computed} jobs computed, {len(mine) - computed} found in the cache."
+        f"Part {args.shard[0]} of {args.shard[1]}: {computed} jobs computed, {len(part) - computed} found in the cache."
     )
     print(f"{left} of {len(everything)} jobs are left" + ("." if left else ": run it without --shard."))
     return 0

@@ -16,7 +16,7 @@ def fingerprint(modules: tuple[str, ...]) -> str:
     It is blind to comments, docstrings and layout, to import lines, and to which module a statement stands in: a move
     of code computes nothing again.
     """
-    statements = (each for name in modules for each in _statements(PACKAGE / f"{name.replace('.', '/')}.py"))
+    statements = (statement for name in modules for statement in _statements(PACKAGE / f"{name.replace('.', '/')}.py"))
     return hashlib.sha256("\n".join(sorted(statements)).encode()).hexdigest()
 
 
@@ -36,7 +36,6 @@ class _Bare(ast.NodeTransformer):
         return None
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
-        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-        if documented and ast.get_docstring(node) is not None:
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
         return super().generic_visit(node)

@@ -60,7 +60,7 @@ class VisionNet(nn.Module):
 
     def dropout_masks(self, count: int, rng: np.random.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
         """Two masks for `count` images, [count, features] and [count, 64]: 0, or 1 / (1 - DROPOUT) where kept."""
-        return tuple(keep(count, width, rng, device) for width in (self.features, 64))
+        return keep(count, self.features, rng, device), keep(count, 64, rng, device)
 
 
 def keep(count: int, width: int, rng: np.random.Generator, device: torch.device) -> Tensor:

@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -22,7 +22,8 @@ class Progress:
     def __init__(self, title: str, total: float):
         self.title, self.total, self.done, self.note = title, total, 0.0, ""
         self.began = self.told = time.monotonic()
-        self._bar, self._display = None, None
+        self._bar: tqdm | None = None
+        self._display: Any = None  # of IPython
 
     def __enter__(self) -> "Progress":
         if _in_a_notebook():

@@ -14,7 +14,6 @@ from dml.arms import steps
 from dml.config import Draw, Experiment
 from dml.data.images import Images, images_of
 from dml.exchange.messages import Aggregate, Losses, Predictions, Weights
-from dml.experiment import results
 from dml.files import DataError
 from dml.losses import log_probabilities
 from dml.privacy import defences, membership, shadows, surrogate

@@ -4,7 +4,8 @@ What an arm does with it stands in three rooms: what is trained (`steps`), what 
 measured (`record`). An arm is only the order of these.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,26 +44,25 @@ class Federation:
     seed: int
     device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
     wire: Wire = lambda sender, data: data
-    folds: Folds | None = None
+    folds: Folds = None  # type: ignore[assignment]  # dealt below, unless given
     members: Sequence[int] | None = None
     rows: list[Row] = field(default_factory=list)
     history: list[Epoch] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
+    asked: list[tuple[Mapping[str, Tensor], Tensor]] = field(default_factory=list)  # see `record.unseen_logits`
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         train, unseen = self.images.train, self.images.unseen
         self.folds = self.folds or plan(train.labels.numpy(), self.experiment, self.seed)
         self.train, self.labels = _rows_of_pixels(train.images, self.device), train.labels.to(self.device)
         self.unseen, self.unseen_labels = _rows_of_pixels(unseen.images, self.device), unseen.labels
-        self.server = self._party(SERVER)
-        everyone = range(self.experiment.clients)
-        self.clients = [self._party(index) for index in (everyone if self.members is None else self.members)]
-        self.post = Post(lambda sender, data: self.wire(sender, data), self.device)
-
-    def _party(self, index: int) -> Client:
         weights = stream(self.seed, SERVER, "weights")  # the same for every party
-        model = VisionNet(self.experiment.size, len(self.images.classes), weights)
-        return Client(index, model.to(self.device), self.experiment, self.seed)
+        initial = VisionNet(self.experiment.size, len(self.images.classes), weights).to(self.device)
+        self.server = Client(SERVER, initial, self.experiment, self.seed)
+        everyone = range(self.experiment.clients)
+        members = everyone if self.members is None else self.members
+        self.clients = [Client(index, deepcopy(initial), self.experiment, self.seed) for index in members]
+        self.post = Post(lambda sender, data: self.wire(sender, data), self.device)
 
     def rounds(self) -> range:
         """The rounds, counted from 1."""

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from dml.arms.federation import Federation
 from dml.exchange.encodings import ANSWER
-from dml.exchange.messages import Examples, Losses, Message, MessageError, Predictions, Weights
+from dml.exchange.ledger import M
+from dml.exchange.messages import Chosen, Examples, Losses, Message, MessageError, Predictions, Weights
 from dml.losses import log_probabilities, model_loss
 from dml.models import group
 from dml.streams import SERVER
@@ -21,7 +22,8 @@ def hand_out(fed: Federation, public: bool = False) -> None:
     refines on them. Each has an optimiser of its own.
     """
     everyone = [client.index for client in fed.clients]
-    for message in [weights(fed, fed.server, 0), *(public_folds(fed) if public else [])]:
+    messages: list[Message] = [weights(fed, fed.server, 0), *(public_folds(fed) if public else [])]
+    for message in messages:
         fed.post.enter(message, message.encode(), everyone)
     for client in fed.clients:
         client.load(fed.server.parameters())
@@ -66,7 +68,7 @@ def weights(fed: Federation, client: Client, round_index: int, part: str = "all"
     return Weights(round=round_index, sender=client.index, values=values, group=part, accuracy=accuracy)
 
 
-def upload(fed: Federation, messages: Iterable[Message], encoding: str = "float32") -> list[Message]:
+def upload(fed: Federation, messages: Iterable[M], encoding: str = "float32") -> list[M]:
     """What the server receives and believes, in the clients' order; a refused message leaves its client out."""
     received = []
     for message in messages:
@@ -77,7 +79,7 @@ def upload(fed: Federation, messages: Iterable[Message], encoding: str = "float3
     return received
 
 
-def broadcast(fed: Federation, message: Message, encoding: str = "float32") -> Message:
+def broadcast(fed: Federation, message: M, encoding: str = "float32") -> M:
     """What every client receives from the server, in the encoding that answers the one of the uploads."""
     return fed.post.carry(message, [client.index for client in fed.clients], ANSWER[encoding])
 
@@ -95,9 +97,9 @@ def check(fed: Federation, expected: Message, message: Message) -> None:
             raise MessageError(f"{name} {getattr(message, name)}, expected {getattr(expected, name)}")
     if type(message) is not type(expected):
         raise MessageError(f"a {type(message).__name__} message, expected {type(expected).__name__}")
-    if isinstance(message, Weights):
+    if isinstance(message, Weights) and isinstance(expected, Weights):
         if message.group != expected.group:
             raise MessageError(f"the {message.group} layers, expected {expected.group}")
         message.check(expected.values)
-    else:
+    elif isinstance(message, Losses | Predictions | Chosen):
         message.check(len(fed.folds.public[message.round - 1]), len(fed.images.classes))

@@ -23,8 +23,9 @@ def dml(fed: Federation, form: str = "student-first", encoding: str = "float32",
             uploads = (messaging.predictions(fed, client, round_index) for client in fed.clients)
             received = messaging.upload(fed, uploads, encoding)
             contributions, total = add_up(form, received, messaging.public_labels(fed, round_index))
-            down = total and messaging.broadcast(fed, total, encoding)
-            tables = {index: peers_of(own, down) for index, own in contributions.items()}
+            if total is not None:
+                down = messaging.broadcast(fed, total, encoding)
+                tables = {index: peers_of(own, down) for index, own in contributions.items()}
         yield steps.refine(fed, round_index, form, tables)
         record.sample_accuracy(fed, round_index)
     record.report(fed)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dml.arms.federation import Federation
@@ -25,12 +26,29 @@ def public_accuracy(fed: Federation, round_index: int) -> None:
         fed.record(round_index, client.index, "public accuracy", value)
 
 
+def unseen_logits(fed: Federation, party: Client) -> Tensor:
+    """A party's logits on the whole unseen set. A model is asked once: FedAvg's clients are one, and the last look at a
+    sample that is everything is the report's.
+    """
+    own = party.parameters()
+    for parameters, logits in fed.asked:
+        if all(torch.equal(value, parameters[name]) for name, value in own.items()):
+            return logits
+    logits = predict(party, fed.unseen).cpu()
+    fed.asked.append(({name: value.clone() for name, value in own.items()}, logits))
+    del fed.asked[: -len(fed.clients) - 1]
+    return logits
+
+
 def sample_accuracy(fed: Federation, round_index: int, parties: Sequence[Client] | None = None) -> None:
     """Accuracy after the round on a sample of the unseen set, to draw curves: reported, never acted upon."""
     count = min(fed.experiment.glance, len(fed.unseen))
-    sample = fed.at(stream(fed.seed, SERVER, "glance").permutation(len(fed.unseen))[:count])
+    sample = torch.from_numpy(stream(fed.seed, SERVER, "glance").permutation(len(fed.unseen))[:count])
     for party in (parties or fed.clients) if count else ():
-        right = correct(predict(party, fed.unseen[sample]).cpu(), fed.unseen_labels[sample.cpu()])
+        if count == len(fed.unseen):
+            right = correct(unseen_logits(fed, party), fed.unseen_labels)
+        else:
+            right = correct(predict(party, fed.unseen[sample.to(fed.device)]).cpu(), fed.unseen_labels[sample])
         fed.record(round_index, party.index, "unseen sample accuracy", right.float().mean().item())
 
 
@@ -42,7 +60,7 @@ def report(fed: Federation, parties: Sequence[Client] | None = None, share: floa
     share = share or fed.experiment.train_share
     last, labels = fed.experiment.rounds, fed.unseen_labels.numpy()
     parties = parties or fed.clients
-    logits = [predict(party, fed.unseen).cpu() for party in parties]
+    logits = [unseen_logits(fed, party) for party in parties]
     for party, values in zip(parties, logits, strict=True):
         for metric, value in scores(values, labels).items():
             fed.record(last, party.index, f"unseen {metric}", value)

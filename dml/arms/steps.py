@@ -25,15 +25,11 @@ def local(fed: Federation, round_index: int, share: float | None = None) -> list
     return [_fit(fed, client, round_index, "local", fold) for client, fold in folds.items()]
 
 
-def refine(
-    fed: Federation, round_index: int, form: str | None = None, tables: Mapping[int, Tensor] | None = None
-) -> list[Fit]:
+def refine(fed: Federation, round_index: int, form: str = "", tables: Mapping[int, Tensor] | None = None) -> list[Fit]:
     """Each client on the round's public fold; with its peers' mean table where there is one."""
     tables, fold = tables or {}, fed.folds.public[round_index - 1]
     return [
-        _fit(
-            fed, client, round_index, "public", fold, form if client.index in tables else None, tables.get(client.index)
-        )
+        _fit(fed, client, round_index, "public", fold, form if client.index in tables else "", tables.get(client.index))
         for client in fed.clients
     ]
 
@@ -61,7 +57,7 @@ def _fit(
     round_index: int,
     phase: str,
     fold: np.ndarray,
-    form: str | None = None,
+    form: str = "",
     table: Tensor | None = None,
 ) -> Fit:
     indices = fed.at(fold)

@@ -1,6 +1,7 @@
 """Arms that share weights: federated averaging, and the published asynchronous exchange of some layers."""
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 from torch import Tensor
 
@@ -70,8 +71,8 @@ def part_of(experiment: Experiment, round_index: int) -> str:
 
 def mean(messages: Sequence[Weights], scales: Sequence[float] | None = None) -> dict[str, Tensor]:
     """The sum of scale * weights over the clients divided by their number (not by the sum of the scales)."""
-    scales = scales or [1.0] * len(messages)
+    pairs = list(zip(scales or [1.0] * len(messages), messages, strict=True))
     return {
-        name: sum(scale * each.values[name] for scale, each in zip(scales, messages, strict=True)) / len(messages)
+        name: cast(Tensor, sum(scale * message.values[name] for scale, message in pairs)) / len(messages)
         for name in messages[0].values
     }

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import IO, cast
 
 import pooch
 import requests
@@ -100,10 +101,11 @@ def _contents(archive: Path, wanted: Mapping[str, tuple[int, str]]) -> Iterator[
                         with members.open(info) as file:
                             yield path, file.read(wanted[path][0] + 1)
         else:
-            with tarfile.open(archive, "r|*") as members:
-                for info in members:
-                    if info.isreg() and (path := _recognise(info.name, wanted)):
-                        yield path, members.extractfile(info).read(wanted[path][0] + 1)
+            with tarfile.open(archive, "r|*") as entries:
+                for entry in entries:
+                    if entry.isreg() and (path := _recognise(entry.name, wanted)):
+                        content = cast(IO[bytes], entries.extractfile(entry))  # there, as it is a regular file
+                        yield path, content.read(wanted[path][0] + 1)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise Unreadable(f"{archive} cannot be read ({error}); it must be a whole .zip, .tar or .tar.gz") from error
 

@@ -121,10 +121,10 @@ def style_only_accuracy(images: Images) -> pd.DataFrame:
     for name in ("train", "unseen"):
         split = getattr(images, name)
         values = sharpness(split)
-        for label, each in enumerate(images.classes):
+        for label, title in enumerate(images.classes):
             is_class = split.labels.numpy() == label
             false, true, _ = roc_curve(is_class, values)
-            rows.append((name, each, roc_auc_score(is_class, values), 0.5 + np.abs(true - false).max() / 2))
+            rows.append((name, title, roc_auc_score(is_class, values), 0.5 + np.abs(true - false).max() / 2))
     return pd.DataFrame(rows, columns=["set", "class", "auc", "balanced_accuracy"])
 
 

@@ -109,8 +109,9 @@ def _holds_photographs(folder: Path) -> bool:
 def read_manifest() -> list[Row]:
     """The rows of data/facemask_manifest.csv, in its order: by folder, then by path."""
     with MANIFEST.open(encoding="utf-8", newline="") as file:
-        rows = [Row(**row) for row in csv.DictReader(file)]
-    return [row._replace(bytes=int(row.bytes), width=int(row.width), height=int(row.height)) for row in rows]
+        rows = list(csv.DictReader(file))
+    numbers = ("bytes", "width", "height")
+    return [Row(*(int(row[name]) if name in numbers else row[name] for name in Row._fields)) for row in rows]  # type: ignore[arg-type]  # by name
 
 
 def entries(folder: Path) -> list[list[ImageFile]]:
@@ -119,13 +120,13 @@ def entries(folder: Path) -> list[list[ImageFile]]:
     Originals and re-encoded copy give the same images in the same order.
     Raises DataError naming the missing images.
     """
-    found, missing, _ = _match(folder, read_manifest())
+    present, missing, _ = _match(folder, read_manifest())
     if missing:
         raise DataError(f"{folder} lacks {len(missing):,} images: {listing(missing)}; run `make fetch`")
     return [
         [
             ImageFile(path.relative_to(folder).as_posix(), path, LABELS.index(row.label), (row.width, row.height))
-            for row, path in found
+            for row, path in present
             if row.split == split
         ]
         for split in ("train", "unseen")
@@ -140,15 +141,15 @@ def _match(folder: Path, rows: list[Row]) -> tuple[list[tuple[Row, Path]], list[
         for name, path in visible(folder / top).items()
     }
     named = {row.path for row in rows}
-    found, missing = [], []
+    pairs, missing = [], []
     for row in rows:
         copy = str(PurePosixPath(row.path).with_suffix(".jpg"))
         path = present.pop(row.path, None) or (None if copy in named else present.pop(copy, None))
         if path:
-            found.append((row, path))
+            pairs.append((row, path))
         else:
             missing.append(row.path)
-    return found, missing, sorted(present)
+    return pairs, missing, sorted(present)
 
 
 def verify(folder: Path) -> Report:
@@ -158,15 +159,15 @@ def verify(folder: Path) -> Report:
     kind of most files counts as altered.
     """
     rows = read_manifest()
-    found, missing, extra = _match(Path(folder), rows)
+    pairs, missing, extra = _match(Path(folder), rows)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(lambda pair: _kind(*pair), found)
-        kinds = list(counted(results, "verifying", len(found), "file"))
+        results = pool.map(lambda pair: _kind(*pair), pairs)
+        kinds = list(counted(results, "verifying", len(pairs), "file"))
     counts = Counter(kinds)
     kind = max((ORIGINALS, COPY), key=counts.__getitem__)
     kind = kind if counts[kind] else NEITHER
-    altered = [row.path for (row, _), got in zip(found, kinds, strict=True) if got != kind or got == NEITHER]
-    fitting = len(found) - len(altered)
+    altered = [row.path for (row, _), got in zip(pairs, kinds, strict=True) if got != kind or got == NEITHER]
+    fitting = len(pairs) - len(altered)
     return Report(kind, len(rows), fitting, tuple(missing), tuple(extra), tuple(altered))
 
 

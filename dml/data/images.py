@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -145,15 +146,16 @@ def _drawn(size: int, counts: tuple[int, int]) -> tuple[str, object, Callable[[]
 def _decoded(data: str, size: int, counts: tuple[int, int]) -> tuple[str, object, Callable[[], Images]]:
     """Name, what decides the pixels (each file's place, label, bytes and time), and how to make them."""
     if data == "facemask":
-        folder, name, classes = facemask.find(), data, facemask.CLASSES
-        found = facemask.entries(folder)
+        folder, name = facemask.find(), data
+        classes: tuple[str, ...] = facemask.CLASSES
+        entries = facemask.entries(folder)
     else:
         folder = Path(data).expanduser().resolve()
         if not folder.is_dir():
             raise DataError(f'data "{data}" is neither "faces", "facemask" nor a folder')
         name = folder_name(folder)
-        classes, found = class_folders(folder)
-    chosen = [subset(found[i], counts[i], len(classes), seed=(SEED, i)) for i in range(2)]
+        classes, entries = class_folders(folder)
+    chosen = [subset(entries[i], counts[i], len(classes), seed=(SEED, i)) for i in range(2)]
 
     def build() -> Images:
         if data != "facemask":
@@ -187,16 +189,19 @@ def _decode_all(chosen: Sequence[list[ImageFile]], size: int) -> list[Split]:
         part = slice(start, start := start + len(split))
         labels = torch.tensor([entry.label for entry in split])
         names = tuple(entry.name for entry in split)
-        splits.append(Split(torch.from_numpy(pixels[part]), labels, names, tuple(results[part])))
+        splits.append(
+            Split(torch.from_numpy(pixels[part]), labels, names, tuple(cast(list[tuple[int, int]], results[part])))
+        )
     return splits
 
 
 def _images(name: str, classes: Sequence[str], splits: Sequence[Split], source: str) -> Images:
     digest = hashlib.sha256(json.dumps([list(classes), [list(split.images.shape) for split in splits]]).encode())
     for split in splits:
-        digest.update(split.images.contiguous().numpy())
-        digest.update(split.labels.contiguous().numpy())
-    return Images(name, tuple(classes), *splits, digest.hexdigest(), source)
+        digest.update(split.images.contiguous().numpy().data)
+        digest.update(split.labels.contiguous().numpy().data)
+    train, unseen = splits
+    return Images(name, tuple(classes), train, unseen, digest.hexdigest(), source)
 
 
 def _write(images: Images, file: Path) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -50,6 +51,6 @@ def has(folder: Path, names: Sequence[str]) -> bool:
     return all((folder / f"{name}.csv").is_file() for name in names)
 
 
-def read_all(folder: Path, names: Sequence[str]) -> list[pd.DataFrame] | None:
-    """These tables of a run; None when it lacks one of them."""
+def read_all(folder: Path, names: Sequence[str]) -> Any:
+    """These tables of a run, a list; None when it lacks one of them."""
     return [read(folder, name) for name in names] if has(folder, names) else None

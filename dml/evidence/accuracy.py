@@ -31,15 +31,19 @@ def claims(results: pd.DataFrame, reported: pd.DataFrame) -> pd.DataFrame:
     published = reported.groupby("arm")["accuracy"].mean()
     tables = {measure: per_seed(both, measure) for _, measure, _, _ in CLAIMS}
     for claim in dict.fromkeys(claim for claim, *_ in CLAIMS):
-        mine = [each[1:] for each in CLAIMS if each[0] == claim]
-        pairs = [(tables[measure]["dml"].to_numpy(), tables[measure][arm].to_numpy()) for measure, arm, _ in mine]
-        for (measure, arm, direction), found in zip(mine, holm([paired(*pair) for pair in pairs]), strict=True):
+        comparisons = [each[1:] for each in CLAIMS if each[0] == claim]
+        pairs = [
+            (tables[measure]["dml"].to_numpy(), tables[measure][arm].to_numpy()) for measure, arm, _ in comparisons
+        ]
+        for (measure, arm, direction), estimate in zip(
+            comparisons, holm([paired(*pair) for pair in pairs]), strict=True
+        ):
             named = measure == "unseen accuracy" and arm in published
             verdict = {direction: "holds", "same": "no difference", "undecided": "undecided"}.get(
-                found.verdict, "fails"
+                estimate.verdict, "fails"
             )
-            better = found.above_zero if direction == "higher" else 1 - found.above_zero
+            better = estimate.above_zero if direction == "higher" else 1 - estimate.above_zero
             reports = published["dml"] - published[arm] if named else np.nan
-            row = {"claim": claim, "measure": measure, "against": arm, "reported": reports, **columns(found)}
-            rows.append(row | {"better": better, "p": found.p, "verdict": verdict})
+            row = {"claim": claim, "measure": measure, "against": arm, "reported": reports, **columns(estimate)}
+            rows.append(row | {"better": better, "p": estimate.p, "verdict": verdict})
     return pd.DataFrame(rows)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pandas as pd
 
-from dml.evidence.scaling import scaling
 from dml.evidence.cost_models import costs
+from dml.evidence.scaling import scaling
 from dml.exchange.ledger import table
 from dml.stats import columns, holm, interval, paired, per_seed
 
@@ -80,20 +80,20 @@ def curves(results: pd.DataFrame, moved: pd.DataFrame) -> pd.DataFrame:
     model and the public folds of the rounds so far. `moved` is `traffic`'s table.
     """
     rows = results[results["metric"] == SAMPLE]
-    found = rows.groupby(["seed", "arm", "round"], sort=False)["value"].mean().rename("accuracy").reset_index()
+    table = rows.groupby(["seed", "arm", "round"], sort=False)["value"].mean().rename("accuracy").reset_index()
     per_round = moved[moved["round"] > 0].groupby(["seed", "arm", "round"])["encoded"].sum()
     setup = moved[moved["round"] == 0].set_index(["seed", "arm", "kind"])[["messages", "encoded"]].sort_index()
 
-    def needed(seed: int, arm: str, round: int) -> float:
+    def needed(seed: int, arm: str, round_index: int) -> float:
         kinds = setup.loc[(seed, arm)]
-        share = (round / kinds["messages"]).clip(upper=1).where(kinds.index == "Examples", 1)
+        share = (round_index / kinds["messages"]).clip(upper=1).where(kinds.index == "Examples", 1)
         return float((share * kinds["encoded"]).sum())
 
-    keys = list(found[["seed", "arm", "round"]].itertuples(index=False, name=None))
-    found["setup"] = [needed(*key) for key in keys]
-    found["sent"] = [per_round.get(key, 0.0) for key in keys]
-    found["sent"] = found.groupby(["seed", "arm"])["sent"].cumsum()
-    return found
+    keys = list(table[["seed", "arm", "round"]].itertuples(index=False, name=None))
+    table["setup"] = [needed(*key) for key in keys]
+    table["sent"] = [per_round.get(key, 0.0) for key in keys]
+    table["sent"] = table.groupby(["seed", "arm"])["sent"].cumsum()
+    return table
 
 
 def targets(curve: pd.DataFrame) -> pd.DataFrame:
@@ -102,15 +102,15 @@ def targets(curve: pd.DataFrame) -> pd.DataFrame:
     lucky seeds), and the least and most `sent` of those that did.
     """
     rows = []
-    for arm, mine in curve.groupby("arm", sort=False):
+    for arm, rows_of_arm in curve.groupby("arm", sort=False):
         for target in TARGETS:
-            there = mine[mine["accuracy"] >= target].groupby("seed")[["round", "sent", "setup"]].first()
+            there = rows_of_arm[rows_of_arm["accuracy"] >= target].groupby("seed")[["round", "sent", "setup"]].first()
             there["with_setup"] = there["sent"] + there["setup"]
-            seeds = mine["seed"].unique()
+            seeds = rows_of_arm["seed"].unique()
             middle = there.astype(float).reindex(seeds, fill_value=np.inf).median().replace(np.inf, np.nan)
             least, most = there["sent"].min(), there["sent"].max()
-            found = (middle["round"], middle["sent"], least, most, middle["with_setup"])
-            rows.append((arm, target, len(seeds), len(there), *found))
+            medians = (middle["round"], middle["sent"], least, most, middle["with_setup"])
+            rows.append((arm, target, len(seeds), len(there), *medians))
     names = ["arm", "target", "n", "reached", "round", "sent", "least", "most", "with_setup"]
     return pd.DataFrame(rows, columns=names)
 
@@ -127,13 +127,18 @@ def ladder(results: pd.DataFrame, moved: pd.DataFrame) -> pd.DataFrame:
     sums = spoken.groupby(["arm", "direction"])[["payload", "encoded"]].sum() / (len(accuracy) * rounds)
     setup = moved[moved["round"] == 0].groupby("arm")["encoded"].sum() / len(accuracy)
     pairs = [(arm, baseline_of(arm)) for arm in accuracy if baseline_of(arm) != arm and baseline_of(arm) in accuracy]
-    found = holm([paired(accuracy[arm].to_numpy(), accuracy[against].to_numpy()) for arm, against in pairs])
-    differences, rows = dict(zip(pairs, found, strict=True)), []
+    estimates = holm([paired(accuracy[arm].to_numpy(), accuracy[against].to_numpy()) for arm, against in pairs])
+    differences, rows = dict(zip(pairs, estimates, strict=True)), []
     for arm in accuracy:
         row = {"arm": arm, **columns(interval(accuracy[arm].to_numpy()))}
-        if each := differences.get((arm, baseline_of(arm))):
-            row |= {"against": baseline_of(arm), "difference": each.mean}
-            row |= {"difference_low": each.low, "difference_high": each.high, "p": each.p, "verdict": each.verdict}
+        if estimate := differences.get((arm, baseline_of(arm))):
+            row |= {"against": baseline_of(arm), "difference": estimate.mean}
+            row |= {
+                "difference_low": estimate.low,
+                "difference_high": estimate.high,
+                "p": estimate.p,
+                "verdict": estimate.verdict,
+            }
         for way in ("up", "down"):
             payload, encoded = sums.loc[(arm, way)] if (arm, way) in sums.index else (0.0, 0.0)
             row |= {f"payload_{way}": payload, way: encoded}
@@ -151,7 +156,7 @@ def front(cost: np.ndarray, value: np.ndarray) -> np.ndarray:
     """bool [n]: for which no other point costs at most as much and is worth at least as much, one of them strictly."""
     cheaper, better = cost[:, None] <= cost, value[:, None] >= value
     strictly = (cost[:, None] < cost) | (value[:, None] > value)
-    return ~(cheaper & better & strictly).any(0)
+    return np.asarray(~(cheaper & better & strictly).any(0))
 
 
 def c3(ladder: pd.DataFrame, targets: pd.DataFrame) -> pd.DataFrame:

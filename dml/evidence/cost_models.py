@@ -83,7 +83,7 @@ def architectures(size: int = 100) -> dict[str, int]:
 
 
 def parameters(net: Module) -> int:
-    return sum(each.numel() for each in net.parameters())
+    return sum(tensor.numel() for tensor in net.parameters())
 
 
 def losses_round(
@@ -110,8 +110,8 @@ def break_even(parameters: int, size: int = 100, classes: int = 2) -> dict[str, 
     """How many public images a round make one DML client's round as costly as FedAvg's: if every client has the images
     beforehand, and if fresh raw images are sent each round, as the published protocol needs.
     """
-    weights, each = sum(weights_round(parameters)), sum(losses_round(1, classes))
-    return {"images at hand": weights / each, "fresh images sent": weights / (each + images_bytes(1, size))}
+    weights, image = sum(weights_round(parameters)), sum(losses_round(1, classes))
+    return {"images at hand": weights / image, "fresh images sent": weights / (image + images_bytes(1, size))}
 
 
 def costs(sizes: pd.DataFrame) -> pd.DataFrame:

@@ -34,21 +34,21 @@ def with_clients(base: Experiment, clients: int) -> Experiment:
 
 def fitting(data: str, base: Experiment, clients: Sequence[int]) -> dict[int, Experiment]:
     """The experiment of every K that the data set has enough images of every class for."""
-    found = {}
+    experiments = {}
     for count in clients:
         experiment = with_clients(base, count)
         images = images_of(data, experiment)
         if len(images.train) == experiment.train_images:
             with suppress(DataError):
                 require(images, experiment.folds)
-                found[count] = experiment
-    return found
+                experiments[count] = experiment
+    return experiments
 
 
 def jobs(data: str, base: Experiment, clients: Sequence[int], seeds: Sequence[int], device: torch.device) -> list[Job]:
     """The jobs of `STUDIED` for every K that fits."""
     experiments = fitting(data, base, clients).values()
-    return [job for each in experiments for job in results.arm_jobs(data, each, seeds, device, STUDIED)]
+    return [job for experiment in experiments for job in results.arm_jobs(data, experiment, seeds, device, STUDIED)]
 
 
 def compute(
@@ -57,8 +57,8 @@ def compute(
     """Final results of `STUDIED` for every K that fits: columns `COLUMNS`."""
     tables = []
     for count, experiment in fitting(data, base, clients).items():
-        found = results.compute(data, experiment, seeds, device, STUDIED).results
-        tables.append(found[found["round"] == experiment.rounds].assign(clients=count))
+        measured = results.compute(data, experiment, seeds, device, STUDIED).results
+        tables.append(measured[measured["round"] == experiment.rounds].assign(clients=count))
     return pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)
 
 
@@ -66,8 +66,8 @@ def accuracy(table: pd.DataFrame) -> pd.DataFrame:
     """Unseen accuracy by K and arm: columns clients, arm, mean, low, high, n."""
     return pd.DataFrame(
         {"clients": count, "arm": arm, **columns(interval(values.to_numpy()))}
-        for count, mine in table.groupby("clients")
-        for arm, values in per_seed(mine, "unseen accuracy").items()
+        for count, rows in table.groupby("clients")
+        for arm, values in per_seed(rows, "unseen accuracy").items()
     )
 
 
@@ -75,13 +75,13 @@ def gains(table: pd.DataFrame) -> pd.DataFrame:
     """DML's unseen accuracy minus that of another arm, by K: columns clients, against and those of `stats.compare`, p
     corrected for the number of K: a question for each arm, asked so many times.
     """
-    values = {count: per_seed(mine, "unseen accuracy") for count, mine in table.groupby("clients")}
-    found = {
-        arm: holm([paired(each["dml"].to_numpy(), each[arm].to_numpy()) for each in values.values()])
+    values = {count: per_seed(rows, "unseen accuracy") for count, rows in table.groupby("clients")}
+    estimates = {
+        arm: holm([paired(arms["dml"].to_numpy(), arms[arm].to_numpy()) for arms in values.values()])
         for arm in STUDIED[1:]
     }
     return pd.DataFrame(
-        {"clients": count, "against": arm, **compared(found[arm][place])}
+        {"clients": count, "against": arm, **compared(estimates[arm][place])}
         for place, count in enumerate(values)
         for arm in STUDIED[1:]
     )

@@ -132,7 +132,7 @@ def bandwidth(ladder: pd.DataFrame, targets: pd.DataFrame, title: str) -> str:
         for row in c3(ladder, targets).dropna(subset=["ratio"]).itertuples()
     ]
     head = f"Data: {title}; n = {n} seeds; bytes of one client, headers included; intervals are 95 % over seeds."
-    titles = (
+    titles: tuple[str, ...] = (
         "arm",
         "a round, up (numbers alone)",
         "down",
@@ -171,14 +171,17 @@ def judged(table_: pd.DataFrame, title: str) -> str:
 
 def texts(folder: Path, about: About) -> dict[str, str]:
     """The texts that a run's folder has the tables for, by name."""
-    found = {}
+    texts_by_name = {}
     if there := read_all(folder, ("results", "costs")):  # not after `reproduce --only 01`
-        found["claims"] = claims(*there, about.reported, about.title)
+        results, costs = there
+        texts_by_name["claims"] = claims(results, costs, about.reported, about.title)
     if len(about.reported) and (there := read_all(folder, ("results", "history"))):
-        found["published"] = comparison(published.comparison(*there), published.facts(about.experiment))
+        texts_by_name["published"] = comparison(published.comparison(*there), published.facts(about.experiment))
     if there := read_all(folder, ("privacy_verdict", "privacy_differences", "privacy_reconstruction")):
-        found["privacy"] = probes(*there, about.title)
+        verdict, differences, pictures = there
+        texts_by_name["privacy"] = probes(verdict, differences, pictures, about.title)
     if there := read_all(folder, ("bandwidth_ladder", "bandwidth_targets")):
-        found["bandwidth"] = bandwidth(*there, about.title)
-    verdict = verdicts.verdicts(folder, about)
-    return found | ({"verdicts": judged(verdict, about.title)} if len(verdict) else {})
+        ladder, targets = there
+        texts_by_name["bandwidth"] = bandwidth(ladder, targets, about.title)
+    table = verdicts.verdicts(folder, about)
+    return texts_by_name | ({"verdicts": judged(table, about.title)} if len(table) else {})

@@ -23,10 +23,18 @@ def c4(differences: pd.DataFrame) -> pd.DataFrame:
     rows = []
     trained = differences[differences["dial"] == "as trained"].set_index(["view", "minus"])
     for pair, question in QUESTIONS.items():
-        found = trained.loc[pair]
-        verdict = "holds" if found["low"] > 0 else "fails" if found["high"] < 0 else "undecided"
-        keys = {"claim": "C4", "question": question, "mean": found["value"]}
-        rows.append({**keys, "low": found["low"], "high": found["high"], "n": int(found["n"]), "verdict": verdict})
+        difference = trained.loc[pair]
+        verdict = "holds" if difference["low"] > 0 else "fails" if difference["high"] < 0 else "undecided"
+        keys = {"claim": "C4", "question": question, "mean": difference["value"]}
+        rows.append(
+            {
+                **keys,
+                "low": difference["low"],
+                "high": difference["high"],
+                "n": int(difference["n"]),
+                "verdict": verdict,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -47,8 +55,8 @@ def pictures(row) -> str:
 
 def balance(row) -> str:
     """What the probe of class balance says of a view, in words."""
-    found = f"{100 * row.balance:.1f} (prior {100 * row.prior:.1f})"
-    return found if row.balance_gain_low > 0 else f"{found}: not detected"
+    words = f"{100 * row.balance:.1f} (prior {100 * row.prior:.1f})"
+    return words if row.balance_gain_low > 0 else f"{words}: not detected"
 
 
 def readable(verdict: pd.DataFrame) -> pd.DataFrame:

@@ -74,11 +74,11 @@ def prediction(values: np.ndarray) -> dict[str, float]:
 def _scores(results: pd.DataFrame):
     table, measured = scores(), per_seed(results, "unseen accuracy")
     for arm, theirs in COUNTERPARTS.items():
-        mine = table[table["arm"] == theirs]
+        rows_of_arm = table[table["arm"] == theirs]
         if arm != "pooled":
-            accuracy = mine.loc[mine["metric"] == "accuracy", "value"].mean()
+            accuracy = rows_of_arm.loc[rows_of_arm["metric"] == "accuracy", "value"].mean()
             yield arm, "accuracy, mean of the clients", accuracy, measured[arm].to_numpy()
-        for row in mine.itertuples():
+        for row in rows_of_arm.itertuples():
             rows = results[(results["arm"] == arm) & (results["metric"] == f"unseen {row.metric}")]
             client = "" if arm == "pooled" else f", client {row.client}"
             rows = rows if arm == "pooled" else rows[rows["client"] == row.client]
@@ -97,13 +97,13 @@ def _histories(results: pd.DataFrame, measured: pd.DataFrame):
     table = history()
     last = table["round"].max()
     for arm, phase in PHASES:
-        mine = measured[(measured["arm"] == arm) & (measured["round"] == last) & (measured["phase"] == phase)]
-        mine = mine[mine["epoch"] == mine["epoch"].max()].groupby("seed")[["loss", "accuracy"]].mean()
+        rows = measured[(measured["arm"] == arm) & (measured["round"] == last) & (measured["phase"] == phase)]
+        rows = rows[rows["epoch"] == rows["epoch"].max()].groupby("seed")[["loss", "accuracy"]].mean()
         theirs = table[(table["arm"] == COUNTERPARTS[arm]) & (table["round"] == last) & (table["phase"] == phase)].iloc[
             -1
         ]
-        for name in mine:
-            yield arm, f"training {name}, last {phase} epoch", theirs[name], mine[name].to_numpy()
+        for name in rows:
+            yield arm, f"training {name}, last {phase} epoch", theirs[name], rows[name].to_numpy()
     theirs = table[(table["phase"] == "public") & (table["epoch"] == 0)]["accuracy"].mean()
     for arm in ("dml", "dml-one-term"):
         fresh = results[(results["arm"] == arm) & (results["metric"] == "public accuracy")]

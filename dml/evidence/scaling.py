@@ -17,9 +17,10 @@ CLIENTS = (2, 5, 10, 30, 100, 300, 1000)
 
 
 def scaling(clients: Sequence[int] = CLIENTS, images: int = 52, classes: int = 2) -> pd.DataFrame:
-    """Real messages of K clients through the real code of every topology (dml/exchange.py): columns topology, clients,
-    images, up and down (bytes of one client), server (bytes that it sends and gets), error: the largest difference of
-    any client's table to the plain mean over its peers in float64.
+    """Real messages of K clients through the real code of every topology (dml/exchange/topologies.py).
+
+    Columns topology, clients, images, up and down (bytes of one client), server (bytes that it sends and gets), error:
+    the largest difference of any client's table to the plain mean over its peers in float64.
     """
     rows, labels, outputs = [], torch.arange(images) % classes, 1 if classes == 2 else classes
     for count in clients:
@@ -52,9 +53,18 @@ def agreement(ladder: pd.DataFrame, images: int, classes: int, parameters: int) 
     formulas = {"dml": losses_round(images, classes), "fedavg": weights_round(parameters)}
     rows = []
     for arm, sizes in formulas.items():
-        mine = ladder.set_index("arm").loc[arm]
+        measured = ladder.set_index("arm").loc[arm]
         for way, expected in zip(("up", "down"), sizes, strict=True):
-            rows.append((arm, way, expected, mine[f"payload_{way}"], mine[way], mine[way] - mine[f"payload_{way}"]))
+            rows.append(
+                (
+                    arm,
+                    way,
+                    expected,
+                    measured[f"payload_{way}"],
+                    measured[way],
+                    measured[way] - measured[f"payload_{way}"],
+                )
+            )
     return pd.DataFrame(rows, columns=["arm", "direction", "formula", "payload", "encoded", "header"])
 
 
@@ -68,8 +78,8 @@ def secured(images: int, clients: int = 5) -> pd.DataFrame:
         return pd.DataFrame(columns=["message", "direction", "bytes", "error"])
     logits = torch.from_numpy(stream(0, 0, "game").normal(0, 3, (clients, images, 1)).astype(np.float32))
     tables = log_probabilities(logits).clamp_min(float(np.log(FLOOR)))
-    found = secure_sum(list(tables))
-    error = (found.total - tables.double().sum(0)).abs().max().item()
+    outcome = secure_sum(list(tables))
+    error = (outcome.total - tables.double().sum(0)).abs().max().item()
     ways = {"Roster": "down", "Inbox": "down", "Survivors": "down"}
-    rows = [(kind, ways.get(kind, "up"), np.mean(sizes), error) for kind, sizes in found.nbytes.items()]
+    rows = [(kind, ways.get(kind, "up"), np.mean(sizes), error) for kind, sizes in outcome.nbytes.items()]
     return pd.DataFrame(rows, columns=["message", "direction", "bytes", "error"])

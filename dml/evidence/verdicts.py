@@ -209,12 +209,12 @@ def _many(tables: list[pd.DataFrame], about: About) -> list[tuple]:
         return []
     final = table[table["clients"] == most].set_index("against")
     asked = {"the baseline is `fedavg`": FOLLOWS[final.loc["fedavg", "verdict"]]}
-    each = "; ".join(
+    words = "; ".join(
         f"K = {row.clients}: minus `{row.against}` {_points(row)}"
         for row in table.itertuples()
         if row.against != "local"
     )
-    why = f"points of accuracy, n = {table['n'].iloc[0]}: {each}"
+    why = f"points of accuracy, n = {table['n'].iloc[0]}: {words}"
     (last,) = table[(table["clients"] == most) & (table["against"] == "fedavg")].itertuples()
     return [
         (

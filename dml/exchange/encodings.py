@@ -6,7 +6,7 @@ losses -log p through p, so that a midpoint is never a certainty; for weights an
 which is sent along. `top` sends the share of numbers that is largest in magnitude, for updates of weights.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,13 +24,12 @@ FROM_UNIT = {"loss": lambda p: -np.log(p), "unit": lambda p: p}
 class Encoding:
     """`pack(values, domain)` gives parts, `unpack(parts, count, domain)` the values, float32 [count].
 
-    `domain` is "loss", "unit" or "range". `past`, float32 [count] or None, is what both sides last agreed on; only an
-    encoding that `remembers` uses it. `unpack` raises ValueError, with the reason, for parts that `pack` cannot make.
+    `domain` is "loss", "unit" or "range". `unpack` raises ValueError, with the reason, for parts that `pack` cannot
+    make.
     """
 
-    pack: Callable[[np.ndarray, str, np.ndarray | None], Parts]
-    unpack: Callable[[Parts, int, str, np.ndarray | None], np.ndarray]
-    remembers: bool = False
+    pack: Callable[[np.ndarray, str], Parts]
+    unpack: Callable[[Parts, int, str], np.ndarray]
 
 
 def pack_bits(cells: np.ndarray, bits: int) -> np.ndarray:
@@ -50,7 +49,7 @@ def unpack_bits(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
     return np.packbits(padded)
 
 
-def cells_of(values: np.ndarray, bits: int, domain: str, bounds: np.ndarray | None = None) -> np.ndarray:
+def cells_of(values: np.ndarray, bits: int, domain: str, bounds: Sequence[float] | np.ndarray = (0, 1)) -> np.ndarray:
     """The cell of each value, uint8; `bounds` [2] is the range when the domain is "range"."""
     if domain == "range":
         low, high = (float(bound) for bound in bounds)
@@ -60,7 +59,7 @@ def cells_of(values: np.ndarray, bits: int, domain: str, bounds: np.ndarray | No
     return np.floor(unit * 2**bits).clip(0, 2**bits - 1).astype(np.uint8)
 
 
-def midpoints(cells: np.ndarray, bits: int, domain: str, bounds: np.ndarray | None = None) -> np.ndarray:
+def midpoints(cells: np.ndarray, bits: int, domain: str, bounds: Sequence[float] | np.ndarray = (0, 1)) -> np.ndarray:
     """The values that cells are read as, float32."""
     unit = (cells.astype(np.float64) + 0.5) / 2**bits
     if domain == "range":
@@ -92,11 +91,11 @@ def _part(parts: Parts, name: str, dtype: type, count: int | None = None) -> np.
 def number(dtype: type) -> Encoding:
     """Every number as a float of another width."""
 
-    def pack(values, domain):
+    def pack(values: np.ndarray, domain: str) -> Parts:
         largest = np.finfo(dtype).max
         return {"": values.clip(-largest, largest).astype(dtype)}
 
-    def unpack(parts, count, domain):
+    def unpack(parts: Parts, count: int, domain: str) -> np.ndarray:
         return _part(parts, "", dtype, count).astype(np.float32)
 
     return Encoding(pack, unpack)
@@ -105,14 +104,14 @@ def number(dtype: type) -> Encoding:
 def levels(bits: int) -> Encoding:
     """Every number as one of 2^bits midpoints; 1 bit of a two-class prediction is a hard label."""
 
-    def pack(values, domain):
+    def pack(values: np.ndarray, domain: str) -> Parts:
         if domain != "range":
             return {"": pack_bits(cells_of(values, bits, domain), bits)}
         bounds = np.array([values.min(), values.max()] if values.size else [0, 0], np.float32)
         return {"": pack_bits(cells_of(values, bits, domain, bounds), bits), "range": bounds}
 
-    def unpack(parts, count, domain):
-        bounds = _bounds(parts) if domain == "range" else None
+    def unpack(parts: Parts, count: int, domain: str) -> np.ndarray:
+        bounds = _bounds(parts) if domain == "range" else (0, 1)
         return midpoints(unpack_bits(_part(parts, "", np.uint8), bits, count), bits, domain, bounds)
 
     return Encoding(pack, unpack)
@@ -121,13 +120,13 @@ def levels(bits: int) -> Encoding:
 def sparse(share: float | None) -> Encoding:
     """The `share` of numbers that is largest in magnitude, at least one, as (index, float32); None: all but zeros."""
 
-    def pack(values, domain):
+    def pack(values: np.ndarray, domain: str) -> Parts:
         keep = np.count_nonzero(values) if share is None else max(1, round(share * values.size))
         size = torch.from_numpy(np.abs(values))
-        index = np.sort(size.topk(min(keep, values.size)).indices.numpy()).astype(np.int32)
+        index = np.sort(size.topk(min(int(keep), values.size)).indices.numpy()).astype(np.int32)
         return {"": values[index], "index": index}
 
-    def unpack(parts, count, domain):
+    def unpack(parts: Parts, count: int, domain: str) -> np.ndarray:
         index = _part(parts, "index", np.int32)
         values = _part(parts, "", np.float32, len(index))
         if len(index) and (index[0] < 0 or index[-1] >= count or (np.diff(index) <= 0).any()):

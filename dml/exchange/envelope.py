@@ -1,13 +1,13 @@
 """The byte form of every message, and the checks a receiver makes before it believes one.
 
 It is safetensors: a JSON header and raw numbers. It is never unpickled, and its length is what would be on the wire.
-The numbers are float32 unless an encoding (dml/encodings.py) makes them fewer bytes.
+The numbers are float32 unless an encoding (dml/exchange/encodings.py) makes them fewer bytes.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError
@@ -52,7 +52,7 @@ class Message:
 
     def _parts(self, encoding: str) -> dict[str, Tensor]:
         """The tensors as they are sent; a part of a packed tensor is named "tensor:part"."""
-        parts = {name: each.contiguous() for name, each in self.tensors().items()}
+        parts = {name: tensor.contiguous() for name, tensor in self.tensors().items()}
         if encoding == "float32":
             return parts
         for name in sorted(parts.keys() - self.dtypes.keys()):
@@ -68,11 +68,11 @@ class Message:
     @property
     def payload(self) -> int:
         """Bytes of the numbers alone, in float32."""
-        return sum(each.numel() * each.element_size() for each in self.tensors().values())
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors().values())
 
     @classmethod
     def build(cls, header: dict, tensors: dict[str, Tensor]) -> "Message":
-        return cls(**header, **tensors)
+        return cls(**(header | tensors))
 
 
 def payload_of(data: bytes) -> int:
@@ -80,8 +80,8 @@ def payload_of(data: bytes) -> int:
     return len(data) - 8 - int.from_bytes(data[:8], "little")
 
 
-def decode(data: bytes, device: torch.device | str = "cpu") -> Message:
-    """The message that `encode` wrote, on a device.
+def decode(data: bytes, device: torch.device | str = "cpu") -> Any:
+    """The message that `encode` wrote, on a device; of which kind, the receiver has to check.
 
     Raises MessageError, with the reason, for anything else.
     """
@@ -96,7 +96,7 @@ def decode(data: bytes, device: torch.device | str = "cpu") -> Message:
         raise MessageError(f"version {version!r}; this side speaks version {VERSION}")
     if not isinstance(kind, str) or kind not in KINDS:
         raise MessageError(f"unknown kind {kind!r}; expected one of {', '.join(KINDS)}")
-    tensors = {name: each.to(device) for name, each in _unpack(header, parts, KINDS[kind]).items()}
+    tensors = {name: tensor.to(device) for name, tensor in _unpack(header, parts, KINDS[kind]).items()}
     for name, value in tensors.items():
         expected = KINDS[kind].dtypes.get(name, torch.float32)
         if value.dtype != expected:
@@ -120,9 +120,9 @@ def _unpack(header: dict, parts: dict[str, Tensor], kind: type[Message]) -> dict
     if not isinstance(shapes, dict) or any(_is_no_shape(shape) for shape in shapes.values()):
         raise MessageError(f"shapes {shapes!r} are no shapes by name")
     for name in sorted(shapes.keys() - kind.dtypes.keys()):
-        mine = [part for part in parts if part.rpartition(":")[0] == name]
+        named = [part for part in parts if part.rpartition(":")[0] == name]
         try:
-            packed = {part.rpartition(":")[2]: parts.pop(part) for part in mine}
+            packed = {part.rpartition(":")[2]: parts.pop(part) for part in named}
             tensors[name] = encodings.unpack(packed, tuple(shapes[name]), encoding, kind.domain)
         except ValueError as error:
             raise MessageError(f"{name}: {error}") from error

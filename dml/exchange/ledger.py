@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pandas as pd
 import torch
@@ -10,6 +10,7 @@ import torch
 from dml.exchange.envelope import Message, decode, payload_of
 from dml.streams import SERVER
 
+M = TypeVar("M", bound=Message)
 Wire = Callable[[int, bytes], bytes]  # (sender, message) -> what arrives
 
 
@@ -44,11 +45,11 @@ class Post:
 
     def carry(
         self,
-        message: Message,
+        message: M,
         receivers: Iterable[int],
         encoding: str = "float32",
-        check: Callable[[Message], None] = lambda message: None,
-    ) -> Message:
+        check: Callable[[M], None] = lambda message: None,
+    ) -> M:
         """What arrives of a message. Raises MessageError when it cannot be read or `check` refuses it."""
         data = message.encode(encoding)
         self.enter(message, data, receivers)

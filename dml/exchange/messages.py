@@ -1,7 +1,7 @@
 """What one party sends another: frozen messages, each with the checks that a receiver makes.
 
 Bandwidth is counted on these objects and privacy is attacked on them, so arms exchange nothing else. Their byte form
-stands in dml/envelope.py.
+stands in dml/exchange/envelope.py.
 """
 
 from collections.abc import Mapping

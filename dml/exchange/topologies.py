@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from dml.exchange.ledger import Post
-from dml.exchange.messages import Aggregate, Losses, Predictions
+from dml.exchange.messages import Aggregate, Chosen, Losses, Predictions
 from dml.losses import contribution, without_own
 from dml.streams import SERVER
 
-Upload = Losses | Predictions
+Upload = Losses | Predictions | Chosen
 PeerTables = dict[int, Tensor]  # of each client, the mean contribution of its peers [N, columns]
 
 
@@ -24,7 +24,7 @@ def add_up(form: str, received: Sequence[Upload], labels: Tensor) -> tuple[PeerT
     """The contribution of every client that was believed, and the server's sum of them; nothing ({}, None) when fewer
     than two were: a sum of one is no sum.
     """
-    contributions = {each.sender: contribution(form, each.log_probabilities(labels)) for each in received}
+    contributions = {message.sender: contribution(form, message.log_probabilities(labels)) for message in received}
     if len(contributions) < 2:
         return {}, None
     total = torch.stack(list(contributions.values())).sum(0)
@@ -51,6 +51,8 @@ def by_sum(messages: Sequence[Upload], labels: Tensor, form: str, post: Post) ->
     """A server adds up and sends one sum to all: 2 K messages, and what a client gets does not grow with K."""
     received = [post.carry(message, [SERVER]) for message in messages]
     contributions, total = add_up(form, received, labels)
+    if total is None:
+        return {}
     down = post.carry(total, contributions)
     return {client: peers_of(own, down) for client, own in contributions.items()}
 
@@ -74,10 +76,10 @@ def by_peers(messages: Sequence[Upload], labels: Tensor, form: str, post: Post) 
 
 def _means(form: str, received: Sequence[Upload], labels: Tensor) -> PeerTables:
     """What each client computes from the messages of all others; their tables are decoded once for all."""
-    shares = torch.stack([contribution(form, each.log_probabilities(labels)) for each in received])
+    shares = torch.stack([contribution(form, message.log_probabilities(labels)) for message in received])
     return {
-        each.sender: torch.cat((shares[:position], shares[position + 1 :])).mean(0)
-        for position, each in enumerate(received)
+        message.sender: torch.cat((shares[:position], shares[position + 1 :])).mean(0)
+        for position, message in enumerate(received)
     }
 
 

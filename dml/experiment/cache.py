@@ -15,7 +15,16 @@ from dml.training import machine
 
 NUMERIC = ("torch", "numpy", "scipy", "scikit-learn")  # packages whose version can change a digit
 CODE = (
-    *("streams", "models", "losses", "data.folds", "training.clients", "training.stack", "training.metrics"),
+    *(
+        "streams",
+        "models",
+        "losses",
+        "data.folds",
+        "training.clients",
+        "training.memory",
+        "training.stack",
+        "training.metrics",
+    ),
     *("exchange.encodings", "exchange.envelope", "exchange.messages", "exchange.ledger", "exchange.topologies"),
     *("arms.federation", "arms.steps", "arms.messaging", "arms.record"),
     *("arms.outputs", "arms.weights", "arms.controls", "arms.catalogue", "experiment.ladder"),

@@ -2,8 +2,9 @@
 or for fewer images; and FedAvg's weights in fewer bits, so that the baseline has its chance.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from dml.arms.catalogue import ARMS, Arm
 from dml.arms.federation import Federation
 from dml.arms.outputs import dml
 from dml.arms.weights import fedavg, mean
-from dml.exchange.messages import Chosen, Weights
+from dml.exchange.messages import Chosen, Losses, Weights
 from dml.exchange.topologies import add_up, chosen_peers_of
 from dml.streams import SERVER, stream
 from dml.training.clients import Fit
@@ -34,22 +35,24 @@ def chosen(fed: Federation, how: str, share: float = 0.5) -> Iterator[list[Fit]]
     yield steps.pretrain(fed)
     messaging.hand_out(fed, public=True)
     random = {client.index: stream(fed.seed, client.index, "chosen") for client in fed.clients}
-    for round in fed.rounds():
-        yield steps.local(fed, round)
-        record.public_accuracy(fed, round)
-        labels, uploads, own = messaging.public_labels(fed, round), [], {}
+    for round_index in fed.rounds():
+        yield steps.local(fed, round_index)
+        record.public_accuracy(fed, round_index)
+        labels, uploads, own = messaging.public_labels(fed, round_index), [], {}
         for client in fed.clients:
-            losses = messaging.predictions(fed, client, round)
+            losses = cast(Losses, messaging.predictions(fed, client, round_index))  # of two classes: see `rungs_for`
             own[client.index] = losses.log_probabilities(labels)
             doubt = own[client.index].max(-1).values.neg()  # the less probable the decision, the larger
             if how == "random":
                 doubt = torch.from_numpy(random[client.index].random(len(labels))).to(doubt)
             uploads.append(Chosen.pick(losses, _largest(doubt, share)))
         sent, total = add_up("student-first", messaging.upload(fed, uploads), labels)
-        down = total and messaging.broadcast(fed, total)
-        tables = {index: chosen_peers_of(share, down, own[index]) for index, share in sent.items()}
-        yield steps.refine(fed, round, "student-first", tables)
-        record.sample_accuracy(fed, round)
+        tables = {}
+        if total is not None:
+            down = messaging.broadcast(fed, total)
+            tables = {index: chosen_peers_of(part, down, own[index]) for index, part in sent.items()}
+        yield steps.refine(fed, round_index, "student-first", tables)
+        record.sample_accuracy(fed, round_index)
     record.report(fed)
 
 
@@ -69,23 +72,25 @@ def updates(fed: Federation, encoding: str) -> Iterator[list[Fit]]:
     messaging.hand_out(fed)
     common = {name: value.clone() for name, value in fed.server.parameters().items()}
     lost = {client.index: {name: torch.zeros_like(value) for name, value in common.items()} for client in fed.clients}
-    for round in fed.rounds():
-        yield steps.local(fed, round)
-        record.public_accuracy(fed, round)
+    for round_index in fed.rounds():
+        yield steps.local(fed, round_index)
+        record.public_accuracy(fed, round_index)
         changes = {
             client.index: {n: p - common[n] + lost[client.index][n] for n, p in client.parameters().items()}
             for client in fed.clients
         }
-        uploads = (Weights(round=round, sender=index, values=change) for index, change in changes.items())
+        uploads = (Weights(round=round_index, sender=index, values=change) for index, change in changes.items())
         received = messaging.upload(fed, uploads, encoding)
-        for each in received:  # a client can decode its own message and so knows what was lost
-            lost[each.sender] = {name: changes[each.sender][name] - value for name, value in each.values.items()}
+        for message in received:  # a client can decode its own message and so knows what was lost
+            lost[message.sender] = {
+                name: changes[message.sender][name] - value for name, value in message.values.items()
+            }
         if received:
-            down = messaging.broadcast(fed, Weights(round=round, sender=SERVER, values=mean(received)), encoding)
+            down = messaging.broadcast(fed, Weights(round=round_index, sender=SERVER, values=mean(received)), encoding)
             common = {name: value + down.values[name] for name, value in common.items()}
             for client in fed.clients:
                 client.load(common)
-        record.sample_accuracy(fed, round, fed.clients[:1] if received else None)
+        record.sample_accuracy(fed, round_index, fed.clients[:1] if received else None)
     record.report(fed)
 
 
@@ -109,6 +114,6 @@ def find(arm: str) -> Arm:
     return (ARMS | RUNGS)[arm]
 
 
-def rungs_for(names: tuple[str, ...], classes: int) -> tuple[str, ...]:
+def rungs_for(names: Sequence[str], classes: int) -> tuple[str, ...]:
     """Those of the named arms that make sense: a choice of images sends losses, which need two classes."""
     return tuple(name for name in names if classes == 2 or not name.endswith("half"))

@@ -8,6 +8,7 @@ at 1.
 import math
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 import torch
@@ -88,7 +89,7 @@ class Lesson:
         that client 0 reads from its peers' mean table.
         """
         labels = messaging.public_labels(self.fed, 1)[:rows]
-        table = {"label": [self.fed.images.classes[label] for label in labels.tolist()]}
+        table: dict[str, Any] = {"label": [self.fed.images.classes[label] for label in labels.tolist()]}
         table |= {f"client {i}: loss": losses[:rows].numpy() for i, losses in enumerate(self.losses)}
         peers = (-model_loss(self.tables[0][:rows], labels)).exp()
         return pd.DataFrame(table | {"client 0 reads: peers' p of the label": peers.numpy()})
@@ -107,17 +108,18 @@ def open_lesson(images: Images, clients: int = 3, private: int = 24, public: int
     messaging.hand_out(fed, public=True)
     carry_out(steps.local(fed, 1))
     received = messaging.upload(fed, (messaging.predictions(fed, client, 1) for client in fed.clients))
-    shares, total = add_up(FORM, received, messaging.public_labels(fed, 1))
-    down = messaging.broadcast(fed, total)
     labels = messaging.public_labels(fed, 1)
+    contributions, total = add_up(FORM, received, labels)
+    assert total is not None, "nobody lies here"
+    down = messaging.broadcast(fed, total)
     losses = [model_loss(message.log_probabilities(labels), labels) for message in received]
-    return Lesson(fed, losses, {index: peers_of(own, down) for index, own in shares.items()})
+    return Lesson(fed, losses, {index: peers_of(own, down) for index, own in contributions.items()})
 
 
 def _cut(folds: Folds, private: int, public: int) -> Folds:
     return Folds(
         pretrain=folds.pretrain[:private],
-        private=tuple(tuple(fold[:private] for fold in round) for round in folds.private),
+        private=tuple(tuple(fold[:private] for fold in dealt) for dealt in folds.private),
         public=tuple(fold[:public] for fold in folds.public),
     )
 

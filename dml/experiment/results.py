@@ -102,11 +102,12 @@ def compute(
     target = machine.device(device)
     listed = arm_jobs(data, experiment, seeds, target, arms)
     files = places(images_of(data, experiment), experiment, seeds, target, arms)
-    found = {pair: part for pair, file in files.items() if (part := _read(file))}
-    for pair in files.keys() - found.keys():
+    records = {pair: part for pair, file in files.items() if (part := _read(file))}
+    for pair in files.keys() - records.keys():
         files[pair].unlink(missing_ok=True)  # cut short by a full disk: compute it again
     jobs.carry_out(listed)
-    return tables({pair: found.get(pair) or _read(file) for pair, file in files.items()}, set(found))
+    parts = {pair: records.get(pair) or json.loads(file.read_text(encoding="utf-8")) for pair, file in files.items()}
+    return tables(parts, set(records))
 
 
 def tables(parts: Mapping[tuple[int, str], dict], reused: set[tuple[int, str]]) -> ArmTables:
@@ -142,7 +143,7 @@ def measure(data: str, sha256: str, experiment: Experiment, seeds: Sequence[int]
     federations = [Federation(experiment, images, seed, target) for seed in seeds]
     run(find(arm), federations, workers.advance)
     spent = time.perf_counter() - began, time.process_time() - cpu
-    wall_s, cpu_s = (round(each / len(seeds), 2) for each in spent)
+    wall_s, cpu_s = (round(total / len(seeds), 2) for total in spent)
     facts = {"arm": arm, "commit": machine.commit(), "wall_s": wall_s, "cpu_s": cpu_s}
     return [json.dumps({**facts, **_record(fed)}).encode() for fed in federations]
 

@@ -91,23 +91,25 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def tell(deployment: Deployment, round: int) -> None:
+def tell(deployment: Deployment, round_index: int) -> None:
     """A line for a round that has ended."""
-    rows = pd.read_csv(deployment.out / "results.csv").query(f"round == {round}")
+    rows = pd.read_csv(deployment.out / "results.csv").query(f"round == {round_index}")
     means = rows.groupby("metric")["value"].mean()
     shown = [f"{name} {means[name]:.3f}" for name in ("public accuracy", "unseen sample accuracy") if name in means]
-    wire = deployment.wire().query(f"round == {round}")
-    events = pd.read_csv(deployment.out / "events.csv").query(f"round == {round}")
+    wire = deployment.wire().query(f"round == {round_index}")
+    events = pd.read_csv(deployment.out / "events.csv").query(f"round == {round_index}")
     shown += [f"{len(wire['client'].unique())} clients, {wire['tls'].sum():,} bytes on the wire"]
-    shown += [f"client {each.client} {each.event}" for each in events.itertuples()]
-    print(f"round {round}: {'; '.join(shown)}", flush=True)
+    shown += [f"client {event.client} {event.event}" for event in events.itertuples()]
+    print(f"round {round_index}: {'; '.join(shown)}", flush=True)
 
 
 def tell_bytes(out: Path) -> None:
     """What one client sent and received: in the set-up, and in a round (means)."""
     wire = pd.read_csv(out / "wire.csv")
     last = wire["round"].max()
-    wire["when"] = wire["round"].map(lambda round: "set-up" if round == 0 else "report" if round == last else "a round")
+    wire["when"] = wire["round"].map(
+        lambda round_index: "set-up" if round_index == 0 else "report" if round_index == last else "a round"
+    )
     table = wire.groupby(["when", "direction"], sort=False)[["encoded", "framing", "about", "tls"]].mean().round()
     titles = {"encoded": "encoded by us", "framing": "Flower's framing", "about": "measurements", "tls": "TLS"}
     print("Bytes of one client, mean:")

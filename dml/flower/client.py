@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from flwr.app import Context
 from flwr.app import Message as FlowerMessage
@@ -49,7 +50,7 @@ class Visit:
         self.index = int(self.context.node_config["partition-id"])
         if not 0 <= self.index < self.experiment.clients:
             raise ValueError(f"partition-id {self.index}: the run has clients 0 to {self.experiment.clients - 1}")
-        self.folder = Path(self.context.node_config["folder"])
+        self.folder = Path(str(self.context.node_config["folder"]))
         self.round = int(self.message.metadata.group_id)
         self.last = self.round > self.experiment.rounds  # the report
         self.pending: list[list] = []  # rows that were not sent yet
@@ -60,13 +61,13 @@ class Visit:
         return "data" in self.context.node_config
 
     @property
-    def received(self) -> list[Message]:
+    def received(self) -> list[Any]:
         """The server's messages, checked as far as it can be done without a model. Raises MessageError."""
-        found = [decode(each) for each in wire.encoded_in(self.message)]
-        for each in found:
-            if each.sender != SERVER:
-                raise MessageError(f"sender {each.sender}, expected the server")
-        return found
+        messages = [decode(message) for message in wire.encoded_in(self.message)]
+        for message in messages:
+            if message.sender != SERVER:
+                raise MessageError(f"sender {message.sender}, expected the server")
+        return messages
 
     @cached_property
     def fed(self) -> Federation:
@@ -83,7 +84,7 @@ class Visit:
         return site.federation(self.experiment, images, self.settings.seed, self.index, private, folds)
 
     @cached_property
-    def _set_up(self) -> list[Message]:
+    def _set_up(self) -> list[Any]:
         _, encoded, _ = site.read(self.folder / "begin")
         return [decode(encoded[name]) for name in sorted(encoded, key=int)]
 
@@ -133,7 +134,7 @@ class Visit:
         measured, waits = self.pending + site.rows_of(self.fed), self.settings.secure and not self.last
         site.save(self.fed, self.folder / "state", rows=measured if waits else [], **kept)
         about = {"client": self.index, "rows": [] if waits else measured, **(about or {})}
-        return FlowerMessage(wire.content([each.encode() for each in messages], about), reply_to=self.message)
+        return FlowerMessage(wire.content([message.encode() for message in messages], about), reply_to=self.message)
 
 
 @app.query("begin")
@@ -235,7 +236,7 @@ def report(message: FlowerMessage, context: Context) -> FlowerMessage:
     return visit.reply(about={} if visit.alone else {"logits": logits.tolist()})
 
 
-def _expect(message: Message, kind: type[Message], round: int) -> None:
-    if type(message) is not kind or message.round != round:
-        found = f"{type(message).__name__} of round {message.round}"
-        raise MessageError(f"a message {found}, expected {kind.__name__} of round {round}")
+def _expect(message: Message, kind: type[Message], round_index: int) -> None:
+    if type(message) is not kind or message.round != round_index:
+        said = f"{type(message).__name__} of round {message.round}"
+        raise MessageError(f"a message {said}, expected {kind.__name__} of round {round_index}")

@@ -33,7 +33,7 @@ class Deployment:
     def __init__(self, settings: Settings, processes: Processes, relays: list[Relay]):
         self.settings, self.processes, self.relays, self.out = settings, processes, relays, Path(settings.out)
 
-    def wait(self, progress: Callable[["Deployment", int], None] = lambda deployment, round: None) -> None:
+    def wait(self, progress: Callable[["Deployment", int], None] = lambda deployment, round_index: None) -> None:
         """Until the run has ended; `progress` is called after every round. Completes wire.csv with the bytes of TLS.
 
         Raises DeploymentError when the run does not come to its end.
@@ -59,8 +59,8 @@ class Deployment:
         begins = self._times()[: self.settings.experiment.rounds + 2]  # the last is the report's
         spans = zip([0.0, *begins[1:]], [*begins[1:], float("inf")], strict=True)
         tls = {
-            (round, client, direction): count
-            for round, (begin, end) in enumerate(spans)
+            (round_index, client, direction): count
+            for round_index, (begin, end) in enumerate(spans)
             for client, relay in enumerate(self.relays)
             for direction, count in zip(("up", "down"), relay.between(begin, end), strict=True)
         }
@@ -102,8 +102,8 @@ def deployed(config: dict, clients: int) -> Iterator[Deployment]:
             site = f'partition-id={index} folder="{work / f"site-{index}"}"'
             own = ("--host", HOST, "--port", runtime[index], "--node-config", site, *apart)
             trust = ("--root-certificates", keys.authority, "--auth-supernode-private-key", node)
-            link = ("--superlink", f"{HOST}:{relayed[index]}")
-            processes.start(f"supernode-{index}", flower / "flower-supernode", *link, *trust, *own)
+            through = ("--superlink", f"{HOST}:{relayed[index]}")
+            processes.start(f"supernode-{index}", flower / "flower-supernode", *through, *trust, *own)
         values = " ".join(f"{name}={json.dumps(value)}" for name, value in config.items())
         processes.start("run", flower / "flwr", "run", APP, "here", "--stream", "--run-config", values)
         yield Deployment(settings, processes, relays)

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 
 @dataclass
@@ -25,14 +26,14 @@ class Relays:
 
     def __init__(self, ports: list[int], target: int, host: str):
         self.relays, self.target, self.host = [Relay(port) for port in ports], target, host
-        self.open: set[asyncio.BaseTransport] = set()
+        self.open: set[asyncio.Transport] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="relays", daemon=True)
 
     def __enter__(self) -> list[Relay]:
         self._thread.start()
         for relay in self.relays:
-            listen = self._loop.create_server(lambda relay=relay: _Node(self, relay), self.host, relay.port)
+            listen = self._loop.create_server(partial(_Node, self, relay), self.host, relay.port)
             asyncio.run_coroutine_threadsafe(listen, self._loop).result()
         return self.relays
 
@@ -49,15 +50,16 @@ class Relays:
 class _End(asyncio.Protocol):
     """One end of a relayed connection: counts what it reads and passes it to the other end."""
 
-    def __init__(self, relays: Relays, count: Callable[[int], None], other: asyncio.BaseTransport | None = None):
+    def __init__(self, relays: Relays, count: Callable[[int], None], other: asyncio.Transport | None = None):
         self.relays, self.count, self.other = relays, count, other
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # of TCP
         self.transport = transport
         self.relays.open.add(transport)
 
     def data_received(self, data: bytes) -> None:
         self.count(len(data))
+        assert self.other is not None, "a node reads nothing before"
         self.other.write(data)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -73,7 +75,7 @@ class _Node(_End):
         super().__init__(relays, lambda count: relay.counts.append((time.time(), count, 0)))
         self.relay = relay
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # of TCP
         super().connection_made(transport)
         transport.pause_reading()
         self.connecting = asyncio.ensure_future(self._connect())

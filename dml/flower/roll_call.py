@@ -26,7 +26,7 @@ class Silence(MessageError):
     """No answer before the deadline."""
 
 
-EVENTS = {MessageError: "refused", Failure: "failed", Silence: "silent"}
+EVENTS: dict[type[Exception], str] = {MessageError: "refused", Failure: "failed", Silence: "silent"}
 
 
 @dataclass
@@ -53,18 +53,18 @@ class RollCall:
     traffic: list[tuple[int, int, str, wire.Size]] = field(default_factory=list)  # round, client, direction, size
     _awaited: dict[str, int] = field(default_factory=dict)  # a message's id -> the client that has not answered it
 
-    def event(self, round: int, client: int, name: str, detail: object = "") -> None:
-        self.events.append((round, client, name, str(detail)))
-        log.info("round %d, client %d: %s %s", round, client, name, detail)
+    def event(self, round_index: int, client: int, name: str, detail: object = "") -> None:
+        self.events.append((round_index, client, name, str(detail)))
+        log.info("round %d, client %d: %s %s", round_index, client, name, detail)
 
     def join(self, messages: Iterable[Message], about: dict) -> None:
         """Wait for all K nodes, or until the deadline; send them the set-up and learn which client each one is."""
         messages, wanted = list(messages), self.fed.experiment.clients
         end = time.monotonic() + self.deadline
-        while len(found := sorted(self.grid.get_node_ids())) < wanted and time.monotonic() < end:
+        while len(present := sorted(self.grid.get_node_ids())) < wanted and time.monotonic() < end:
             time.sleep(PAUSE)
         encoded = [message.encode() for message in messages]
-        asked = {node: self._flower(node, "query.begin", 0, encoded, about) for node in found}
+        asked = {node: self._flower(node, "query.begin", 0, encoded, about) for node in present}
         for node, reply in self._collect(0, asked).items():
             try:
                 index = int(_content(reply)[1]["client"])
@@ -86,7 +86,7 @@ class RollCall:
     def ask(
         self,
         kind: str,
-        round: int,
+        round_index: int,
         down: Mapping[int, Message] | None = None,
         check: Callable[[int, Message], None] | None = None,
         to: Iterable[int] | None = None,
@@ -97,31 +97,31 @@ class RollCall:
         believed and clients that are silent go on record and are left out.
         """
         down, silent = down or {}, set(self._awaited.values())
-        encoded = {id(message): message.encode() for message in {id(each): each for each in down.values()}.values()}
+        encoded = {id(message): message.encode() for message in {id(told): told for told in down.values()}.values()}
         asked = {}
         for index in (set(self.nodes) if to is None else set(to)) - silent:
             data = [encoded[id(down[index])]] if index in down else []
-            asked[index] = self._flower(self.nodes[index], kind, round, data)
+            asked[index] = self._flower(self.nodes[index], kind, round_index, data)
             if index in down:
-                self.fed.post.enter(down[index], *data, [index])
-        replies, answers = self._collect(round, asked), {}
+                self.fed.post.enter(down[index], data[0], [index])
+        replies, answers = self._collect(round_index, asked), {}
         for index in sorted(asked):
-            self._weigh(round, index, "down", asked[index])
+            self._weigh(round_index, index, "down", asked[index])
             try:
                 if index not in replies:
                     raise Silence(f"no answer within {self.deadline:g} s")
-                self._weigh(round, index, "up", replies[index])
+                self._weigh(round_index, index, "up", replies[index])
                 answers[index] = self._read(replies[index], index, check)
             except MessageError as refusal:
-                self.event(round, index, EVENTS[type(refusal)], refusal)
+                self.event(round_index, index, EVENTS[type(refusal)], refusal)
                 if check is not None:
-                    messaging.refuse(self.fed, round, index, refusal)
+                    messaging.refuse(self.fed, round_index, index, refusal)
         return answers
 
-    def _flower(self, node: int, kind: str, round: int, encoded: list[bytes], about: dict | None = None):
-        return FlowerMessage(wire.content(encoded, about), node, kind, group_id=str(round))
+    def _flower(self, node: int, kind: str, round_index: int, encoded: list[bytes], about: dict | None = None):
+        return FlowerMessage(wire.content(encoded, about), node, kind, group_id=str(round_index))
 
-    def _collect(self, round: int, asked: dict[int, FlowerMessage]) -> dict[int, FlowerMessage]:
+    def _collect(self, round_index: int, asked: dict[int, FlowerMessage]) -> dict[int, FlowerMessage]:
         """Send, and wait for the replies to these messages; what comes of earlier ones is only noted."""
         ids = list(self.grid.push_messages(asked.values())) if asked else []
         new = dict(zip(ids, asked, strict=True))
@@ -134,7 +134,7 @@ class RollCall:
                 if identity in new:
                     replies[index] = reply
                 else:
-                    self.event(round, index, "late", "an answer to an earlier message, not used")
+                    self.event(round_index, index, "late", "an answer to an earlier message, not used")
             if time.monotonic() > end:
                 break
             time.sleep(PAUSE)
@@ -156,8 +156,8 @@ class RollCall:
         self.fed.rows.extend(row for row in rows if row.client == index)
         return Answer(message, about)
 
-    def _weigh(self, round: int, index: int, direction: str, message: FlowerMessage) -> None:
-        self.traffic.append((round, index, direction, wire.size(message)))
+    def _weigh(self, round_index: int, index: int, direction: str, message: FlowerMessage) -> None:
+        self.traffic.append((round_index, index, direction, wire.size(message)))
 
 
 def _content(reply: FlowerMessage) -> tuple[list[bytes], dict]:

@@ -1,4 +1,4 @@
-"""The ServerApp: one short function an arm, with the same steps as in dml/arms.py.
+"""The ServerApp: one short function an arm, with the same steps as in dml/arms.
 
 The server holds the public folds and the fold that pre-trains the initial model, and sends both to the clients. It goes
 on with the clients that answer in time, as long as they are a quorum.
@@ -6,9 +6,10 @@ on with the clients that answer in time, as long as they are a quorum.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -82,21 +83,21 @@ class Run:
             raise RuntimeError(f"{len(self.roll_call.nodes)} clients have begun; the quorum is {self.settings.enough}")
 
     def rounds(self):
-        for round in self.fed.rounds():
-            self.times.append((round, time.time()))
-            yield round
+        for round_index in self.fed.rounds():
+            self.times.append((round_index, time.time()))
+            yield round_index
             self.write()
 
-    def uploads(self, kind: str, round: int, expected: Message) -> list[Message]:
+    def uploads(self, kind: str, round_index: int, expected: Message) -> list[Any]:
         """The messages of the clients that are believed, in their order; none below the quorum."""
 
         def check(index: int, message: Message) -> None:
             messaging.check(self.fed, replace(expected, sender=index), message)
 
-        answers = self.roll_call.ask(kind, round, check=check)
+        answers = self.roll_call.ask(kind, round_index, check=check)
         if len(answers) < self.settings.enough:
             self.roll_call.event(
-                round, SERVER, "below quorum", f"{len(answers)} of {self.settings.enough}: no aggregate"
+                round_index, SERVER, "below quorum", f"{len(answers)} of {self.settings.enough}: no aggregate"
             )
             return []
         return [answer.message for answer in answers.values()]
@@ -108,7 +109,7 @@ class Run:
         answers = self.roll_call.ask("query.report", last + 1)
         shape = (len(self.fed.unseen), 1 if len(self.fed.images.classes) == 2 else len(self.fed.images.classes))
         told = {index: _logits(answer.about, shape) for index, answer in answers.items()}
-        logits = {index: each for index, each in told.items() if each is not None}
+        logits = {index: logits_of_client for index, logits_of_client in told.items() if logits_of_client is not None}
         if len(logits) > 1:
             for index, value in zip(logits, disagreement(list(logits.values())), strict=True):
                 self.fed.record(last, index, "unseen disagreement", value)
@@ -119,7 +120,9 @@ class Run:
         rows = pd.DataFrame(self.fed.rows, columns=["round", "client", "metric", "value"])
         rows.insert(0, "arm", self.settings.arm)
         rows.insert(0, "seed", self.settings.seed)
-        flat = [(round, client, direction, *size) for round, client, direction, size in self.roll_call.traffic]
+        flat = [
+            (round_index, client, direction, *size) for round_index, client, direction, size in self.roll_call.traffic
+        ]
         wire = pd.DataFrame(flat, columns=["round", "client", "direction", "encoded", "about", "framing"])
         tables = {
             "results": rows[results.RESULTS],
@@ -136,10 +139,10 @@ class Run:
 def _logits(about: dict, shape: tuple[int, int]) -> torch.Tensor | None:
     """What a client reports of its model, if it does and can be read."""
     try:
-        found = torch.tensor(about["logits"], dtype=torch.float32)
+        logits = torch.tensor(about["logits"], dtype=torch.float32)
     except (KeyError, TypeError, ValueError, RuntimeError):
         return None
-    return found if tuple(found.shape) == shape else None
+    return logits if tuple(logits.shape) == shape else None
 
 
 def carry_out_here(fed: Federation, fits: list) -> None:
@@ -148,31 +151,34 @@ def carry_out_here(fed: Federation, fits: list) -> None:
 
 def dml(run: Run) -> None:
     """Distributed mutual learning: losses on the public fold go up, one sum comes down, every client refines."""
-    for round in run.rounds():
+    for round_index in run.rounds():
         if run.settings.secure:
-            members, total = secure_total(run, round)
+            members, total = secure_total(run, round_index)
         else:
-            received = run.uploads("query.predict", round, messaging.predictions(run.fed, run.fed.server, round))
-            members, total = add_up(FORM, received, messaging.public_labels(run.fed, round))
-        run.roll_call.ask("train.refine", round, dict.fromkeys(members, total))
+            received = run.uploads(
+                "query.predict", round_index, messaging.predictions(run.fed, run.fed.server, round_index)
+            )
+            contributions, total = add_up(FORM, received, messaging.public_labels(run.fed, round_index))
+            members = list(contributions)
+        run.roll_call.ask("train.refine", round_index, dict.fromkeys(members, total) if total else {})
     run.report()
 
 
-def secure_total(run: Run, round: int) -> tuple[list[int], Aggregate | None]:
-    """Whose tables are in the sum, and the sum, by the stages of dml/secure.py; [] and None without a quorum."""
-    labels = messaging.public_labels(run.fed, round)
-    adder = Adder(round, run.experiment.clients, (len(labels), len(run.fed.images.classes)))
+def secure_total(run: Run, round_index: int) -> tuple[list[int], Aggregate | None]:
+    """Whose tables are in the sum, and the sum, by the stages of dml/exchange/secure; [] and None without a quorum."""
+    labels = messaging.public_labels(run.fed, round_index)
+    adder = Adder(round_index, run.experiment.clients, (len(labels), len(run.fed.images.classes)))
 
     def hear(index: int, message: Message) -> None:
         if message.sender != index:
             raise MessageError(f"sender {message.sender}, expected {index}")
         adder.receive(message)
 
-    def stage(kind: str, down: dict[int, Message]) -> None:
-        run.roll_call.ask(kind, round, down, hear, to=down)
+    def stage(kind: str, down: Mapping[int, Message]) -> None:
+        run.roll_call.ask(kind, round_index, down, hear, to=down)
 
     try:
-        run.roll_call.ask("query.predict", round, check=hear)
+        run.roll_call.ask("query.predict", round_index, check=hear)
         roster = adder.roster()
         stage("query.share", dict.fromkeys(roster.members.tolist(), roster))
         stage("query.mask", adder.inboxes())
@@ -183,32 +189,35 @@ def secure_total(run: Run, round: int) -> tuple[list[int], Aggregate | None]:
         if len(members) < run.settings.enough:
             raise TooFewMembers(f"{len(members)} tables of {run.settings.enough}")
     except (TooFewMembers, MessageError) as error:
-        run.roll_call.event(round, SERVER, "below quorum", f"{error}: no aggregate")
+        run.roll_call.event(round_index, SERVER, "below quorum", f"{error}: no aggregate")
         return [], None
-    return members, Aggregate(round=round, sender=SERVER, total=total, clients=len(members))
+    return members, Aggregate(round=round_index, sender=SERVER, total=total, clients=len(members))
 
 
 def fedavg(run: Run) -> None:
     """Federated averaging: the plain mean of all weights replaces every client's."""
-    for round in run.rounds():
-        received = run.uploads("train.weights", round, messaging.weights(run.fed, run.fed.server, round))
-        down = received and Weights(round=round, sender=SERVER, values=mean(received))
-        run.roll_call.ask("train.load", round, dict.fromkeys(run.roll_call.nodes, down) if down else {})
+    for round_index in run.rounds():
+        received = run.uploads("train.weights", round_index, messaging.weights(run.fed, run.fed.server, round_index))
+        down = received and Weights(round=round_index, sender=SERVER, values=mean(received))
+        run.roll_call.ask("train.load", round_index, dict.fromkeys(run.roll_call.nodes, down) if down else {})
     run.report()
 
 
 def asynchronous(run: Run) -> None:
     """Partial weights, scaled by accuracy; the global model trains on the public fold before its layers go down."""
-    for round in run.rounds():
-        part, cut = part_of(run.experiment, round), run.experiment.asynchronous_share
-        received = run.uploads("train.weights", round, messaging.weights(run.fed, run.fed.server, round, part))
-        if received:
-            run.fed.server.load(mean(received, [each.accuracy for each in received]))
-        carry_out_here(
-            run.fed, steps.fit_server(run.fed, round, "global", split_fold(run.fed.folds.public[round - 1], cut)[0])
+    for round_index in run.rounds():
+        part, cut = part_of(run.experiment, round_index), run.experiment.asynchronous_share
+        received = run.uploads(
+            "train.weights", round_index, messaging.weights(run.fed, run.fed.server, round_index, part)
         )
-        down = messaging.weights(run.fed, run.fed.server, round, part)
-        run.roll_call.ask("train.load", round, dict.fromkeys(run.roll_call.nodes, down) if received else {})
+        if received:
+            run.fed.server.load(mean(received, [message.accuracy for message in received]))
+        carry_out_here(
+            run.fed,
+            steps.fit_server(run.fed, round_index, "global", split_fold(run.fed.folds.public[round_index - 1], cut)[0]),
+        )
+        down = messaging.weights(run.fed, run.fed.server, round_index, part)
+        run.roll_call.ask("train.load", round_index, dict.fromkeys(run.roll_call.nodes, down) if received else {})
     run.report()
 
 

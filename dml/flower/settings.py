@@ -1,6 +1,7 @@
 """What a run is about: the values that `flwr run --run-config` sets, the same for the server and every client."""
 
 from dataclasses import dataclass, fields, replace
+from typing import cast
 
 from dml.config import Experiment, profile
 
@@ -26,7 +27,7 @@ class Settings:
     @classmethod
     def read(cls, config: dict) -> "Settings":
         """From Flower's run config. Raises ValueError for values that are not possible."""
-        settings = cls(**{each.name: each.type(config[each.name]) for each in fields(cls)})
+        settings = cls(**{field.name: cast(type, field.type)(config[field.name]) for field in fields(cls)})
         if settings.arm not in DEPLOYABLE:
             raise ValueError(f"arm {settings.arm!r}: choose one of {', '.join(DEPLOYABLE)}")
         if settings.secure and settings.arm != "dml":
@@ -46,5 +47,5 @@ class Settings:
 
     @property
     def experiment(self) -> Experiment:
-        found = profile(self.profile).experiment
-        return replace(found, clients=self.clients or found.clients)
+        chosen = profile(self.profile).experiment
+        return replace(chosen, clients=self.clients or chosen.clients)

@@ -4,6 +4,7 @@ A party is a `Federation` of one client (or of the server alone). Images that it
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import pairwise
@@ -31,7 +32,7 @@ NONE = np.zeros(0, np.int64)
 def dealt(images: Images, experiment: Experiment, seed: int) -> tuple[Fold, list[list[Fold]], list[Fold]]:
     """A named data set dealt as in the reproduction: the pre-training fold, private [round][client], public [round]."""
     whole = plan(images.train.labels.numpy(), experiment, seed)
-    private = [[_cut(images, fold) for fold in each] for each in whole.private]
+    private = [[_cut(images, fold) for fold in folds] for folds in whole.private]
     return _cut(images, whole.pretrain), private, [_cut(images, fold) for fold in whole.public]
 
 
@@ -59,8 +60,10 @@ def federation(
     ends = np.cumsum([0, *map(len, labels)])
     spans = iter([np.arange(begin, end) for begin, end in pairwise(ends)])
     first = next(spans) if pretrain else NONE
-    mine = [next(spans) for _ in private] or [NONE] * experiment.rounds
-    dealt_to = tuple(tuple(fold if each == party else NONE for each in range(experiment.clients)) for fold in mine)
+    own_spans = [next(spans) for _ in private] or [NONE] * experiment.rounds
+    dealt_to = tuple(
+        tuple(fold if client == party else NONE for client in range(experiment.clients)) for fold in own_spans
+    )
     held = Folds(first, dealt_to, tuple(next(spans) for _ in public))
     train = Split(torch.cat(pixels), torch.cat(labels), (), ())
     members = () if party == SERVER else (party,)
@@ -89,14 +92,14 @@ def save(fed: Federation, file: Path, rows: list, **blobs: bytes) -> None:
 def restore(fed: Federation, file: Path) -> tuple[list, dict[str, bytes]]:
     """Put back what `save` kept, exactly; returns the rows and the bytes. Raises DataError if nothing is readable."""
     (client,), (facts, blobs, tensors) = fed.clients, read(file)
-    state, moments = client.optimiser.state_dict(), {}
+    state, moments = client.optimiser.state_dict(), defaultdict[int, dict[str, Tensor]](dict)
     for name, tensor in tensors.items():
         kind, _, rest = name.partition("/")
         if kind == "optimiser":
             index, _, moment = rest.partition("/")
-            moments.setdefault(int(index), {})[moment] = tensor
+            moments[int(index)][moment] = tensor
     client.model.load_state_dict({name[6:]: each for name, each in tensors.items() if name.startswith("model/")})
-    client.optimiser.load_state_dict({**state, "state": moments})
+    client.optimiser.load_state_dict({**state, "state": dict(moments)})
     for purpose, each in client.streams.items():
         each.bit_generator.state = facts["streams"][purpose]
     fed.history[:] = [Epoch(**epoch) for epoch in facts["history"]]
@@ -105,8 +108,11 @@ def restore(fed: Federation, file: Path) -> tuple[list, dict[str, bytes]]:
 
 def write(file: Path, facts: dict, blobs: dict[str, bytes], tensors: dict[str, Tensor] | None = None) -> None:
     """Keep facts (as JSON), bytes and tensors in a safetensors file, in one step."""
-    content = {f"tensor/{name}": each.contiguous() for name, each in (tensors or {}).items()}
-    content |= {f"bytes/{name}": torch.frombuffer(bytearray(each), dtype=torch.uint8) for name, each in blobs.items()}
+    content = {f"tensor/{name}": content_of.contiguous() for name, content_of in (tensors or {}).items()}
+    content |= {
+        f"bytes/{name}": torch.frombuffer(bytearray(content_of), dtype=torch.uint8)
+        for name, content_of in blobs.items()
+    }
     with replacing(file) as part:
         save_file(content, part, {"facts": json.dumps(facts)})
 
@@ -121,11 +127,11 @@ def read(file: Path) -> tuple[dict, dict[str, bytes], dict[str, Tensor]]:
             facts = json.loads(opened.metadata()["facts"])
             for name in opened.keys():  # noqa: SIM118 (no mapping)
                 kind, _, rest = name.partition("/")
-                each = opened.get_tensor(name)
+                tensor = opened.get_tensor(name)
                 if kind == "bytes":
-                    blobs[rest] = each.numpy().tobytes()
+                    blobs[rest] = tensor.numpy().tobytes()
                 else:
-                    tensors[rest] = each.to(memory_format=torch.channels_last) if each.dim() == 4 else each
+                    tensors[rest] = tensor.to(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
     except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{file} cannot be read ({error}); the run has not begun at this site") from error
     return facts, blobs, tensors
@@ -138,8 +144,8 @@ def rows_of(fed: Federation) -> list[list]:
 
 def row(values: Sequence) -> Row:
     """A row that was received; raises ValueError or TypeError when it is none."""
-    round, client, metric, value = values
-    return Row(int(round), int(client), str(metric), float(value))
+    round_index, client, metric, value = values
+    return Row(int(round_index), int(client), str(metric), float(value))
 
 
 def _cut(images: Images, fold: np.ndarray) -> Fold:

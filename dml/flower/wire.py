@@ -6,7 +6,7 @@ part of the protocol: measurements, and the names of the classes. The round is t
 
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from flwr.app import ConfigRecord, RecordDict
 from flwr.app import Message as FlowerMessage
@@ -33,12 +33,12 @@ def content(encoded: Sequence[bytes] = (), about: dict | None = None) -> RecordD
 def encoded_in(message: FlowerMessage) -> list[bytes]:
     """Our encoded messages. Raises MessageError for content of another form."""
     try:
-        found = message.content["message"]["bytes"]
+        items: Any = message.content["message"]["bytes"]
     except (KeyError, TypeError, ValueError) as error:
         raise MessageError(f"no message in the content ({error!r})") from error
-    if not isinstance(found, list) or not all(isinstance(each, bytes) for each in found):
+    if not isinstance(items, list) or not all(isinstance(item, bytes) for item in items):
         raise MessageError("the content is not a list of bytes")
-    return found
+    return items
 
 
 def about_in(message: FlowerMessage) -> dict:
@@ -46,7 +46,7 @@ def about_in(message: FlowerMessage) -> dict:
     if "about" not in message.content:
         return {}
     try:
-        return dict(json.loads(message.content["about"]["json"]))
+        return dict(json.loads(cast(str, message.content["about"]["json"])))
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise MessageError(f"facts that are not readable ({error!r})") from error
 

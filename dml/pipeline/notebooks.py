@@ -116,7 +116,9 @@ def execute_all(notebooks: Sequence[Path], parameters: dict, to: Path) -> dict[s
             failed.set()
             raise
 
-    with ThreadPoolExecutor(max(1, min(machine.cores(), len(notebooks)))) as pool:  # threads: they only wait for kernels
+    with ThreadPoolExecutor(
+        max(1, min(machine.cores(), len(notebooks)))
+    ) as pool:  # threads: they only wait for kernels
         seconds = pool.map(run, notebooks)
         return dict(zip((notebook.stem for notebook in notebooks), seconds, strict=True))
 

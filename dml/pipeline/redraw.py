@@ -99,12 +99,12 @@ def draw_faces(to: Path) -> None:
 def refreshed(page: str, figures: Path = FIGURES) -> str:
     """A page with the texts and captions that are in `figures`. Raises OSError when it names one that is not."""
 
-    def text(found: re.Match) -> str:
-        file = figures / (found[3] or "") / f"{found[2].replace(' ', '_')}.md"
-        return found[1] + file.read_text(encoding="utf-8")
+    def text(match: re.Match) -> str:
+        file = figures / (match[3] or "") / f"{match[2].replace(' ', '_')}.md"
+        return match[1] + file.read_text(encoding="utf-8")
 
-    def picture(found: re.Match) -> str:
-        caption = (figures / f"{found[1]}.txt").read_text(encoding="utf-8").strip()
-        return f"![{caption}](figures/{found[1]}.png)"
+    def picture(match: re.Match) -> str:
+        caption = (figures / f"{match[1]}.txt").read_text(encoding="utf-8").strip()
+        return f"![{caption}](figures/{match[1]}.png)"
 
     return PICTURE.sub(picture, BLOCK.sub(text, page))

@@ -45,8 +45,8 @@ class Formulas(Preprocessor):
         return cell, resources
 
 
-def _mathml(found: re.Match) -> str:
-    return convert(found[1], display="block") if found[1] else convert(found[2])
+def _mathml(match: re.Match) -> str:
+    return convert(match[1], display="block") if match[1] else convert(match[2])
 
 
 class Pictures(Preprocessor):
@@ -101,12 +101,17 @@ def _change(output: nbformat.NotebookNode, told: Callable[[str], str]) -> None:
             output.data[kind] = told(content)
 
 
+def _area(view: pd.Series) -> str:
+    return estimate(view["auc"], view["low"], view["high"], ".2f", 1)
+
+
 def key_figures(folder: Path) -> list[tuple[str, ...]]:
     """The rows of the index that a run has the tables for: what, its value for each of `ARMS`, and n."""
     rows = []
     if has(folder, ["results"]):
         accuracy = summarise(read(folder, "results"), "unseen accuracy").set_index("arm")
-        values = [estimate(*accuracy.loc[arm, ["mean", "low", "high"]], ".2f") for arm in ARMS]
+        intervals = {arm: accuracy.loc[arm, ["mean", "low", "high"]] for arm in ARMS}
+        values = [estimate(mean, low, high, ".2f") for mean, low, high in intervals.values()]
         rows.append(("unseen accuracy at the last round, %", *values, f"{accuracy['n'].max()} seeds"))
     if has(folder, ["bandwidth_ladder"]):
         sizes = read(folder, "bandwidth_ladder").set_index("arm")
@@ -114,9 +119,7 @@ def key_figures(folder: Path) -> list[tuple[str, ...]]:
         rows.append(("bytes of one client in a round, up and down", *values, f"{sizes['n'].max()} seeds"))
     if has(folder, ["privacy_verdict"]):
         views = read(folder, "privacy_verdict").set_index("view")
-        values = [
-            estimate(*views.loc[VIEWS[arm], ["auc", "low", "high"]], ".2f", 1) if arm in VIEWS else "" for arm in ARMS
-        ]
+        values = [_area(views.loc[VIEWS[arm]]) if arm in VIEWS else "" for arm in ARMS]
         rows.append(("membership, area under ROC, server, one round", *values, f"{views['n'].max():.0f} targets"))
     return rows
 
@@ -138,8 +141,8 @@ def report(folder: Path, facts: Mapping[str, Any], verdicts: pd.DataFrame) -> Pa
         notebook = nbformat.read(file, as_version=4)
         without(notebook, places(notebook, folder))
         first = notebook.cells[0].source + "\n\n"
-        title, question = re.search(r"^# (.+)$", first, re.MULTILINE), QUESTION.search(first)
-        title, question = title[1] if title else file.stem, EMPHASIS.sub("", question[1]) if question else ""
+        named, asked = re.search(r"^# (.+)$", first, re.MULTILINE), QUESTION.search(first)
+        title, question = named[1] if named else file.stem, EMPHASIS.sub("", asked[1]) if asked else ""
         notebook.metadata["title"] = title
         body, _ = exporter.from_notebook_node(notebook)
         name, seconds = f"{file.stem}.html", facts["stages_s"].get(file.stem, "")

@@ -79,13 +79,13 @@ def client_accuracy(results: pd.DataFrame, reported: pd.DataFrame, data: str) ->
     fig = Figure(figsize=(DOUBLE, 2.3))
     axes = fig.subplots()
     for i, arm in enumerate(arms):
-        mine = table[table["arm"] == arm]
-        x = mine["client"] + (i - 1) * 0.22
-        error = [mine["mean"] - mine["min"], mine["max"] - mine["mean"]]
+        rows_of_arm = table[table["arm"] == arm]
+        x = rows_of_arm["client"] + (i - 1) * 0.22
+        error = [rows_of_arm["mean"] - rows_of_arm["min"], rows_of_arm["max"] - rows_of_arm["mean"]]
         look = {key: LOOKS[arm][key] for key in ("color", "marker")}
-        axes.errorbar(x, mine["mean"], yerr=error, linestyle="", capsize=2, elinewidth=0.8, label=arm, **look)
-        if mine["reported"].notna().any():
-            axes.hlines(mine["reported"], x - 0.1, x + 0.1, **REPORTED, label="reported" if i == 0 else None)
+        axes.errorbar(x, rows_of_arm["mean"], yerr=error, linestyle="", capsize=2, elinewidth=0.8, label=arm, **look)
+        if rows_of_arm["reported"].notna().any():
+            axes.hlines(rows_of_arm["reported"], x - 0.1, x + 0.1, **REPORTED, label="reported" if i == 0 else "")
     clients = sorted(table["client"].unique())
     axes.set_xticks(clients, [f"client {client}" for client in clients])
     axes.set_ylabel("unseen accuracy, %")
@@ -104,8 +104,10 @@ def paired_differences(results: pd.DataFrame, data: str) -> tuple[Figure, pd.Dat
     for axes, against in zip(panels, ("fedavg", "local+public"), strict=True):
         table, values = stats.compare(results, "unseen accuracy", against), stats.per_seed(results, "unseen accuracy")
         for place, row in enumerate(table.itertuples()):
-            look, each = LOOKS[row.arm], values[row.arm] - values[against]
-            axes.scatter(each, np.full(len(each), place + 0.22), s=8, color=look["color"], alpha=0.6, linewidth=0)
+            look, differences = LOOKS[row.arm], values[row.arm] - values[against]
+            axes.scatter(
+                differences, np.full(len(differences), place + 0.22), s=8, color=look["color"], alpha=0.6, linewidth=0
+            )
             _interval(axes, place, row, look, horizontal=True)
         axes.axvline(0, color="0.3", linewidth=0.8)
         axes.set_yticks(range(len(table)), table["arm"])

@@ -1,5 +1,7 @@
 """The figures of notebook 04 that show measured bytes: by arm, against accuracy, and along the ladder."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,8 +16,8 @@ RUNG_MARKERS = "v^<>pPXhd*"
 def look(arm: str, arms: list[str]) -> dict:
     """An arm's own look; a rung has its arm's colour and line, and a marker of its own."""
     family = arm.partition(",")[0]
-    found, place = LOOKS[family], [each for each in arms if each.partition(",")[0] == family].index(arm)
-    return found if place == 0 else {**found, "marker": RUNG_MARKERS[place - 1], "markerfacecolor": "white"}
+    style, place = LOOKS[family], [name for name in arms if name.partition(",")[0] == family].index(arm)
+    return style if place == 0 else {**style, "marker": RUNG_MARKERS[place - 1], "markerfacecolor": "white"}
 
 
 @figure("04_bytes", "bandwidth_traffic")
@@ -72,13 +74,13 @@ def accuracy_for_bytes(curves: pd.DataFrame, data: str) -> tuple[Figure, pd.Data
     for axes, setup in zip(panels, (False, True), strict=True):
         rows = curves.assign(bytes=(curves["sent"] + setup * curves["setup"]) / (1e6 if setup else 1))
         for arm in arms:
-            mine, shown = rows[rows["arm"] == arm], look(arm, arms)
-            mean = mine.groupby("round")[["bytes", "sent", "accuracy"]].mean()
+            rows_of_arm, shown = rows[rows["arm"] == arm], look(arm, arms)
+            mean = rows_of_arm.groupby("round")[["bytes", "sent", "accuracy"]].mean()
             if not mean["sent"].any():
                 axes.axhline(mean["accuracy"].iloc[-1], color=shown["color"], linestyle=":", linewidth=0.9, label=arm)
                 continue
             lowest = min(lowest, mean["accuracy"].min())
-            for _, seed in mine.groupby("seed"):
+            for _, seed in rows_of_arm.groupby("seed"):
                 axes.plot(seed["bytes"], seed["accuracy"], color=shown["color"], linewidth=0.35, alpha=0.3)
             axes.plot(mean["bytes"], mean["accuracy"], label=arm, markersize=3.5, **shown)
     panels[0].set(xscale="log", xlabel="bytes of one client, up and down", title="without the set-up")
@@ -164,7 +166,7 @@ def _front(axes: Axes, ladder: pd.DataFrame) -> None:
     axes.step(best["sent"].clip(lower=nothing), best["mean"], where="post", color="0.6", linewidth=0.8, zorder=0)
     axes.set(xscale="log", xlabel="bytes of one client in a run, without the set-up", ylabel="unseen accuracy, %")
     axes.axvspan(nothing / 2, nothing * 2, color="0.94", zorder=-1)
-    words = {"va": "bottom", "ha": "center", "rotation": 90, "fontsize": 6}
+    words: dict[str, Any] = {"va": "bottom", "ha": "center", "rotation": 90, "fontsize": 6}
     axes.text(nothing, 0.03, "nothing is sent", transform=axes.get_xaxis_transform(), **words)
     percent(axes)
 
@@ -173,8 +175,10 @@ def _differences(axes: Axes, ladder: pd.DataFrame, accuracy: pd.DataFrame) -> No
     arms, rungs = list(ladder["arm"]), ladder.dropna(subset=["difference"])
     values = accuracy.pivot(index="seed", columns="arm", values="value")
     for place, row in enumerate(rungs.itertuples()):
-        shown, each = _marker(row.arm, arms), values[row.arm] - values[row.against]
-        axes.scatter(each, np.full(len(each), place + 0.25), s=6, color=shown["color"], alpha=0.5, linewidth=0)
+        shown, differences = _marker(row.arm, arms), values[row.arm] - values[row.against]
+        axes.scatter(
+            differences, np.full(len(differences), place + 0.25), s=6, color=shown["color"], alpha=0.5, linewidth=0
+        )
         error = spread(row.difference, row.difference_low, row.difference_high)
         axes.errorbar(row.difference, place, xerr=error, linestyle="", capsize=2, elinewidth=1, **shown)
         if abs(row.difference) > WORSE:
@@ -202,9 +206,9 @@ def scaling(table: pd.DataFrame, ladder: pd.DataFrame, data: str) -> tuple[Figur
     fig = Figure(figsize=(DOUBLE, 2.4))
     panels = fig.subplots(1, 3)
     for axes, (column, title) in zip(panels, WAYS.items(), strict=True):
-        for (_, mine), (line, marker) in zip(table.groupby("topology", sort=False), STROKES, strict=True):
-            if mine[column].any():
-                axes.plot(mine["clients"], mine[column], color=LOOKS["dml"]["color"], linestyle=line, marker=marker)
+        for (_, rows), (line, marker) in zip(table.groupby("topology", sort=False), STROKES, strict=True):
+            if rows[column].any():
+                axes.plot(rows["clients"], rows[column], color=LOOKS["dml"]["color"], linestyle=line, marker=marker)
         total = 2 * table["clients"] * weights if column == "server" else 0 * table["clients"] + weights
         axes.plot(table["clients"], total, color=LOOKS["fedavg"]["color"], linestyle="--", linewidth=0.9)
         axes.set(xscale="log", yscale="log", title=title, xlabel="clients K")
@@ -225,4 +229,4 @@ def scaling(table: pd.DataFrame, ladder: pd.DataFrame, data: str) -> tuple[Figur
 
 
 WAYS = {"up": "one client, up", "down": "one client, down", "server": "the server, both"}
-STROKES = (("-", "o"), ("--", "^"), (":", "s"))
+STROKES: tuple[tuple[Any, str], ...] = (("-", "o"), ("--", "^"), (":", "s"))

@@ -15,8 +15,8 @@ RECONSTRUCTION = "03_reconstruction"
 
 def reconstruction(folder: Path, about: About) -> Drawn:
     """The recovered images of a run beside the private ones."""
-    found = load_file(folder / f"{PICTURES}.safetensors")
-    return privacy.reconstruction(found, read(folder, "privacy_reconstruction"), about.title)
+    pictures = load_file(folder / f"{PICTURES}.safetensors")
+    return privacy.reconstruction(pictures, read(folder, "privacy_reconstruction"), about.title)
 
 
 def draw(name: str, folder: Path, about: About) -> Drawn:

@@ -1,4 +1,4 @@
-"""The figures of notebook 05: where DML's gain comes from, what one seed hides, and the published run among ours."""
+"""The figures of notebook 09: where DML's gain comes from, what one seed hides, and the published run among ours."""
 
 import numpy as np
 import pandas as pd
@@ -38,11 +38,11 @@ def story(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     axes = fig.subplots()
     axes.axvspan(-stats.MARGIN, stats.MARGIN, color="0.93", zorder=0)
     for place, (arm, less, title) in enumerate(STEPS):
-        each = (values[arm] - values[less]).to_numpy()
-        found = stats.paired(values[arm].to_numpy(), values[less].to_numpy())
-        rows.append({"step": title.partition(":")[0], "arm": arm, "minus": less, **stats.compared(found)})
-        _dots_and_interval(axes, place, each, found, arm)
-        axes.text(1.01, place, _words(found), va="center", fontsize=6.5, transform=axes.get_yaxis_transform())
+        differences = (values[arm] - values[less]).to_numpy()
+        estimate = stats.paired(values[arm].to_numpy(), values[less].to_numpy())
+        rows.append({"step": title.partition(":")[0], "arm": arm, "minus": less, **stats.compared(estimate)})
+        _dots_and_interval(axes, place, differences, estimate, arm)
+        axes.text(1.01, place, _words(estimate), va="center", fontsize=6.5, transform=axes.get_yaxis_transform())
     for edge in (2.5, 3.5):
         axes.axhline(edge, color="0.8", linewidth=0.6)
     axes.set_yticks(range(len(STEPS)), [title for *_, title in STEPS])
@@ -58,16 +58,16 @@ def story(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     return fig, pd.DataFrame(rows)
 
 
-def _dots_and_interval(axes: Axes, place: float, each: np.ndarray, found: stats.Estimate, arm: str) -> None:
+def _dots_and_interval(axes: Axes, place: float, differences: np.ndarray, estimate: stats.Estimate, arm: str) -> None:
     color, marker = LOOKS[arm]["color"], LOOKS[arm]["marker"]
-    axes.scatter(each, np.full(len(each), place + 0.25), s=8, color=color, alpha=0.6, linewidth=0)
-    error = spread(found.mean, found.low, found.high)
-    axes.errorbar(found.mean, place, xerr=error, color=color, marker=marker, linestyle="", capsize=2, elinewidth=1)
+    axes.scatter(differences, np.full(len(differences), place + 0.25), s=8, color=color, alpha=0.6, linewidth=0)
+    error = spread(estimate.mean, estimate.low, estimate.high)
+    axes.errorbar(estimate.mean, place, xerr=error, color=color, marker=marker, linestyle="", capsize=2, elinewidth=1)
 
 
-def _words(found: stats.Estimate) -> str:
-    span = "" if np.isnan(found.low) else f"\n[{100 * found.low:+.2f}, {100 * found.high:+.2f}]"
-    return f"{100 * found.mean:+.2f}{span}"
+def _words(estimate: stats.Estimate) -> str:
+    span = "" if np.isnan(estimate.low) else f"\n[{100 * estimate.low:+.2f}, {100 * estimate.high:+.2f}]"
+    return f"{100 * estimate.mean:+.2f}{span}"
 
 
 @figure("09_one_seed", "results")
@@ -78,13 +78,13 @@ def one_seed(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     values, table = stats.per_seed(results, "unseen accuracy"), published.one_seed(results)
     fig = Figure(figsize=(DOUBLE, 2.3))
     for axes, row in zip(fig.subplots(1, 2), table.itertuples(), strict=True):
-        each = np.sort((values["dml"] - values[row.against]).to_numpy())
+        differences = np.sort((values["dml"] - values[row.against]).to_numpy())
         look = LOOKS[row.against]
-        axes.scatter(each, np.arange(1, len(each) + 1), s=12, color=look["color"], marker=look["marker"])
+        axes.scatter(differences, np.arange(1, len(differences) + 1), s=12, color=look["color"], marker=look["marker"])
         axes.axvline(0, color="0.3", linewidth=0.8)
         axes.axvline(row.published, **REPORTED, label="published gap (one seed)")
         axes.axvspan(row.low, row.high, color=look["color"], alpha=0.12, linewidth=0, label="one more seed, 95 %")
-        axes.set_ylim(0, len(each) + 1)
+        axes.set_ylim(0, len(differences) + 1)
         axes.set_title(f"dml − {row.against}: {row.reached} of {row.n} reach it", fontsize=7.5)
         axes.set_xlabel("difference in unseen accuracy, percentage points")
         percent(axes, "x")
@@ -110,11 +110,15 @@ def histories(history: pd.DataFrame, reported: pd.DataFrame, data: str) -> tuple
     for axes in grid[len(arms) :]:
         axes.set_visible(False)
     for axes, (arm, source) in zip(grid, arms.items(), strict=False):
-        mine = history[(history["arm"] == arm) & (history["epoch"] > 0)]
-        mine = mine.groupby(["seed", "round", "phase", "epoch"])["accuracy"].mean().reset_index()
-        mine = mine.groupby(["round", "phase", "epoch"])["accuracy"].agg(["mean", "min", "max"]).reset_index()
-        found = theirs[(theirs["arm"] == source) & (theirs["epoch"] > 0)].rename(columns={"accuracy": "published"})
-        both = mine.merge(found[["round", "phase", "epoch", "published"]], how="left", on=["round", "phase", "epoch"])
+        ours = history[(history["arm"] == arm) & (history["epoch"] > 0)]
+        ours = ours.groupby(["seed", "round", "phase", "epoch"])["accuracy"].mean().reset_index()
+        ours = ours.groupby(["round", "phase", "epoch"])["accuracy"].agg(["mean", "min", "max"]).reset_index()
+        published_rows = theirs[(theirs["arm"] == source) & (theirs["epoch"] > 0)].rename(
+            columns={"accuracy": "published"}
+        )
+        both = ours.merge(
+            published_rows[["round", "phase", "epoch", "published"]], how="left", on=["round", "phase", "epoch"]
+        )
         both = both.assign(order=both["phase"].map(order)).sort_values(["round", "order", "epoch"], ignore_index=True)
         both["step"] = np.arange(1, len(both) + 1)
         color = LOOKS[arm]["color"]
@@ -153,11 +157,15 @@ def clients(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     right.axhline(0, color="0.3", linewidth=0.8)
     for axes, rows, names in ((left, means, "arm"), (right, gains, "against")):
         for place, arm in enumerate(crowd.STUDIED):
-            mine = rows[rows[names] == arm]
-            if len(mine):
-                x = np.array([counts.index(count) for count in mine["clients"]]) + 0.1 * (place - 1.5)
-                error = [mine["mean"] - mine["low"], mine["high"] - mine["mean"]] if mine["low"].notna().all() else None
-                axes.errorbar(x, mine["mean"], yerr=error, capsize=2, elinewidth=0.8, label=arm, **LOOKS[arm])
+            rows_of_arm = rows[rows[names] == arm]
+            if len(rows_of_arm):
+                x = np.array([counts.index(count) for count in rows_of_arm["clients"]]) + 0.1 * (place - 1.5)
+                error = (
+                    [rows_of_arm["mean"] - rows_of_arm["low"], rows_of_arm["high"] - rows_of_arm["mean"]]
+                    if rows_of_arm["low"].notna().all()
+                    else None
+                )
+                axes.errorbar(x, rows_of_arm["mean"], yerr=error, capsize=2, elinewidth=0.8, label=arm, **LOOKS[arm])
         axes.set_xticks(range(len(counts)), counts)
         axes.set_xlabel("clients K")
         percent(axes)

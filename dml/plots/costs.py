@@ -20,7 +20,7 @@ def formulas(
     nets, at = links.architectures(experiment.size), ladder.set_index("arm")
     fig = Figure(figsize=(DOUBLE, 2.6))
     by_rounds, by_images, by_model = fig.subplots(1, 3)
-    rows = []
+    rows: list[tuple] = []
 
     def curve(axes, what, x, y, **style):
         axes.plot(x, y, **style)
@@ -29,14 +29,14 @@ def formulas(
     blue, orange = LOOKS["dml"]["color"], LOOKS["fedavg"]["color"]
     rounds = np.unique(np.geomspace(1, 1000, 40).round())
     fold = links.images_bytes(images, experiment.size)
-    each = {arm: at.loc[arm, "up"] + at.loc[arm, "down"] for arm in ("dml", "fedavg")}
+    round_of = {arm: at.loc[arm, "up"] + at.loc[arm, "down"] for arm in ("dml", "fedavg")}
     model = at.loc["fedavg", "setup"]
     by_rounds.set_title("rounds R, set-up included")
-    curve(by_rounds, "dml, fresh folds", rounds, model + rounds * (fold + each["dml"]), color=blue)
-    curve(by_rounds, "dml, one fold", rounds, model + fold + rounds * each["dml"], color=blue, linestyle="--")
-    curve(by_rounds, "fedavg", rounds, model + rounds * each["fedavg"], color=orange)
+    curve(by_rounds, "dml, fresh folds", rounds, model + rounds * (fold + round_of["dml"]), color=blue)
+    curve(by_rounds, "dml, one fold", rounds, model + fold + rounds * round_of["dml"], color=blue, linestyle="--")
+    curve(by_rounds, "fedavg", rounds, model + rounds * round_of["fedavg"], color=orange)
 
-    counts = np.geomspace(1, 1e8, 60)
+    counts = np.geomspace(1, 1e8, 60).round()
     said = np.array([sum(links.losses_round(count, classes)) for count in counts])
     pixels = links.images_bytes(1, experiment.size) * counts
     by_images.set_title("public images N, a round")
@@ -49,7 +49,7 @@ def formulas(
         for crossing in links.break_even(nets[name], experiment.size, classes).values():
             by_images.plot(crossing, line, marker="x", color="0.2", markersize=4)
 
-    names = sorted(nets, key=nets.get)
+    names = sorted(nets, key=lambda name: nets[name])
     by_model.set_title("parameters P, a round")
     sizes = np.array([nets[name] for name in names])
     curve(by_model, "fedavg", sizes, [sum(links.weights_round(size)) for size in sizes], color=orange, marker="s")
@@ -87,13 +87,13 @@ def on_links(costs: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     fig = Figure(figsize=(DOUBLE, 2.6))
     time, energy = fig.subplots(1, 2, width_ratios=(1.6, 1))
     for place, arm in enumerate(arms):
-        mine, shown = costs[costs["arm"] == arm].set_index("link"), LOOKS[arm.partition(",")[0]]
+        by_link, shown = costs[costs["arm"] == arm].set_index("link"), LOOKS[arm.partition(",")[0]]
         faded = {"color": shown["color"], "alpha": 1 if "," not in arm else 0.3 + 0.2 * (place % 3)}
         offset = (place - (len(arms) - 1) / 2) * 0.13
-        time.bar(np.arange(len(names)) + offset, mine["seconds"][names], width=0.12, label=arm, **faded)
+        time.bar(np.arange(len(names)) + offset, by_link["seconds"][names], width=0.12, label=arm, **faded)
         radios = list(links.RADIOS)
-        energy.bar(np.arange(len(radios)) + offset, mine["joules"][radios], width=0.12, **faded)
-        tail = mine["joules"][radios] + mine["tail"][radios]
+        energy.bar(np.arange(len(radios)) + offset, by_link["joules"][radios], width=0.12, **faded)
+        tail = by_link["joules"][radios] + by_link["tail"][radios]
         energy.plot(np.arange(len(radios)) + offset, tail, linestyle="", marker="_", color="0.2", markersize=5)
     time.set_xticks(range(len(names)), [f"{x.name}\n{x.up:g} / {x.down:g}" for x in links.LINKS])
     time.set(yscale="log", ylabel="seconds a round", title="transfer time (Mbit/s up / down)")

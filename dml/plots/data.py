@@ -40,9 +40,9 @@ def fold_plan(images: pd.DataFrame, experiment: Experiment, data: str) -> tuple[
     labels = np.repeat(np.arange(len(counts)), counts["count"])
     folds = plan(labels, experiment, seed=0)
     rows = [("pre-training", 0, "all", folds.pretrain)]
-    for round in range(1, experiment.rounds + 1):
-        rows += [(f"client {i}", round, f"client {i}", f) for i, f in enumerate(folds.private[round - 1])]
-        rows.append(("public", round, "all", folds.public[round - 1]))
+    for round_index in range(1, experiment.rounds + 1):
+        rows += [(f"client {i}", round_index, f"client {i}", f) for i, f in enumerate(folds.private[round_index - 1])]
+        rows.append(("public", round_index, "all", folds.public[round_index - 1]))
     names = ["pre-training", *(f"client {i}" for i in range(experiment.clients)), "public"]
     colours = dict(
         zip(
@@ -52,15 +52,16 @@ def fold_plan(images: pd.DataFrame, experiment: Experiment, data: str) -> tuple[
         )
     )
     fig = Figure(figsize=(DOUBLE, 0.26 * len(names) + 0.75))
-    axes, table = fig.subplots(), []
-    for name, round, seen_by, fold in rows:
+    axes = fig.subplots()
+    table: list[dict] = []
+    for name, round_index, seen_by, fold in rows:
         place, parts = names.index(name), np.bincount(labels[fold], minlength=len(counts))
         axes.add_patch(
-            Rectangle((round - 0.46, place - 0.42), 0.92, 0.84, color=colours[name], alpha=0.35, linewidth=0)
+            Rectangle((round_index - 0.46, place - 0.42), 0.92, 0.84, color=colours[name], alpha=0.35, linewidth=0)
         )
-        axes.text(round, place, ":".join(map(str, parts)), ha="center", va="center", fontsize=5.5)
-        each = dict(zip(counts["class"], parts.tolist(), strict=True))
-        table.append({"fold": len(table), "round": round, "seen by": seen_by, "images": len(fold), **each})
+        axes.text(round_index, place, ":".join(map(str, parts)), ha="center", va="center", fontsize=5.5)
+        per_class = dict(zip(counts["class"], parts.tolist(), strict=True))
+        table.append({"fold": len(table), "round": round_index, "seen by": seen_by, "images": len(fold), **per_class})
     axes.set(xlim=(-0.6, experiment.rounds + 0.6), ylim=(len(names) - 0.4, -0.6))
     axes.set_xticks(range(experiment.rounds + 1), ["start", *map(str, range(1, experiment.rounds + 1))])
     axes.set_yticks(range(len(names)), names)
@@ -81,8 +82,8 @@ def style_confound(images: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFram
     quantiles = images[images["measure"] == "sharpness"].drop(columns="measure").rename(columns={"value": "sharpness"})
     fig = Figure(figsize=(DOUBLE, 2.2))
     for axes, name in zip(fig.subplots(1, 2, sharex=True, sharey=True), ("train", "unseen"), strict=True):
-        mine = quantiles[quantiles["set"] == name]
-        for colour, linestyle, (title, line) in zip(CLIENTS, "-:" * 5, mine.groupby("class", sort=False), strict=False):
+        rows = quantiles[quantiles["set"] == name]
+        for colour, linestyle, (title, line) in zip(CLIENTS, "-:" * 5, rows.groupby("class", sort=False), strict=False):
             axes.plot(line["sharpness"], line["quantile"], color=colour, linestyle=linestyle, label=title)
         axes.set(title=name, xscale="log", xlabel="sharpness (variance of the Laplacian)")
         axes.legend(loc="upper left")

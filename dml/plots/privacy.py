@@ -30,15 +30,15 @@ def roc(curves: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     drawn = curves[curves["dial"].isin(DIALS)]
     fig = Figure(figsize=(DOUBLE, 3.1))
     for axes, dial in zip(fig.subplots(1, 2, sharex=True, sharey=True), DIALS, strict=True):
-        mine = drawn[drawn["dial"] == dial]
-        for view, line in mine.groupby("view", sort=False):
+        curves_of_dial = drawn[drawn["dial"] == dial]
+        for view, line in curves_of_dial.groupby("view", sort=False):
             colour, style, _ = VIEWS[view]
             axes.plot(line["fpr"], line["value"], color=colour, linestyle=style, label=view)
             if view in ("weights", "losses"):
                 axes.fill_between(line["fpr"], line["low"], line["high"], color=colour, alpha=0.15, linewidth=0)
         axes.plot([1e-3, 1], [1e-3, 1], color="0.4", linestyle=(0, (4, 3)), linewidth=0.8)
         axes.axvline(0.01, color="0.6", linewidth=0.8)
-        known = mine.loc[mine["value"].notna(), "fpr"]
+        known = curves_of_dial.loc[curves_of_dial["value"].notna(), "fpr"]
         axes.set(xscale="log", yscale="log", xlim=(known.min(), 1), ylim=(known.min(), 1.02), title=dial)
         axes.set_xlabel("false positive rate")
     fig.axes[0].set_ylabel("true positive rate")
@@ -55,7 +55,7 @@ def roc(curves: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
 @figure("03_membership", "privacy_rates")
 def advantage(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """What each view tells about membership: area under ROC of all candidates and of canaries, and TPR at 1 % FPR."""
-    mine = rates[(rates["attack"] == STRONGEST) & (rates["against"] == "members") & rates["view"].isin(VIEWS)]
+    strongest = rates[(rates["attack"] == STRONGEST) & (rates["against"] == "members") & rates["view"].isin(VIEWS)]
     panels = {
         ("auc", "all"): "area under ROC",
         ("auc", "canaries"): "area under ROC, canaries",
@@ -64,7 +64,9 @@ def advantage(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     fig, drawn = Figure(figsize=(DOUBLE, 2.7)), []
     for axes, ((metric, kind), title) in zip(fig.subplots(1, 3, sharey=True), panels.items(), strict=True):
         for dial, shift, fill in (("overfit", 0.16, "none"), ("as trained", -0.16, None)):
-            rows = mine[(mine["dial"] == dial) & (mine["metric"] == metric) & (mine["candidates"] == kind)]
+            rows = strongest[
+                (strongest["dial"] == dial) & (strongest["metric"] == metric) & (strongest["candidates"] == kind)
+            ]
             for row in rows.itertuples():
                 colour, _, marker = VIEWS[row.view]
                 _interval(axes, row, list(VIEWS).index(row.view) + shift, colour, marker, fill)
@@ -75,7 +77,7 @@ def advantage(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
             percent(axes, "x")
     fig.axes[0].set_yticks(range(len(VIEWS)), VIEWS)
     fig.axes[0].invert_yaxis()
-    n, trials = int(mine["n"].max()), int(mine["trials"].max())
+    n, trials = int(strongest["n"].max()), int(strongest["trials"].max())
     caption(
         fig,
         f"{data}. Strongest attack of each view; filled: as trained, hollow: the overfit control. 95 % over n = {n} "
@@ -105,8 +107,8 @@ def controls(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     shown = [*(each for each in VIEWS if each in set(rows["view"])), "pixels"]
     fig = Figure(figsize=(DOUBLE, 3.0))
     for axes, attack in zip(fig.subplots(1, len(attacks), sharey=True, sharex=True), attacks, strict=True):
-        mine = rows[rows["attack"].isin([attack, "ridge"])]
-        for row in mine.itertuples():
+        rows_of_attack = rows[rows["attack"].isin([attack, "ridge"])]
+        for row in rows_of_attack.itertuples():
             colour, marker = kinds[row.against]
             place = shown.index(row.view) + 0.2 * (list(kinds).index(row.against) % 3 - 1)
             _interval(axes, row, place, colour, marker, None)
@@ -134,19 +136,19 @@ def balance(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     ]
     fig = Figure(figsize=(DOUBLE, 2.3))
     for axes, view in zip(fig.subplots(1, len(views), sharex=True, sharey=True), views, strict=True):
-        mine = table[table["view"] == view]
-        for round, some in mine.groupby("round"):
+        rows = table[table["view"] == view]
+        for round_index, some in rows.groupby("round"):
             axes.scatter(
                 some["share"],
                 some["inferred"],
                 s=8,
                 alpha=0.7,
                 linewidth=0,
-                color=COLOURS[round % 10],
-                label=f"round {round}",
+                color=COLOURS[round_index % 10],
+                label=f"round {round_index}",
             )
         axes.plot([0, 1], [0, 1], color="0.4", linestyle=(0, (4, 3)), linewidth=0.8)
-        error, prior = ((mine[name] - mine["share"]).abs().mean() for name in ("inferred", "prior"))
+        error, prior = ((rows[name] - rows["share"]).abs().mean() for name in ("inferred", "prior"))
         axes.set_title(f"{view}\nerror {100 * error:.1f}, prior {100 * prior:.1f} points", fontsize=7)
         axes.set(xlim=(0.1, 0.9), ylim=(0.1, 0.9), xlabel="true share of class 1, %")
         percent(axes)
@@ -166,19 +168,19 @@ def balance(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
 def price(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """Accuracy after the attacked round against what leaks: every method and view, with and without a defence."""
     shown = ("weights", "weights, average", "partial weights", "losses", "sum of predictions")
-    mine = table[table["dial"] != "overfit"].assign(
-        plain=lambda each: [view if view in VIEWS else view.split(", ")[0] for view in each["view"]],
-        defence=lambda each: [
+    shown_rows = table[table["dial"] != "overfit"].assign(
+        plain=lambda frame: [view if view in VIEWS else view.split(", ")[0] for view in frame["view"]],
+        defence=lambda frame: [
             dial if dial != "as trained" else "none" if pd.isna(name) else name
-            for dial, name in zip(each["dial"], each["defence"].replace("", np.nan), strict=True)
+            for dial, name in zip(frame["dial"], frame["defence"].replace("", np.nan), strict=True)
         ],
     )
-    mine = mine[mine["plain"].isin(shown)]
-    markers = dict(zip(mine["defence"].unique(), "oDdv^pP*sXh<>", strict=False))
+    shown_rows = shown_rows[shown_rows["plain"].isin(shown)]
+    markers = dict(zip(shown_rows["defence"].unique(), "oDdv^pP*sXh<>", strict=False))
     colours = dict(zip(shown, (COLOURS[1], COLOURS[3], COLOURS[2], COLOURS[0], COLOURS[9]), strict=True))
     fig = Figure(figsize=(DOUBLE, 3.3))
     axes = fig.subplots()
-    for row in mine.itertuples():
+    for row in shown_rows.itertuples():
         axes.errorbar(
             row.auc,
             row.accuracy,
@@ -205,27 +207,29 @@ def price(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
         f"{data}, after one round. Filled: no defence. DP-SGD by noise multiplier (bounded); all other defences are "
         "heuristic. 95 % over federations (accuracy) and targets (leakage).",
     )
-    return fig, mine
+    return fig, shown_rows
 
 
 @drawn
-def reconstruction(found: Mapping[str, Tensor], table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
+def reconstruction(pictures: Mapping[str, Tensor], table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """Private images and what each attack made of them: two random cases, and the best recovered image of all cases."""
     names = list(table["attack"].unique())
     fig = Figure(figsize=(DOUBLE, 0.8 * len(names) + 0.4))
     for row, name in zip(fig.subplots(len(names), 7, squeeze=False), names, strict=True):
-        mine = table[table["attack"] == name].assign(gain=lambda each: each["psnr"] - each["psnr of the mean"])
-        best = mine.loc[[mine["gain"].idxmax()]].assign(kind="best")
-        shown = pd.concat([mine[mine["image"] == 0].head(2).assign(kind="random"), best])
+        rows_of_attack = table[table["attack"] == name].assign(
+            gain=lambda each: each["psnr"] - each["psnr of the mean"]
+        )
+        best = rows_of_attack.loc[[rows_of_attack["gain"].idxmax()]].assign(kind="best")
+        shown = pd.concat([rows_of_attack[rows_of_attack["image"] == 0].head(2).assign(kind="random"), best])
         for place, each in zip((1, 3, 5), shown.itertuples(), strict=False):
             for axes, what in zip(row[place:], ("private", "recovered"), strict=False):
                 axes.imshow(
-                    found[f"{each.case}/{name}/{what}"][each.image].permute(1, 2, 0).numpy(), interpolation="none"
+                    pictures[f"{each.case}/{name}/{what}"][each.image].permute(1, 2, 0).numpy(), interpolation="none"
                 )
             row[place].set_title(each.kind, fontsize=6, fontweight="normal", loc="center")
             text = f"{each.gain:+.1f} dB{' *' if each.recovered else ''}"
             row[place + 1].set_title(text, fontsize=6, fontweight="normal", loc="center")
-        title = f"{name}\n({mine['view'].iloc[0]})".replace(", ", ",\n")
+        title = f"{name}\n({rows_of_attack['view'].iloc[0]})".replace(", ", ",\n")
         row[0].text(0, 0.5, title, fontsize=6, va="center", transform=row[0].transAxes)
         for axes in row:
             axes.set_axis_off()

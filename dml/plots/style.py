@@ -5,9 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import matplotlib as mpl
+import matplotlib.style
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -31,7 +32,7 @@ LOOKS = {
 }
 CLIENTS = sns.color_palette("colorblind", 10)
 INTERVAL = "95 % interval (BCa from six seeds on, t below)"  # of dml/stats.py, for captions
-REPORTED = {"color": "0.5", "linestyle": "--", "linewidth": 1.0}  # the paper's own number, everywhere
+REPORTED: dict[str, Any] = {"color": "0.5", "linestyle": "--", "linewidth": 1.0}  # the paper's own number, everywhere
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,14 @@ class Drawn:
     def _repr_png_(self) -> tuple[bytes, dict[str, str]]:
         return self.png, {"alt": self.caption}
 
+    @property
+    def csv(self) -> bytes:
+        """The table in 12 significant digits: those that follow depend on the processor."""
+        return self.table.to_csv(index=False, float_format="%.12g").encode()
+
     def save(self, folder: Path, name: str) -> None:
         """Write name.pdf, name.png, name.csv and the caption, name.txt, each atomically."""
-        contents = {"pdf": self.pdf, "png": self.png, "csv": self.table.to_csv(index=False).encode()}
+        contents = {"pdf": self.pdf, "png": self.png, "csv": self.csv}
         for suffix, content in (contents | {"txt": f"{self.caption}\n".encode()}).items():
             with replacing(folder / f"{name}.{suffix}") as part:
                 part.write_bytes(content)
@@ -88,7 +94,9 @@ def drawn(draw: Draw) -> Callable[..., Drawn]:
             fig, table = draw(*args, **kwargs)
             FigureCanvasAgg(fig)
             pdf, png = io.BytesIO(), io.BytesIO()
-            fig.get_layout_engine().execute(fig)  # one layout and frame for both files: they take longer than drawing
+            cast(Any, fig.get_layout_engine()).execute(
+                fig
+            )  # one layout and frame for both files: they take longer than drawing
             mpl.rcParams["figure.constrained_layout.use"] = False
             fig.set_layout_engine(None)
             frame = fig.get_tightbbox().padded(PAD)

@@ -2,6 +2,7 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from dml.plots.style import CLIENTS, DOUBLE, LOOKS, caption, figure, legend_above, percent, seeds_text
 
@@ -49,10 +50,10 @@ def _timeline(rows: pd.DataFrame) -> pd.DataFrame:
     clients = sorted(set(rows["client"]) - {-1})
     parts = []
     for client in clients:
-        mine = rows[rows["client"].isin([client, -1])].reset_index(drop=True)
-        mine = mine.assign(order=mine["phase"].map({"pretrain": 0, "local": 1, "public": 2, "global": 2}))
-        mine = mine.sort_values(["round", "order", "epoch"], kind="stable")
-        parts.append(mine.assign(client=client, step=range(1, len(mine) + 1), shared=mine["order"] == 2))
+        epochs = rows[rows["client"].isin([client, -1])].reset_index(drop=True)
+        epochs = epochs.assign(order=epochs["phase"].map({"pretrain": 0, "local": 1, "public": 2, "global": 2}))
+        epochs = epochs.sort_values(["round", "order", "epoch"], kind="stable")
+        parts.append(epochs.assign(client=client, step=range(1, len(epochs) + 1), shared=epochs["order"] == 2))
     return pd.concat(parts).drop(columns="order")
 
 
@@ -66,7 +67,7 @@ def rounds(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     axes = fig.subplots()
     for arm, line in table.groupby("arm", sort=False):
         axes.plot(line["round"], line["mean"], label=arm, **LOOKS[arm])
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.set(xlabel="round", ylabel="accuracy, fresh public fold, %")
     percent(axes)
     fig.legend(*axes.get_legend_handles_labels(), loc="outside right upper")

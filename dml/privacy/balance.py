@@ -49,17 +49,17 @@ def balance_features(tables: Sequence[Tensor], labels: Tensor, biases: Sequence[
         quantiles = torch.quantile(lean, torch.tensor(QUANTILES, device=lean.device))
         row = torch.stack([*by_class, lean.mean(), lean.std(), *quantiles])
         rows.append(torch.cat((row, biases[client])) if biases else row)
-    found = torch.stack(rows)
-    return torch.cat((found, found - found.mean(0)), dim=1)
+    rows_of_clients = torch.stack(rows)
+    return torch.cat((rows_of_clients, rows_of_clients - rows_of_clients.mean(0)), dim=1)
 
 
-def infer(found: np.ndarray, share: np.ndarray, federation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def infer(features: np.ndarray, share: np.ndarray, federation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The share of class 1 of each client, [n], as inferred from its features [n, F] and as guessed from the prior: a
     regression on the clients of all *other* federations, and their mean.
     """
     model = make_pipeline(StandardScaler(), RidgeCV(ALPHAS))
-    inferred = cross_val_predict(model, found, share, groups=federation, cv=LeaveOneGroupOut())
-    prior = np.array([share[federation != each].mean() for each in federation])
+    inferred = cross_val_predict(model, features, share, groups=federation, cv=LeaveOneGroupOut())
+    prior = np.array([share[federation != other].mean() for other in federation])
     return np.clip(inferred, 0, 1), prior
 
 
@@ -76,19 +76,19 @@ def transcript(name: str, experiment: Experiment, rounds: int, seed: int, arm: s
     fed, tap = _federation(images_of(name, experiment), experiment, rounds, seed, device)
     initial = _run(arm, fed, rounds, engine)
     share = experiment.asynchronous_share if arm == "asynchronous" else experiment.train_share
-    folds = [[fed.private(round, client) for client in fed.clients] for round in range(1, rounds + 1)]
-    mine = [[split_fold(fold, share)[0] for fold in each] for each in folds]
-    found = {
-        "share": torch.stack([torch.stack([(fed.labels[i] == 1).float().mean() for i in each]) for each in mine]),
-        "members": torch.arange(len(folds[0][0])).expand(rounds, len(fed.clients), -1) < len(mine[0][0]),
+    folds = [[fed.private(round_index, client) for client in fed.clients] for round_index in range(1, rounds + 1)]
+    trained = [[split_fold(fold, share)[0] for fold in each] for each in folds]
+    tensors = {
+        "share": torch.stack([torch.stack([(fed.labels[i] == 1).float().mean() for i in each]) for each in trained]),
+        "members": torch.arange(len(folds[0][0])).expand(rounds, len(fed.clients), -1) < len(trained[0][0]),
     }
     for view, adversary in ADVERSARIES.items():
         if adversary.arm == arm:
             features, odds = _read(fed, tap, adversary, initial, folds)
-            found[f"{view}/features"] = features
+            tensors[f"{view}/features"] = features
             if adversary.uploads:
-                found[f"{view}/odds"] = odds
-    return {key: value.cpu() for key, value in found.items()}
+                tensors[f"{view}/odds"] = odds
+    return {key: value.cpu() for key, value in tensors.items()}
 
 
 def _federation(images: Images, experiment: Experiment, rounds: int, seed: int, device) -> tuple[Federation, Tap]:
@@ -99,7 +99,7 @@ def _federation(images: Images, experiment: Experiment, rounds: int, seed: int, 
 
     def fold(share: float) -> np.ndarray:
         wanted = np.array_split(np.arange(size - round(share * size)), classes - 1)
-        counts = [len(each) for each in wanted]
+        counts = [len(row) for row in wanted]
         counts.insert(1, round(share * size))
         taken = [deck[:count] for deck, count in zip(decks, counts, strict=True)]
         for label, count in enumerate(counts):
@@ -112,7 +112,7 @@ def _federation(images: Images, experiment: Experiment, rounds: int, seed: int, 
     even = 1 / classes
     shares = rng.uniform(SHARES[0] * even, SHARES[1] * even, (rounds, clients))
     pretrain, public = fold(even), tuple(fold(even) for _ in range(rounds))
-    private = tuple(tuple(fold(share) for share in each) for each in shares)
+    private = tuple(tuple(fold(share) for share in row) for row in shares)
     tap = Tap()
     one_more = replace(experiment, rounds=rounds + 1, glance=0)  # never begins, so that nothing is evaluated
     fed = Federation(one_more, images, seed, device, tap)
@@ -139,7 +139,7 @@ def _read(fed: Federation, tap: Tap, adversary: Adversary, initial: dict, folds:
     seen: list[dict[str, Tensor]] = [{} for _ in range(clients)]
     places = [torch.from_numpy(np.concatenate(each)).to(fed.device) for each in folds]
     odds = torch.full((rounds, rounds, clients, len(places[0])), torch.nan, device=fed.device)
-    found, each = [], len(tap.sent) // rounds
+    features, each = [], len(tap.sent) // rounds
     for now in range(rounds):
         public = torch.from_numpy(fed.folds.public[now]).to(fed.device)
         known = Known(fed.experiment, len(fed.images.classes), initial, fed.train[public], fed.labels[public])
@@ -161,5 +161,5 @@ def _read(fed: Federation, tap: Tap, adversary: Adversary, initial: dict, folds:
             for past in range(now + 1) if adversary.uploads else ():
                 logits = known_logits(model, known, fed.train[places[past]])
                 odds[now, past, client] = log_odds(log_probabilities(logits), fed.labels[places[past]])
-        found.append(balance_features(tables, known.labels, biases))
-    return torch.stack(found), odds
+        features.append(balance_features(tables, known.labels, biases))
+    return torch.stack(features), odds

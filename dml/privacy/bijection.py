@@ -49,8 +49,8 @@ def bijection() -> pd.DataFrame:
     return table.assign(same=table["error"] < 1e-3)
 
 
-def _largest(found: np.ndarray, wanted: np.ndarray) -> float:
-    return float(np.abs(found - wanted).max())
+def _largest(values: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.abs(values - wanted).max())
 
 
 def _false(p: np.ndarray, q: np.ndarray) -> np.ndarray:

@@ -152,8 +152,8 @@ def dp_sgd(multiplier: float) -> Callable[[Sequence[Fit]], None]:
 
 def sampling(count: int, experiment: Experiment) -> tuple[float, int]:
     """The sampling rate of a step and the number of steps of one round's local training."""
-    each = math.ceil(count / experiment.batch)
-    return 1 / each, each * experiment.epochs
+    steps = math.ceil(count / experiment.batch)
+    return 1 / steps, steps * experiment.epochs
 
 
 def epsilon(multiplier: float, count: int, experiment: Experiment) -> float:

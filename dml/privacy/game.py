@@ -55,8 +55,8 @@ class Game:
         """Victim m among the bystanders of its group, with randomness of its own, all at the public model."""
         seed = seed_of(self.seed, m)
         fed = Federation(self.experiment, self.images, seed, device, wire)
-        mine = stream(seed, VICTIM, "game").permutation(self.pool[self.members[m]])
-        folds = tuple(np.concatenate((each, self.held)) for each in (mine, *self.private[self.group(m)]))
+        own = stream(seed, VICTIM, "game").permutation(self.pool[self.members[m]])
+        folds = tuple(np.concatenate((fold, self.held)) for fold in (own, *self.private[self.group(m)]))
         fed.folds = Folds(self.public, (folds, folds), (self.public, self.public))
         fed.server.load(self.initial)
         messaging.hand_out(fed)
@@ -93,8 +93,8 @@ def deal(name: str, experiment: Experiment, draw: Draw, seed: int) -> Game:
 
     labels, canary = images.train.labels.clone(), np.zeros(len(pool), bool)
     for label in range(classes):
-        mine = np.flatnonzero(labels[pool].numpy() == label)
-        canary[rng.choice(mine, 2 * round(draw.canaries / classes / 2), replace=False)] = True
+        members_of_class = np.flatnonzero(labels[pool].numpy() == label)
+        canary[rng.choice(members_of_class, 2 * round(draw.canaries / classes / 2), replace=False)] = True
     wrong = torch.from_numpy(pool[canary])
     labels[wrong] = (labels[wrong] + torch.from_numpy(rng.integers(1, classes, len(wrong)))) % classes
     images = replace(images, train=replace(images.train, labels=labels))
@@ -157,8 +157,8 @@ def _draw(everything: Images, least: int, spare: int, unseen: int, rng: np.rando
 def _some(split: Split, indices: np.ndarray) -> Split:
     """The images of a set at these indices."""
     at = torch.from_numpy(indices)
-    files, sizes = ([each[i] for i in indices] for each in (split.files, split.sizes))
-    return Split(split.images[at], split.labels[at], tuple(files), tuple(sizes))
+    files, sizes = (tuple(facts[i] for i in indices) for facts in (split.files, split.sizes))
+    return Split(split.images[at], split.labels[at], files, sizes)  # type: ignore[arg-type]  # each of its own kind
 
 
 def _take(decks: list[np.ndarray], count: int, rng: np.random.Generator, hands: int = 0) -> np.ndarray:
@@ -170,4 +170,4 @@ def _take(decks: list[np.ndarray], count: int, rng: np.random.Generator, hands: 
         decks[label] = shuffled[count:]
     if not hands:
         return rng.permutation(np.concatenate(drawn))
-    return rng.permuted(np.concatenate([each.reshape(hands, -1) for each in drawn], axis=1), axis=1)
+    return rng.permuted(np.concatenate([hand.reshape(hands, -1) for hand in drawn], axis=1), axis=1)

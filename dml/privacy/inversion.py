@@ -5,6 +5,7 @@ in the experiment sends one, but an attack that fails there would prove nothing 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ def gradient(model: VisionNet, images: Tensor, labels: Tensor, values: Mapping[s
     """The gradient by name of the mean loss on a batch (float [B, 3, size, size]), what one SGD step sends; of the
     model, or of the model with other `values`.
     """
-    values = values or {name: each.detach().requires_grad_() for name, each in model.named_parameters()}
+    values = values or {name: parameter.detach().requires_grad_() for name, parameter in model.named_parameters()}
     loss = model_loss(log_probabilities(functional_call(model, dict(values), (images,))), labels).mean()
     return dict(zip(values, torch.autograd.grad(loss, list(values.values()), create_graph=keep), strict=True))
 
@@ -45,8 +46,8 @@ def descend(
     for _ in range(iterations):
         value = loss(images)
         gradients = torch.autograd.grad(value, [images, *others])
-        for tensor, each in zip((images, *others), gradients, strict=True):
-            tensor.grad = each.sign()
+        for tensor, slope in zip((images, *others), gradients, strict=True):
+            tensor.grad = slope.sign()
         optimiser.step()
         schedule.step()
         with torch.no_grad():
@@ -63,8 +64,8 @@ def match(
     """
 
     def loss(images: Tensor) -> Tensor:
-        found = gradient(model, images, labels, keep=True)
-        return 1 - _cosine(found, sent) + VARIATION * variation(images)
+        here = gradient(model, images, labels, keep=True)
+        return 1 - _cosine(here, sent) + VARIATION * variation(images)
 
     return descend(loss, _noise(model, len(labels), rng), iterations)[0]
 
@@ -88,22 +89,22 @@ def match_update(
 
     def loss(images: Tensor) -> Tensor:
         values = before | {name: before[name] - between * step for name, step in update.items()}
-        found = gradient(
+        here = gradient(
             model, images, labels, {name: each.requires_grad_() for name, each in values.items()}, keep=True
         )
         if adaptive:
-            found = {name: each / (each.abs() + each.detach().abs().mean()) for name, each in found.items()}
-        return 1 - _cosine(found, update) + VARIATION * variation(images)
+            here = {name: each / (each.abs() + each.detach().abs().mean()) for name, each in here.items()}
+        return 1 - _cosine(here, update) + VARIATION * variation(images)
 
     return descend(loss, _noise(model, len(labels), rng), iterations, [between])[0]
 
 
 def descent(model: VisionNet, images: Tensor, labels: Tensor, steps: int) -> dict[str, Tensor]:
     """The weights after some steps of plain gradient descent on a batch: what `match_update` is calibrated on."""
-    values = {name: each.detach() for name, each in model.named_parameters()}
+    values = {name: value.detach() for name, value in model.named_parameters()}
     for _ in range(steps):
-        change = gradient(model, images, labels, {name: each.requires_grad_() for name, each in values.items()})
-        values = {name: (each - STEP * change[name]).detach() for name, each in values.items()}
+        change = gradient(model, images, labels, {name: value.requires_grad_() for name, value in values.items()})
+        values = {name: (value - STEP * change[name]).detach() for name, value in values.items()}
     return values
 
 
@@ -146,8 +147,8 @@ def from_logits(pairs: Tensor, images: Tensor, wanted: Tensor) -> Tensor:
     x = torch.cat(((pairs - mean) / spread, torch.ones(len(pairs), 1)), dim=1)
     penalty = torch.eye(x.shape[1])
     decoder = torch.linalg.solve(x.T @ x + penalty, x.T @ images.flatten(1))
-    found = torch.cat(((wanted - mean) / spread, torch.ones(len(wanted), 1)), dim=1) @ decoder
-    return found.unflatten(1, images.shape[1:]).clamp(0, 1)
+    decoded = torch.cat(((wanted - mean) / spread, torch.ones(len(wanted), 1)), dim=1) @ decoder
+    return decoded.unflatten(1, images.shape[1:]).clamp(0, 1)
 
 
 def shallow(sent: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -155,9 +156,9 @@ def shallow(sent: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in sent.items() if name.startswith(SHALLOW)}
 
 
-def _cosine(found: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> Tensor:
-    inner = sum((found[name] * value).sum() for name, value in sent.items())
-    norms = [sum(part[name].square().sum() for name in sent).sqrt() for part in (found, sent)]
+def _cosine(here: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> Tensor:
+    inner = sum((here[name] * value).sum() for name, value in sent.items())
+    norms = [cast(Tensor, sum(part[name].square().sum() for name in sent)).sqrt() for part in (here, sent)]
     return inner / (norms[0] * norms[1] + 1e-12)
 
 

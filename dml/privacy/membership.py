@@ -121,29 +121,32 @@ def fedmia(odds: np.ndarray, shift: int = 0) -> np.ndarray:
     """
     rounds, _, clients, total = odds.shape
     size = total // clients
-    found = np.zeros((rounds, clients, size))
+    scores = np.zeros((rounds, clients, size))
     for past in range(rounds):
         for now in range(past, rounds):
             if np.isnan(odds[now, past]).any():
                 continue
             for client in range(clients):
-                each, judged = odds[now, past, :, client * size : (client + 1) * size], (client + shift) % clients
-                others = np.delete(each, [client, judged], axis=0)
+                odds_of_fold, judged = (
+                    odds[now, past, :, client * size : (client + 1) * size],
+                    (client + shift) % clients,
+                )
+                others = np.delete(odds_of_fold, [client, judged], axis=0)
                 spread = np.sqrt(others.var(0, ddof=1).mean()) + 1e-9
-                found[past, client] += norm.cdf((each[judged] - others.mean(0)) / spread)
-    return found
+                scores[past, client] += norm.cdf((odds_of_fold[judged] - others.mean(0)) / spread)
+    return scores
 
 
-def strongest(found: dict[str, np.ndarray], measure: Callable[[np.ndarray, slice], float]) -> np.ndarray:
+def strongest(scores_by_attack: dict[str, np.ndarray], measure: Callable[[np.ndarray, slice], float]) -> np.ndarray:
     """The scores of the best attack, chosen for each half of the targets on the other half alone.
 
     `found` holds [M, N] scores by attack; `measure` rates scores on some of the targets. Scores of different attacks
     are made comparable by their ranks.
     """
-    count = len(next(iter(found.values())))
+    count = len(next(iter(scores_by_attack.values())))
     halves = slice(0, None, 2), slice(1, None, 2)
-    chosen = np.empty_like(next(iter(found.values())), dtype=float)
+    chosen = np.empty_like(next(iter(scores_by_attack.values())), dtype=float)
     for here, other in (halves, halves[::-1]):
-        best = max(found, key=lambda attack: measure(found[attack], other))
-        chosen[here] = (rankdata(found[best]) / found[best].size).reshape(count, -1)[here]
+        best = max(scores_by_attack, key=lambda attack: measure(scores_by_attack[attack], other))
+        chosen[here] = (rankdata(scores_by_attack[best]) / scores_by_attack[best].size).reshape(count, -1)[here]
     return chosen

@@ -36,10 +36,10 @@ def views(signals: Arrays) -> list[str]:
 def scored(signals: Arrays, view: str, aims: str | None = None) -> dict[str, np.ndarray]:
     """The scores [M, N] of every attack on a view, `STRONGEST` included; or, for a control, on the signals `aims`."""
     seen, targets = _view(signals, view), _view(signals, aims) if aims else None
-    found = {attack: membership.scores(attack, seen, signals["group"], targets) for attack in ATTACKS}
+    scores_by_attack = {attack: membership.scores(attack, seen, signals["group"], targets) for attack in ATTACKS}
     members = signals["members"]
-    best = membership.strongest(found, lambda scores, rows: metrics.area(scores[rows], members[rows]))
-    return found | {STRONGEST: best}
+    best = membership.strongest(scores_by_attack, lambda scores, rows: metrics.area(scores[rows], members[rows]))
+    return scores_by_attack | {STRONGEST: best}
 
 
 def _view(signals: Arrays, name: str) -> Signals:
@@ -60,26 +60,26 @@ def membership_tables(
     the same targets.
     """
     rates, curves, differences = [], [], []
-    for dial, found in games.items():
+    for dial, games_of_dial in games.items():
         best: dict[str, np.ndarray] = {}
-        for view in views(found[0]):
-            mine = [each for each in found if f"{view}/public" in each]
+        for view in views(games_of_dial[0]):
+            seen = [game for game in games_of_dial if f"{view}/public" in game]
             keys = {"dial": title(dial), "view": view}
-            members, canary = (np.concatenate([each[name] for each in mine]) for name in ("members", "canary"))
-            others, times = _shifted(mine, victims)
-            for attack, scores in _joined(mine, view).items():
+            members, canary = (np.concatenate([game[name] for game in seen]) for name in ("members", "canary"))
+            others, times = _shifted(seen, victims)
+            for attack, scores in _joined(seen, view).items():
                 rates += _rates(scores, members, canary, **keys, attack=attack, against="members")
-                alike = np.tile(_centred(scores, mine), times)
+                alike = np.tile(_centred(scores, seen), times)
                 rates += _control(alike, others, **keys, attack=attack, against="wrong model")
                 if attack == STRONGEST and view in ADVERSARIES:
                     best[view] = scores
                     found_at = metrics.tpr(scores, members, GRID)
                     curves += [_row(rate, **keys, fpr=fpr) for fpr, rate in zip(GRID, found_at, strict=True)]
             blank = view in ADVERSARIES and dial == next(iter(games))  # the same model at every dial
-            for attack, scores in _joined(mine, view, "untrained").items() if blank else ():
+            for attack, scores in _joined(seen, view, "untrained").items() if blank else ():
                 rates += _control(scores, members, **keys, attack=attack, against="untrained model")
-        pixels = np.concatenate([each["blind/candidates"] for each in found])
-        members, canary = (np.concatenate([each[name] for each in found]) for name in ("members", "canary"))
+        pixels = np.concatenate([game["blind/candidates"] for game in games_of_dial])
+        members, canary = (np.concatenate([game[name] for game in games_of_dial]) for name in ("members", "canary"))
         rates += _rates(pixels, members, canary, dial=title(dial), view="pixels", attack="ridge", against="no model")
         for view, minus in PAIRS:
             rate = metrics.auc_difference(best[view], best[minus], members)
@@ -88,14 +88,14 @@ def membership_tables(
 
 
 def _joined(games: list[Arrays], view: str, aims: str | None = None) -> dict[str, np.ndarray]:
-    each = [scored(signals, view, aims) for signals in games]
-    return {attack: np.concatenate([one[attack] for one in each]) for attack in each[0]}
+    scores = [scored(signals, view, aims) for signals in games]
+    return {attack: np.concatenate([one[attack] for one in scores]) for attack in scores[0]}
 
 
 def _rates(scores: np.ndarray, members: np.ndarray, canary: np.ndarray, **keys) -> list[dict]:
     rows = []
     for kind, columns in (("all", np.ones_like(canary)), ("canaries", canary)):
-        some, true = (each[columns].reshape(len(canary), -1) for each in (scores, members))
+        some, true = (values[columns].reshape(len(canary), -1) for values in (scores, members))
         rows.append(_row(metrics.auc(some, true), **keys, candidates=kind, metric="auc"))
         if keys["attack"] in (STRONGEST, "FedMIA"):  # resampling a threshold is slow
             rows.append(_row(metrics.tpr(some, true, [FPR])[0], **keys, candidates=kind, metric="tpr"))
@@ -111,7 +111,7 @@ def _centred(scores: np.ndarray, games: list[Arrays]) -> np.ndarray:
     """Scores less the mean of their candidate in its game. A candidate that happened to be a member more often scores
     higher on average, and is a member more often in the other targets too: without this, the control would see it.
     """
-    parts = np.split(scores, np.cumsum([len(each["members"]) for each in games])[:-1])
+    parts = np.split(scores, np.cumsum([len(game["members"]) for game in games])[:-1])
     return np.concatenate([part - part.mean(0) for part in parts])
 
 
@@ -135,15 +135,17 @@ def across_rounds(transcripts: Mapping[tuple, Arrays]) -> pd.DataFrame:
     rows = []
     for dial in dict.fromkeys(dial for dial, _, _ in transcripts):
         for view, adversary in ADVERSARIES.items():
-            mine = [each for (d, arm, _), each in transcripts.items() if (d, arm) == (dial, adversary.arm)]
-            if not adversary.uploads or mine[0]["share"].shape[1] < CLIENTS:
+            recorded = [
+                transcript for (d, arm, _), transcript in transcripts.items() if (d, arm) == (dial, adversary.arm)
+            ]
+            if not adversary.uploads or recorded[0]["share"].shape[1] < CLIENTS:
                 continue
-            members = np.concatenate([_by_client(each["members"]) for each in mine])
+            members = np.concatenate([_by_client(transcript["members"]) for transcript in recorded])
             for against, shift in (("members", 0), ("wrong model", 1)):
-                scores = [_by_client(membership.fedmia(each[f"{view}/odds"], shift)) for each in mine]
+                scores = [_by_client(membership.fedmia(transcript[f"{view}/odds"], shift)) for transcript in recorded]
                 keys = {"dial": title(dial), "view": view, "attack": "FedMIA", "against": against}
-                found = _rates(np.concatenate(scores), members, np.ones_like(members), **keys)
-                rows += [row for row in found if row["candidates"] == "all"]
+                rates = _rates(np.concatenate(scores), members, np.ones_like(members), **keys)
+                rows += [row for row in rates if row["candidates"] == "all"]
     return pd.DataFrame(rows)
 
 

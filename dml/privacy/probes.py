@@ -49,8 +49,8 @@ class PrivacyTables:
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """The tables by the name of their file."""
-        found = {each.name: getattr(self, each.name) for each in fields(self)}
-        return {f"privacy_{name}": each for name, each in found.items() if isinstance(each, pd.DataFrame)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {f"privacy_{name}": field for name, field in values.items() if isinstance(field, pd.DataFrame)}
 
     def summary(self) -> str:
         """How much was computed and how much was found in the cache."""
@@ -188,8 +188,8 @@ def work(
 ) -> list[bytes]:
     """One job: what it measured, as safetensors."""
     jobs.same_images(data, experiment, sha256)
-    found = measure(data, experiment, probe, *args, torch.device(device))
-    return [save({key: value.contiguous() for key, value in found.items()})]
+    tensors = measure(data, experiment, probe, *args, torch.device(device))
+    return [save({key: value.contiguous() for key, value in tensors.items()})]
 
 
 def read(file: Path) -> dict[str, Tensor] | None:
@@ -213,12 +213,12 @@ def attack(
             job.files[0].unlink()
     computed = jobs.carry_out(listed.all())
 
-    signals: dict[Dial, list[dict]] = {}
+    signals: dict[Dial, list[membership_tables.Arrays]] = {}
     for seed, dial in dict.fromkeys((seed, dial) for seed, dial, _ in listed.shadows):
-        parts = [read(job.files[0]) for key, job in listed.shadows.items() if key[:2] == (seed, dial)]
+        parts = [load_file(job.files[0]) for key, job in listed.shadows.items() if key[:2] == (seed, dial)]
         signals.setdefault(dial, []).append(_joined(parts))
-    told = {key: _arrays(read(job.files[0])) for key, job in listed.transcripts.items()}
-    recovered = {case: read(job.files[0]) for case, job in listed.cases.items()}
+    told = {key: _arrays(load_file(job.files[0])) for key, job in listed.transcripts.items()}
+    recovered = {case: load_file(job.files[0]) for case, job in listed.cases.items()}
 
     rates, curves, differences = membership_tables.membership_tables(signals, probe.draw.victims)
     shares = tables.balance_table(told)

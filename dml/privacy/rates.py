@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
@@ -51,7 +50,7 @@ def auc(scores: np.ndarray, members: np.ndarray) -> Rate:
 
 def auc_difference(scores: np.ndarray, others: np.ndarray, members: np.ndarray) -> Rate:
     """The area under the curve of some scores less that of others, for the same targets and the same resamples."""
-    (value, resampled), (other, again) = (_aucs(each, members) for each in (scores, others))
+    (value, resampled), (other, again) = (_aucs(values, members) for values in (scores, others))
     return _rate(value - other, resampled - again, members)
 
 
@@ -59,8 +58,8 @@ def _aucs(scores: np.ndarray, members: np.ndarray) -> tuple[float, np.ndarray]:
     """The area of all targets and of every resample: a sum over pairs of targets, so that no score is sorted twice."""
     targets = len(scores)
     wins = np.empty((targets, targets))
-    for column, (each, inside) in enumerate(zip(scores, members, strict=True)):
-        outside = np.sort(each[~inside])
+    for column, (scores_of_target, inside) in enumerate(zip(scores, members, strict=True)):
+        outside = np.sort(scores_of_target[~inside])
         below = np.searchsorted(outside, scores, "left") + np.searchsorted(outside, scores, "right")
         wins[:, column] = np.where(members, below / 2, 0).sum(1)
     pairs = np.outer(members.sum(1), (~members).sum(1)).astype(float)
@@ -76,7 +75,7 @@ def area(scores: np.ndarray, members: np.ndarray) -> float:
     return float(roc_auc_score(members.ravel(), scores.ravel()))
 
 
-def tpr(scores: np.ndarray, members: np.ndarray, fprs: Sequence[float] = (0.01,)) -> list[Rate]:
+def tpr(scores: np.ndarray, members: np.ndarray, fprs: Sequence[float] | np.ndarray = (0.01,)) -> list[Rate]:
     """For each false positive rate: the share of members found at the threshold where at most so many of the
     non-members are; targets pooled. NaN for a rate below one in the number of non-member trials.
     """
@@ -89,14 +88,14 @@ def tpr(scores: np.ndarray, members: np.ndarray, fprs: Sequence[float] = (0.01,)
         here = drawn[:, owner]
         false, true = (np.cumsum(here * kind, axis=1) for kind in (~inside, inside))
         true = np.where(ends, true, 0)
-        found = [np.where(false <= fpr * false[:, -1:], true, 0).max(1) / true[:, -1] for fpr in fprs]
-        return np.stack(found, axis=1)
+        shares = [np.where(false <= fpr * false[:, -1:], true, 0).max(1) / true[:, -1] for fpr in fprs]
+        return np.stack(shares, axis=1)
 
     drawn, values = weights(len(scores)), at(np.ones((1, len(scores))))[0]
     resampled = np.concatenate([at(drawn[start : start + BLOCK]) for start in range(0, RESAMPLES, BLOCK)])
     for column in np.flatnonzero(np.asarray(fprs) * (~members).sum() < 1):
         values[column] = resampled[:, column] = np.nan
-    return [_rate(value, each, members) for value, each in zip(values, resampled.T, strict=True)]
+    return [_rate(value, drawn_values, members) for value, drawn_values in zip(values, resampled.T, strict=True)]
 
 
 def psnr(images: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -109,14 +108,8 @@ def ssim(image: np.ndarray, reference: np.ndarray) -> float:
     """Structural similarity of two images [3, H, W] in [0, 1] (Wang et al. 2004): Gaussian windows of sigma 1.5 and 11
     pixels, constants (0.01, 0.03)^2; the mean over channels and over windows inside the image.
     """
-    x, y = image.astype(np.float64), reference.astype(np.float64)
+    from skimage.metrics import structural_similarity  # here, not above: it takes a second, which few jobs need
 
-    def smooth(values: np.ndarray) -> np.ndarray:
-        return gaussian_filter(values, (0, 1.5, 1.5), radius=(0, 5, 5))
-
-    mean_x, mean_y = smooth(x), smooth(y)
-    var_x, var_y = smooth(x * x) - mean_x**2, smooth(y * y) - mean_y**2
-    both = smooth(x * y) - mean_x * mean_y
-    c1, c2 = 0.01**2, 0.03**2
-    found = (2 * mean_x * mean_y + c1) * (2 * both + c2) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
-    return float(found[:, 5:-5, 5:-5].mean())
+    window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    pair = (picture.astype(np.float64) for picture in (image, reference))
+    return float(structural_similarity(*pair, channel_axis=0, data_range=1.0, **window))

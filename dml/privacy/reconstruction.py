@@ -49,8 +49,8 @@ def attack(game: Game, m: int, iterations: int, update: bool, device: torch.devi
     facts, _ = attacker(game, device)
     seed = seed_of(game.seed, m)
     rng, model = stream(seed, SERVER, "noise"), facts.model()
-    mine = stream(seed, VICTIM, "game").permutation(game.pool[game.members[m]])  # the order of the fold
-    pixels, labels = pick(game, mine, device)
+    own = stream(seed, VICTIM, "game").permutation(game.pool[game.members[m]])  # the order of the fold
+    pixels, labels = pick(game, own, device)
     images, public = to_float(pixels).contiguous(), to_float(facts.public).contiguous()
     one, four = (inversion.gradient(model, images[:n], labels[:n]) for n in (1, BATCH))
     dense = inversion.dense_input(one)
@@ -77,11 +77,11 @@ def attack(game: Game, m: int, iterations: int, update: bool, device: torch.devi
         found["round's update, convolutions"] = inversion.match_update(model, partial, labels, iterations, rng)
     workers.advance()
     table, mean, classes = views["losses"].table(VICTIM), public.mean(0), range(len(game.images.classes))
-    for name, each in (
+    for name, surrogate in (
         ("model inversion", facts.model(after)),
         ("model inversion of a copy", tangent_copy(facts, table)),
     ):
-        found[name] = torch.cat([inversion.invert_model(each, mean, label, iterations) for label in classes])
+        found[name] = torch.cat([inversion.invert_model(surrogate, mean, label, iterations) for label in classes])
     pairs = torch.stack((features(log_probabilities(known_logits(model, facts, facts.public))), features(table)), 1)
     pairs = pairs.reshape(len(public), -1)
     surest = torch.stack([pairs[facts.labels == label].mean(0) for label in classes])
@@ -110,27 +110,27 @@ def _views(game: Game, m: int, facts: Known, device: torch.device) -> dict[str, 
     return views
 
 
-def _error(found: Tensor, known: Tensor) -> Tensor:
+def _error(vector: Tensor, known: Tensor) -> Tensor:
     """The relative error of a vector to the nearest of some known ones."""
-    return ((found - known).norm(dim=1) / known.norm(dim=1)).min().detach()
+    return ((vector - known).norm(dim=1) / known.norm(dim=1)).min().detach()
 
 
 def _judge(recovered: Tensor, private: Tensor, public: Tensor, mean: Tensor) -> dict[str, Tensor]:
-    recovered, private, public, mean = (each.cpu().numpy() for each in (recovered, private, public, mean))
-    table = psnr(recovered[:, None], private[None])
+    found, secret, known, average = (images.cpu().numpy() for images in (recovered, private, public, mean))
+    table = psnr(found[:, None], secret[None])
     rows, columns = linear_sum_assignment(-table)
-    targets = private[columns]
+    targets = secret[columns]
     scores = np.stack(
         [
             table[rows, columns],
-            psnr(mean, targets),
-            psnr(public[None], targets[:, None]).max(1),
-            [ssim(image, target) for image, target in zip(recovered[rows], targets, strict=True)],
-            [ssim(mean, target) for target in targets],
+            psnr(average, targets),
+            psnr(known[None], targets[:, None]).max(1),
+            [ssim(image, target) for image, target in zip(found[rows], targets, strict=True)],
+            [ssim(average, target) for target in targets],
         ],
         axis=1,
     )
-    images = {"recovered": recovered[rows], "private": targets}
-    return {name: torch.from_numpy((255 * each).round().astype(np.uint8)) for name, each in images.items()} | {
+    images = {"recovered": found[rows], "private": targets}
+    return {name: torch.from_numpy((255 * pictures).round().astype(np.uint8)) for name, pictures in images.items()} | {
         "scores": torch.from_numpy(scores.astype(np.float32))
     }

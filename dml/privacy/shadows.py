@@ -8,7 +8,7 @@ predictions it shows), those of the public images, and the accuracy that the met
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from dml.arms.catalogue import ARMS
 from dml.arms.federation import Federation
+from dml.exchange.messages import Message
 from dml.losses import log_probabilities
 from dml.models import VisionNet
 from dml.privacy.defences import Defence
@@ -103,7 +104,7 @@ def observe(view: View, copier: TangentCopier, images: Tensor, labels: Tensor) -
 
 def signals_of(model: VisionNet, known: Known, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """The log-odds of images and the features of the public fold, of a model."""
-    candidates, public = (log_probabilities(known_logits(model, known, each)) for each in (images, known.public))
+    candidates, public = (log_probabilities(known_logits(model, known, pixels)) for pixels in (images, known.public))
     return {"candidates": log_odds(candidates, labels), "public": features(public)}
 
 
@@ -145,19 +146,23 @@ def signals(
                     row[f"bytes/{name}"] = torch.tensor(float(view.about(VICTIM).nbytes))
         fed.clients[VICTIM].load(trained.values[m])
         row["accuracy/local"] = accuracy(fed)
-        mine = torch.from_numpy(game.members[m]).to(device)
-        right = correct(predict(fed.clients[VICTIM], images[mine]), labels[mine])
+        own = torch.from_numpy(game.members[m]).to(device)
+        right = correct(predict(fed.clients[VICTIM], images[own]), labels[own])
         row["accuracy/members"] = right.float().mean()
-        for name, each in defences.items():
-            tap = Tap(lambda message, each=each, m=m: each.alter(message, facts.labels, game.seed, m))
+        for name, defence in defences.items():
+            tap = Tap(partial(_altered, defence, facts.labels, game.seed, m))
             fed = game.federation(m, tap, device)
-            play(each.arm, fed, trained, keys)
-            row[f"accuracy/{each.arm}, {name}"] = accuracy(fed)
-            seen = observe(ADVERSARIES[each.view].view(tap.sent, facts), copier, images, labels)
-            row |= {f"{each.view}, {name}/{what}": value for what, value in seen.items()}
+            play(defence.arm, fed, trained, keys)
+            row[f"accuracy/{defence.arm}, {name}"] = accuracy(fed)
+            seen = observe(ADVERSARIES[defence.view].view(tap.sent, facts), copier, images, labels)
+            row |= {f"{defence.view}, {name}/{what}": value for what, value in seen.items()}
         rows.append(row)
         workers.advance()
     return {name: torch.stack([row[name].cpu() for row in rows]) for name in rows[0]}
+
+
+def _altered(defence: Defence, labels: Tensor, seed: int, m: int, message: Message) -> Message:
+    return defence.alter(message, labels, seed, m)
 
 
 def accuracy(fed: Federation) -> Tensor:

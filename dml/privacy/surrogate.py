@@ -25,13 +25,13 @@ class TangentCopier:
         self.weights = []
         for output in range(self.start[0].shape[1]):
             public = _gradients(known, known.public, output)
-            cross = torch.cat([_gradients(known, each, output) @ public.T for each in images.split(16)])
+            cross = torch.cat([_gradients(known, part, output) @ public.T for part in images.split(16)])
             self.weights.append(torch.linalg.solve(_kernel(public), cross.T).T)
 
     def logits(self, table: Tensor) -> Tensor:
         """The copy's logits of the images, [N, 1] or [N, C], from log-probabilities [P, C]."""
         images, public = self.start
-        change = [weight @ each for weight, each in zip(self.weights, _change(table, public).T, strict=True)]
+        change = [weight @ wanted for weight, wanted in zip(self.weights, _change(table, public).T, strict=True)]
         return images + torch.stack(change, dim=1)
 
 
@@ -46,7 +46,7 @@ def tangent_copy(known: Known, table: Tensor) -> VisionNet:
         )
         with torch.no_grad():
             for parameter, step in zip(moved.parameters(), steps, strict=True):
-                parameter += step
+                parameter.add_(step)
     return moved
 
 
@@ -67,8 +67,8 @@ def _gradients(known: Known, images: Tensor, output: int) -> Tensor:
     def one(parameters, image):
         return functional_call(model, parameters, (image[None],))[0, output]
 
-    each = vmap(grad(one), (None, 0))(dict(model.named_parameters()), to_float(images))
-    return torch.cat([value.flatten(1) for value in each.values()], dim=1)
+    gradients = vmap(grad(one), (None, 0))(dict(model.named_parameters()), to_float(images))
+    return torch.cat([value.flatten(1) for value in gradients.values()], dim=1)
 
 
 def known_logits(model: VisionNet, known: Known, images: Tensor) -> Tensor:

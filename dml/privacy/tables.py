@@ -20,22 +20,28 @@ def balance_table(transcripts: Mapping[tuple, Arrays]) -> pd.DataFrame:
     Columns view, federation, round, client, share, inferred, prior. Also a control, "shuffled": the losses of other
     clients.
     """
-    rows = []
+    rows: list[dict] = []
     for view, adversary in ADVERSARIES.items():
-        mine = [each for (dial, arm, _), each in transcripts.items() if (dial[0], arm) == ("as trained", adversary.arm)]
-        shares, found = (np.stack([each[name] for each in mine]) for name in ("share", f"{view}/features"))
-        rows += _infer(view, shares, found)
+        recorded = [
+            transcript
+            for (dial, arm, _), transcript in transcripts.items()
+            if (dial[0], arm) == ("as trained", adversary.arm)
+        ]
+        shares, features = (
+            np.stack([transcript[name] for transcript in recorded]) for name in ("share", f"{view}/features")
+        )
+        rows += _infer(view, shares, features)
         if view == "losses":
-            rows += _infer("shuffled", shares, np.roll(found, 1, axis=2))
+            rows += _infer("shuffled", shares, np.roll(features, 1, axis=2))
     return pd.DataFrame(rows)
 
 
-def _infer(view: str, shares: np.ndarray, found: np.ndarray) -> Iterator[dict]:
+def _infer(view: str, shares: np.ndarray, features: np.ndarray) -> Iterator[dict]:
     federations, rounds, clients = shares.shape
     owner = np.repeat(np.arange(federations), clients)
     for now in range(rounds):
         share = shares[:, now].ravel()
-        inferred, prior = balance.infer(found[:, now].reshape(len(owner), -1), share, owner)
+        inferred, prior = balance.infer(features[:, now].reshape(len(owner), -1), share, owner)
         for i, federation in enumerate(owner):
             yield {
                 "view": view,
@@ -52,21 +58,21 @@ def balance_errors(table: pd.DataFrame) -> pd.DataFrame:
     """Mean absolute errors by view and round (0: all), over clients, and by how much they are below the prior's, with a
     95 % interval over federations. Columns view, round, error, prior, gain, low, high, n.
     """
-    rows = []
+    rows: list[dict] = []
     errors = table.assign(
         error=(table["inferred"] - table["share"]).abs(), guess=(table["prior"] - table["share"]).abs()
     )
     for now in (0, *sorted(table["round"].unique())):
         some = errors if now == 0 else errors[errors["round"] == now]
-        for view, mine in some.groupby("view", sort=False):
-            each = mine.groupby("federation")[["error", "guess"]].mean()
+        for view, rows_of_view in some.groupby("view", sort=False):
+            each = rows_of_view.groupby("federation")[["error", "guess"]].mean()
             gain = stats.paired(each["guess"].to_numpy(), each["error"].to_numpy())
             rows.append(
                 {
                     "view": view,
                     "round": now,
-                    "error": mine["error"].mean(),
-                    "prior": mine["guess"].mean(),
+                    "error": rows_of_view["error"].mean(),
+                    "prior": rows_of_view["guess"].mean(),
                     "gain": gain.mean,
                     "low": gain.low,
                     "high": gain.high,
@@ -76,17 +82,17 @@ def balance_errors(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def reconstruction_table(found: Mapping[int, Arrays]) -> pd.DataFrame:
+def reconstruction_table(cases_by_victim: Mapping[int, Arrays]) -> pd.DataFrame:
     """Every recovered image: attack, view, case, image, the measures of `cases.MEASURES`, and `recovered`: whether it
     is nearer its private image than the mean and than every public image.
     """
     rows: list[dict] = []
-    for case, each in found.items():
+    for case, arrays in cases_by_victim.items():
         for attack, view in cases.ATTACKS.items():
-            for image, values in enumerate(each.get(f"{attack}/scores", ())):
+            for image, values in enumerate(arrays.get(f"{attack}/scores", ())):
                 row = dict(zip(cases.MEASURES, (round(float(value), 4) for value in values), strict=True))
-                mine, mean, nearest = (row[name] for name in cases.MEASURES[:3])
-                recovered = mine > max(mean, nearest)
+                own, mean, nearest = (row[name] for name in cases.MEASURES[:3])
+                recovered = own > max(mean, nearest)
                 rows.append(
                     {"attack": attack, "view": view, "case": case, "image": image, **row, "recovered": recovered}
                 )
@@ -100,14 +106,14 @@ def price_table(games: Mapping[Dial, list[Arrays]], rates: pd.DataFrame, experim
     accuracy_high and n over federations, and auc, auc_low, auc_high of the strongest attack.
     """
     rows, best = [], rates[_headline(rates)].set_index(["dial", "view"])
-    for dial, found in games.items():
-        count = int(found[0]["members"][0].sum())
+    for dial, games_of_dial in games.items():
+        count = int(games_of_dial[0]["members"][0].sum())
         epsilon = defences.epsilon(dial[1], count, experiment) if dial[0] == "DP-SGD" else np.nan
-        for view in views(found[0]):
+        for view in views(games_of_dial[0]):
             plain, defence = (view, "") if view in ADVERSARIES else view.split(", ")
             arm = ADVERSARIES[plain].arm
-            worth = [each.get(f"accuracy/{arm}, {defence}" if defence else f"accuracy/{arm}") for each in found]
-            accuracy = stats.t_interval(np.concatenate([each for each in worth if each is not None]))
+            worth = [game.get(f"accuracy/{arm}, {defence}" if defence else f"accuracy/{arm}") for game in games_of_dial]
+            accuracy = stats.t_interval(np.concatenate([game for game in worth if game is not None]))
             leak = best.loc[(title(dial), view)]
             rows.append(
                 {
@@ -116,7 +122,7 @@ def price_table(games: Mapping[Dial, list[Arrays]], rates: pd.DataFrame, experim
                     "arm": arm,
                     "defence": "DP-SGD" if dial[0] == "DP-SGD" else defence,
                     "epsilon": epsilon,
-                    "bytes": found[0].get(f"bytes/{view}", [np.nan])[0],
+                    "bytes": games_of_dial[0].get(f"bytes/{view}", [np.nan])[0],
                     "accuracy": accuracy.mean,
                     "accuracy_low": accuracy.low,
                     "accuracy_high": accuracy.high,
@@ -143,14 +149,19 @@ def verdict(rates: pd.DataFrame, errors: pd.DataFrame, pictures: pd.DataFrame, p
     must not; balance and prior, the mean absolute errors over all rounds, with the gain's low; recovered, of how many
     images; better, the largest mean gain in dB over the mean image of an attack from this view.
     """
-    rows = []
+    rows: list[dict] = []
     for view, adversary in ADVERSARIES.items():
-        mine = rates[rates["view"] == view]
-        trained, overfit = mine[mine["dial"] == "as trained"], mine[mine["dial"] == "overfit"]
+        rates_of_view = rates[rates["view"] == view]
+        trained, overfit = (
+            rates_of_view[rates_of_view["dial"] == "as trained"],
+            rates_of_view[rates_of_view["dial"] == "overfit"],
+        )
         main = trained[_headline(trained)].iloc[0]
         even = errors[(errors["view"] == view) & (errors["round"] == 0)].iloc[0]
-        found = pictures[pictures["view"] == view]
-        gains = (found["psnr"] - found["psnr of the mean"]).groupby(found["attack"]).mean()
+        pictures_of_view = pictures[pictures["view"] == view]
+        gains = (
+            (pictures_of_view["psnr"] - pictures_of_view["psnr of the mean"]).groupby(pictures_of_view["attack"]).mean()
+        )
         cost = price[(price["view"] == view) & (price["dial"] == "as trained")].iloc[0]
         rows.append(
             {
@@ -168,8 +179,8 @@ def verdict(rates: pd.DataFrame, errors: pd.DataFrame, pictures: pd.DataFrame, p
                 "balance": even["error"],
                 "prior": even["prior"],
                 "balance_gain_low": even["low"],
-                "recovered": int(found["recovered"].sum()),
-                "images": len(found),
+                "recovered": int(pictures_of_view["recovered"].sum()),
+                "images": len(pictures_of_view),
                 "better": gains.max() if len(gains) else np.nan,
             }
         )

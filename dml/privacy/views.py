@@ -7,6 +7,7 @@ a table of log-probabilities on the public fold, where predictions were.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -65,10 +66,10 @@ class View:
         """The message that tells most of a client: its own, or the server's answer."""
         return next((message for message in self.messages if message.sender == client), self.messages[-1])
 
-    def _of(self, sender: int) -> Message:
+    def _of(self, sender: int) -> Any:
         return next(message for message in self.messages if message.sender == sender)
 
-    def weights(self, client: int) -> Mapping[str, Tensor] | None:
+    def weights(self, client: int) -> Any:
         """What the view says of a client's parameters: its own upload; or the average that came down, with the
         adversary's own share taken out where it holds one. None when no weights were sent.
         """
@@ -77,13 +78,13 @@ class View:
         senders = {message.sender for message in self.messages}
         if client in senders:
             return self._of(client).values
-        average, mine, clients = self._of(SERVER).values, senders - {SERVER}, self.known.experiment.clients
-        if not mine:
+        average, peers, clients = self._of(SERVER).values, senders - {SERVER}, self.known.experiment.clients
+        if not peers:
             return average
-        own = self._of(*mine).values
+        own = self._of(*peers).values
         return {name: without_own(clients * value, own[name], clients) for name, value in average.items()}
 
-    def table(self, client: int) -> Tensor | None:
+    def table(self, client: int) -> Any:
         """What the view says of a client's log-probabilities on the public fold, [P, C]; as above, with the mean over
         clients in the place of the average of weights. None when no predictions were sent.
         """

@@ -1,6 +1,6 @@
 """One client: its model, its optimiser, its randomness; and the plain loop that trains and evaluates it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,7 @@ class Client:
     def parameters(self) -> dict[str, Tensor]:
         return {name: parameter.detach() for name, parameter in self.model.named_parameters()}
 
-    def load(self, values: dict[str, Tensor]) -> None:
+    def load(self, values: Mapping[str, Tensor]) -> None:
         """Overwrite the named parameters; the optimiser keeps its state, as in the published code."""
         own = dict(self.model.named_parameters())
         with torch.no_grad():
@@ -52,7 +52,7 @@ class Fit:
     phase: str  # "pretrain", "local", "public", "global" or "pooled"
     images: Tensor
     labels: Tensor
-    form: str | None = None
+    form: str = ""
     table: Tensor | None = None
 
     @property

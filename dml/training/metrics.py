@@ -54,6 +54,6 @@ def calibration_error(p: np.ndarray, labels: np.ndarray) -> float:
 
 def disagreement(logits: Sequence[Tensor]) -> list[float]:
     """For each of K >= 2 models, the share of images on which another model decides otherwise, mean over the others."""
-    decided = np.stack([decisions(each) for each in logits])
+    decided = np.stack([decisions(client_logits) for client_logits in logits])
     differs = (decided[:, None] != decided[None]).mean(2)
     return (differs.sum(1) / (len(logits) - 1)).tolist()

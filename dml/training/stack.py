@@ -12,14 +12,15 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.nn.utils.rnn import pad_sequence
 
-from dml.training.clients import Client, Epoch, Fit, adam, autocast, correct, fit_one, objective, to_float
+from dml.training.clients import Client, Epoch, Fit, adam, autocast, correct, objective, to_float
+from dml.training.memory import fit_remembered
 
 
 def carry_out(fits: Sequence[Fit]) -> list[list[Epoch]]:
     """Do the fits in the way that is fast on their device: stacks on a GPU, one after the other on a CPU."""
     if fits and fits[0].client.device.type == "cuda":
         return fit_all(fits)
-    return [fit_one(fit) for fit in fits]
+    return [fit_remembered(fit) for fit in fits]
 
 
 def fit_all(fits: Sequence[Fit]) -> list[list[Epoch]]:
@@ -27,7 +28,7 @@ def fit_all(fits: Sequence[Fit]) -> list[list[Epoch]]:
     stacks = defaultdict(list)
     for position, fit in enumerate(fits):
         stacks[_signature(fit)].append(position)
-    histories = {}
+    histories: dict[int, list[Epoch]] = {}
     for positions in stacks.values():
         histories.update(zip(positions, fit_stack([fits[p] for p in positions]), strict=True))
     return [histories[position] for position in range(len(fits))]
@@ -54,17 +55,17 @@ def fit_stack(fits: Sequence[Fit]) -> list[list[Epoch]]:
     def forward(parameters, images, masks):
         return functional_call(model, parameters, (images, masks))
 
-    histories = [[] for _ in fits]
+    histories: list[list[Epoch]] = [[] for _ in fits]
     for epoch in range(1, experiment.epochs + 1):
         losses, right = [], []
         for batches in zip(*(fit.batches() for fit in fits), strict=True):
-            indices = [each for each, _ in batches]
+            indices = [index for index, _ in batches]
             here = pad_sequence([torch.ones(len(i), device=device) for i in indices], batch_first=True)
             images = _pad([fit.images[i] for fit, i in zip(fits, indices, strict=True)])
             labels = _pad([fit.labels[i] for fit, i in zip(fits, indices, strict=True)])
             table = None
             if first.table is not None:
-                table = _pad([fit.table[i] for fit, i in zip(fits, indices, strict=True)])
+                table = _pad([fit.table[i] for fit, i in zip(fits, indices, strict=True) if fit.table is not None])
             masks = tuple(_pad([m[part] for _, m in batches]) for part in (0, 1))
             with autocast(device, experiment):
                 logits = vmap(forward)(stacked, to_float(images), masks)

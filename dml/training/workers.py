@@ -112,4 +112,5 @@ def _start(shared: Any) -> None:
     _shared = shared
     machine.settle()
     parent = multiprocessing.parent_process()
+    assert parent is not None, "this process is no worker"
     threading.Thread(target=lambda: (wait_for([parent.sentinel]), os._exit(1)), daemon=True).start()

@@ -1,4 +1,4 @@
-"""The parts of the secure sum (dml/secure.py): fixed-point numbers, keys and masks, and the messages.
+"""The parts of the secure sum (dml/exchange/secure): fixed-point numbers, keys and masks, and the messages.
 
 Cryptography is X25519, HKDF-SHA256, ChaCha20 and ChaCha20-Poly1305 of the library `cryptography`. A seed has 128 bits,
 which is also the strength of X25519; every key and mask is derived for one purpose, one round and one pair of clients.
@@ -80,23 +80,23 @@ def self_mask(seed: bytes, shape: tuple[int, ...]) -> np.ndarray:
     return stretch(derive(seed, "self mask"), shape)
 
 
-def pair_mask(seed: bytes, own: int, public: bytes, peer: int, round: int, shape: tuple[int, ...]) -> np.ndarray:
+def pair_mask(seed: bytes, own: int, public: bytes, peer: int, round_index: int, shape: tuple[int, ...]) -> np.ndarray:
     """What client `own` adds for `peer`, uint32; `peer` adds the negative for `own`, so in the sum the two cancel."""
-    mask = stretch(agree(seed, public, f"mask {round} {min(own, peer)} {max(own, peer)}"), shape)
+    mask = stretch(agree(seed, public, f"mask {round_index} {min(own, peer)} {max(own, peer)}"), shape)
     return mask if own < peer else -mask
 
 
-def rows(each: list[bytes]) -> Tensor:
+def rows(strings: list[bytes]) -> Tensor:
     """uint8 [count, length] from byte strings of one length."""
-    return torch.from_numpy(np.frombuffer(b"".join(each), np.uint8).copy()).reshape(len(each), -1)
+    return torch.from_numpy(np.frombuffer(b"".join(strings), np.uint8).copy()).reshape(len(strings), -1)
 
 
-def check(message: Message, kind: type[Message], round: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def check(message: Message, kind: type[Message], round_index: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raises MessageError unless the message is of this kind and round, with tensors of these shapes."""
     if type(message) is not kind:
         raise MessageError(f"a {type(message).__name__} message, expected {kind.__name__}")
-    if message.round != round:
-        raise MessageError(f"round {message.round!r}, expected {round}")
+    if message.round != round_index:
+        raise MessageError(f"round {message.round!r}, expected {round_index}")
     for name, shape in shapes.items():
         if tuple(getattr(message, name).shape) != shape:
             raise MessageError(f"{name} has shape {list(getattr(message, name).shape)}, expected {list(shape)}")
@@ -104,12 +104,12 @@ def check(message: Message, kind: type[Message], round: int, shapes: Mapping[str
 
 def parties(listed: Tensor, allowed: Collection[int], least: int) -> list[int]:
     """The clients of a list [n]. Raises MessageError unless they rise, are all allowed, and are at least `least`."""
-    found = listed.tolist()
-    if found != sorted(set(found) & set(allowed)):
-        raise MessageError(f"clients {found}: expected some of {sorted(allowed)}, each once and in order")
-    if len(found) < least:
-        raise MessageError(f"{len(found)} clients are fewer than the {least} that the threshold asks for")
-    return found
+    clients = listed.tolist()
+    if clients != sorted(set(clients) & set(allowed)):
+        raise MessageError(f"clients {clients}: expected some of {sorted(allowed)}, each once and in order")
+    if len(clients) < least:
+        raise MessageError(f"{len(clients)} clients are fewer than the {least} that the threshold asks for")
+    return clients
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

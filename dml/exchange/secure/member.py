@@ -1,4 +1,4 @@
-"""A client of the secure sum; the protocol, its threat model and its numbers stand in dml/secure.py."""
+"""A client of the secure sum; the protocol, its threat model and its numbers stand in dml/exchange/secure."""
 
 import json
 import secrets
@@ -80,7 +80,7 @@ class Member:
             raise MessageError(f"the roster does not have the keys of client {self.index}")
         if len({key[half : half + KEY] for key in keys.values() for half in (0, KEY)}) < 2 * count:
             raise MessageError("two keys in the roster are the same")
-        split = [Shamir.split(threshold(self.clients), self.clients, self.seeds[name]) for name in ("b", "mask")]
+        split = [Shamir.split(threshold(self.clients), self.clients, self.seeds[name], False) for name in ("b", "mask")]
         pairs = {member: b"".join(shares[member][1] for shares in split) for member in members}
         sealed = [self._seal(peer, keys[peer], pairs[peer]) for peer in members if peer != self.index]
         self.stage, self.keys, self.held = 1, keys, {self.index: pairs[self.index]}

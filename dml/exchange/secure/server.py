@@ -26,6 +26,7 @@ library `cryptography`, Shamir's scheme is pycryptodome's: both come with Flower
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,14 +75,14 @@ class Adder:
 
     STAGES = (Keys, Shares, Masked, Reveal)
 
-    def __init__(self, round: int, clients: int, shape: tuple[int, ...]):
-        self.round, self.clients, self.shape = round, clients, shape
-        self.received: list[dict[int, Message]] = [{}]  # of every stage so far, by sender
+    def __init__(self, round_index: int, clients: int, shape: tuple[int, ...]):
+        self.round, self.clients, self.shape = round_index, clients, shape
+        self.received: list[dict[int, Any]] = [{}]  # of every stage so far, by sender
 
     def receive(self, message: Message) -> None:
         """Keeps a message of the present stage. Raises MessageError, with the reason, and keeps no bad one."""
         stage = len(self.received) - 1
-        expected = self.received[stage - 1] if stage else range(self.clients)
+        expected = list(self.received[stage - 1] if stage else range(self.clients))
         count = len(expected)
         shapes = (
             {"keys": (2, KEY), "commitment": (KEY,)},
@@ -91,11 +92,11 @@ class Adder:
         )
         check(message, self.STAGES[stage], self.round, shapes[stage])
         if type(message.sender) is not int or message.sender not in expected:
-            raise MessageError(f"sender {message.sender!r} has no part in this stage; expected one of {list(expected)}")
+            raise MessageError(f"sender {message.sender!r} has no part in this stage; expected one of {expected}")
         if message.sender in self.received[stage]:
             raise MessageError(f"client {message.sender} has sent its {type(message).__name__} already")
         if isinstance(message, Shares):
-            parties(message.peers, expected.keys() - {message.sender}, count - 1)
+            parties(message.peers, set(expected) - {message.sender}, count - 1)
         self.received[stage][message.sender] = message
 
     def roster(self) -> Roster:
@@ -133,7 +134,9 @@ class Adder:
         reveals = list(self._close(Reveal).items())[: threshold(self.clients)]  # Shamir's scheme joins exactly t
         total = np.sum([message.table.numpy().view(np.uint32) for message in masked.values()], axis=0, dtype=np.uint32)
         for place, member in enumerate(members):
-            seed = Shamir.combine([(peer + 1, reveal.shares[place].numpy().tobytes()) for peer, reveal in reveals])
+            seed = Shamir.combine(
+                [(peer + 1, reveal.shares[place].numpy().tobytes()) for peer, reveal in reveals], False
+            )
             told = derive(seed, "commitment") if member in masked else public_bytes(seed)
             public = keys[member].commitment if member in masked else keys[member].keys[0]
             if told != public.numpy().tobytes():
@@ -144,9 +147,9 @@ class Adder:
                 for peer in masked:
                     public = keys[peer].keys[0].numpy().tobytes()
                     total += pair_mask(seed, member, public, peer, self.round, self.shape)
-        return from_fixed(total)
+        return from_fixed(np.asarray(total))
 
-    def _close(self, kind: type[Message]) -> dict[int, Message]:
+    def _close(self, kind: type[Message]) -> dict[int, Any]:
         """The messages of the stage, in the clients' order; the next stage begins."""
         stage = self.STAGES.index(kind)
         if stage + 1 != len(self.received):
@@ -170,15 +173,16 @@ class Outcome:
     nbytes: dict[str, list[int]]
 
 
-def secure_sum(tables: Sequence[Tensor], sends: Mapping[int, int] | None = None, round: int = 1) -> Outcome:
+def secure_sum(tables: Sequence[Tensor], sends: Mapping[int, int] | None = None, round_index: int = 1) -> Outcome:
     """The whole protocol in this process over the clients' tables, float [N, C] each, every message as bytes.
 
     `sends` says of a client how many of its four messages it sends before it falls silent.
     """
-    members = [Member(round, index, len(tables)) for index in range(len(tables))]
-    adder, nbytes = Adder(round, len(tables), tuple(tables[0].shape)), {}
+    members = [Member(round_index, index, len(tables)) for index in range(len(tables))]
+    adder = Adder(round_index, len(tables), tuple(tables[0].shape))
+    nbytes: dict[str, list[int]] = {}
 
-    def carry(message: Message) -> Message:
+    def carry(message: Message) -> Any:
         data = message.encode()
         nbytes.setdefault(type(message).__name__, []).append(len(data))
         return decode(data)
