@@ -132,9 +132,10 @@ def accuracy(published: Recorded, reduced: Recorded) -> list[str]:
         if len(reports):
             means = reports.groupby("arm")["accuracy"].mean()
             theirs, (one_term, lowest, highest) = means["dml"] - means["fedavg"], gap(values, "dml-one-term")
+            first, second = excluded(theirs, low, high), excluded(theirs, lowest, highest)
             paragraphs[-1] += (
-                f" As a mean, the published gap of {100 * theirs:+.2f} (one run) is {excluded(theirs, low, high)}; for "
-                f"the author's one-term form, {one_term}, it is {excluded(theirs, lowest, highest)}."
+                f" As a mean, the published gap of {100 * theirs:+.2f} (one run) is {first}; for the author's one-term "
+                f"form, {one_term}, {'likewise' if first == second else f'it is {second}'}."
             )
     return paragraphs
 

@@ -8,11 +8,13 @@ at 1.
 import math
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.optim import Adam
 
 from dml import config
 from dml.arms import messaging, steps
@@ -33,46 +35,49 @@ FORM = "student-first"
 
 
 def from_scratch(images: Images, experiment: Experiment, seed: int = 0) -> list[VisionNet]:
-    """Distributed mutual learning for two classes, in the open: the clients' models, with the arm's own weights."""
+    """Distributed mutual learning for two classes, in the open: the clients' models at the end."""
     x, y = images.train.images.permute(0, 2, 3, 1).contiguous(), images.train.labels
     folds, clients = plan(y.numpy(), experiment, seed), range(experiment.clients)
-    everyone, share = (SERVER, *clients), experiment.train_share
+    everyone, share, size = (SERVER, *clients), experiment.train_share, experiment.batch
     model = {i: VisionNet(experiment.size, 2, stream(seed, SERVER, "weights")) for i in everyone}
     random = {(i, purpose): stream(seed, i, purpose) for i in everyone for purpose in PURPOSES}
 
-    def train(i: int, optimiser: torch.optim.Adam, fold: Tensor, peers: Tensor | None = None) -> None:
+    def train(i: int, optimiser: Adam, fold: Tensor, peers: Tensor | None = None) -> None:
         dropout = random[i, "local dropout" if peers is None else "public dropout"]
         for _ in range(experiment.epochs):
             if peers is None:  # private images, shuffled
-                batches = torch.from_numpy(random[i, "local order"].permutation(len(fold))).split(experiment.batch)
+                order = random[i, "local order"].permutation(len(fold))
+                batches = torch.from_numpy(order).split(size)
             else:  # public images, in batches that differ by at most one
-                batches = torch.arange(len(fold)).tensor_split(math.ceil(len(fold) / experiment.batch))
+                batches = torch.arange(len(fold)).tensor_split(math.ceil(len(fold) / size))
             for batch in batches:
                 masks = model[i].dropout_masks(len(batch), dropout, x.device)
                 log_p = log_probabilities(model[i](to_float(x[fold[batch]]), masks))
                 loss = model_loss(log_p, y[fold[batch]])  # L_model
-                if peers is not None:
-                    loss = loss + (log_p.exp() * (log_p - peers[batch])).sum(1)  # L_KL, its mean over the peers
+                if peers is not None:  # + L_KL, the mean over the peers j of KL(P_i || P_j)
+                    loss = loss + (log_p.exp() * (log_p - peers[batch])).sum(1)
                 optimiser.zero_grad()
                 loss.mean().backward()
                 optimiser.step()
 
-    train(SERVER, adam(model[SERVER].parameters(), experiment), torch.from_numpy(split_fold(folds.pretrain, share)[0]))
+    fresh = {i: partial(adam, list(model[i].parameters()), experiment) for i in everyone}
+    train(SERVER, fresh[SERVER](), torch.from_numpy(split_fold(folds.pretrain, share)[0]))
     for i in clients:
         model[i].load_state_dict(model[SERVER].state_dict())
-    own = {i: adam(model[i].parameters(), experiment) for i in clients}  # keeps its moments from round to round
+    own = {i: fresh[i]() for i in clients}  # keeps its moments from round to round
     for private, public in zip(folds.private, map(torch.from_numpy, folds.public), strict=True):
-        said = []  # by each client of every public image: log P of both classes, frozen
+        said = []  # by each client of every public image: log P of both classes, now frozen
         for i in clients:
             train(i, own[i], torch.from_numpy(split_fold(private[i], share)[0]))
             with torch.no_grad():
-                true = -model_loss(log_probabilities(model[i](to_float(x[public]))), y[public])  # the loss travels
+                log_p = log_probabilities(model[i](to_float(x[public])))
+            true = -model_loss(log_p, y[public])  # only the loss travels; the rest is read from it
             other = torch.log(-torch.expm1(true))
             table = torch.where(y[public, None] == torch.arange(2), true[:, None], other[:, None])
             said.append(table.clamp_min(math.log(FLOOR)))
         total = torch.stack(said).sum(0)
         for i in clients:
-            train(i, adam(model[i].parameters(), experiment), public, (total - said[i]) / (len(clients) - 1))
+            train(i, fresh[i](), public, peers=(total - said[i]) / (len(clients) - 1))
     return [model[i] for i in clients]
 
 

@@ -112,16 +112,20 @@ def key_figures(folder: Path) -> list[tuple[str, ...]]:
         accuracy = summarise(read(folder, "results"), "unseen accuracy").set_index("arm")
         intervals = {arm: accuracy.loc[arm, ["mean", "low", "high"]] for arm in ARMS}
         values = [estimate(mean, low, high, ".2f") for mean, low, high in intervals.values()]
-        rows.append(("unseen accuracy at the last round, %", *values, f"{accuracy['n'].max()} seeds"))
+        rows.append(("unseen accuracy at the last round, %", *values, _count(accuracy["n"].max(), "seed")))
     if has(folder, ["bandwidth_ladder"]):
         sizes = read(folder, "bandwidth_ladder").set_index("arm")
         values = [f"{sizes.loc[arm, ['up', 'down']].sum():,.0f}" for arm in ARMS]
-        rows.append(("bytes of one client in a round, up and down", *values, f"{sizes['n'].max()} seeds"))
+        rows.append(("bytes of one client in a round, up and down", *values, _count(sizes["n"].max(), "seed")))
     if has(folder, ["privacy_verdict"]):
         views = read(folder, "privacy_verdict").set_index("view")
         values = [_area(views.loc[VIEWS[arm]]) if arm in VIEWS else "" for arm in ARMS]
-        rows.append(("membership, area under ROC, server, one round", *values, f"{views['n'].max():.0f} targets"))
+        rows.append(("membership, area under ROC, server, one round", *values, _count(views["n"].max(), "target")))
     return rows
+
+
+def _count(n: float, what: str) -> str:
+    return f"{n:.0f} {what}{'s' if n > 1 else ''}"
 
 
 def report(folder: Path, facts: Mapping[str, Any], verdicts: pd.DataFrame) -> Path:

@@ -6,6 +6,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -23,7 +24,7 @@ class Outcome:
 
     parameters: dict[str, Tensor]
     moments: list[dict[str, Tensor]] | None
-    streams: dict[str, Mapping]
+    streams: Mapping[str, Mapping[str, Any]]
     history: list[Epoch]
 
     @property
@@ -85,8 +86,8 @@ def _put_back(fit: Fit, outcome: Outcome) -> None:
     client.load(outcome.parameters)
     for parameter, state in zip(client.model.parameters(), outcome.moments or (), strict=False):
         client.optimiser.state[parameter] = _copy(state)
-    for name, state in outcome.streams.items():
-        client.streams[name].bit_generator.state = state
+    for name, position in outcome.streams.items():
+        client.streams[name].bit_generator.state = position
 
 
 def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
