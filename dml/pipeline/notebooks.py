@@ -7,10 +7,9 @@ import logging
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +25,6 @@ from dml.files import write_text
 from dml.pipeline.report import report
 from dml.pipeline.run import Run
 from dml.plots import catalogue
-from dml.training import machine
 
 NOTEBOOKS = ROOT / "notebooks"
 TAG = "parameters"
@@ -100,27 +98,12 @@ def execute(notebook: Path, parameters: dict, to: Path) -> float:
 
 
 def execute_all(notebooks: Sequence[Path], parameters: dict, to: Path) -> dict[str, float]:
-    """Run the notebooks, as many at a time as there are cores: none needs what another writes. Returns the seconds of
-    each, by its stem.
+    """Run the notebooks in their order. Returns the seconds of each, by its stem; raises PipelineError for the first
+    that fails, and the rest does not begin.
 
-    Raises PipelineError for the first that fails; those that have not begun then do not begin.
+    One at a time: papermill in several threads of a process loses a kernel's reply now and then, and waits for ever.
     """
-    failed = threading.Event()
-
-    def run(notebook: Path) -> float:
-        if failed.is_set():
-            return 0.0
-        try:
-            return round(execute(notebook, parameters, to), 1)
-        except BaseException:
-            failed.set()
-            raise
-
-    with ThreadPoolExecutor(
-        max(1, min(machine.cores(), len(notebooks)))
-    ) as pool:  # threads: they only wait for kernels
-        seconds = pool.map(run, notebooks)
-        return dict(zip((notebook.stem for notebook in notebooks), seconds, strict=True))
+    return {notebook.stem: round(execute(notebook, parameters, to), 1) for notebook in notebooks}
 
 
 def same_package() -> None:
