@@ -6,10 +6,10 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from dml.config import FIGURES, PROFILES, README
+from dml.config import FIGURES, PROFILES
 from dml.data import facemask
 from dml.experiment import jobs
-from dml.files import DataError, write_text
+from dml.files import DataError
 from dml.pipeline import redraw
 from dml.training import machine
 
@@ -93,9 +93,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def reproduce(args: argparse.Namespace) -> int:
-    from dml.pipeline import (
-        notebooks,  # here, not above: it takes two seconds, which `figures` would spend in every worker
-    )
+    from dml.pipeline import notebooks  # not above: it takes two seconds, which `figures` would spend in every worker
 
     run = _opened(args)
     if args.force:
@@ -164,8 +162,6 @@ def figures(args: argparse.Namespace) -> int:
     else:
         to = args.out or FIGURES
         redraw.redraw_recorded(to)
-        if to.resolve() == FIGURES:
-            write_text(README, redraw.refreshed(README.read_text(encoding="utf-8")))
     print(f"Figures and tables: {to}")
     return 0
 

@@ -4,7 +4,8 @@ import ctypes
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Mapping
+from functools import lru_cache
 from importlib.metadata import version
 
 import torch
@@ -73,11 +74,13 @@ def has_bf16(device: torch.device) -> bool:
         return False
 
 
-def versions(packages: Iterable[str]) -> dict[str, str]:
+@lru_cache  # a process asks for every key of the cache, and each answer takes milliseconds to look up
+def versions(packages: tuple[str, ...]) -> Mapping[str, str]:
     """The installed versions of packages."""
     return {name: version(name) for name in packages}
 
 
+@lru_cache
 def processor(device: torch.device) -> str:
     """The model name of what computes: the GPU, or the processor."""
     if device.type == "cuda":
