@@ -231,7 +231,7 @@ def test_the_command_leaves_all_it_promises(reproduced):
         *(f"figures/{name}.{suffix}" for name in figures for suffix in SUFFIXES),
     }
     assert str(folder) in done.stdout and "error:" not in done.stderr  # zmq may log one of its own as a kernel ends
-    for said in ("running 01_data_split.ipynb", "finished 02_dml_vs_fedavg.ipynb", "training"):
+    for said in ("finished 01_data_split.ipynb", "finished 02_dml_vs_fedavg.ipynb", "training"):
         assert said in done.stderr
 
 

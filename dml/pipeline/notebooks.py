@@ -25,6 +25,8 @@ from dml.files import write_text
 from dml.pipeline.report import report
 from dml.pipeline.run import Run
 from dml.plots import catalogue
+from dml.training import workers
+from dml.training.workers import Task
 
 NOTEBOOKS = ROOT / "notebooks"
 TAG = "parameters"
@@ -71,7 +73,6 @@ def execute(notebook: Path, parameters: dict, to: Path) -> float:
     """Run a copy of `notebook` and keep it in the folder `to`, also when a cell fails. Returns seconds."""
     check(notebook, parameters)
     to.mkdir(parents=True, exist_ok=True)
-    log.info("running %s", notebook.name)
     began = time.perf_counter()
     try:
         papermill.execute_notebook(
@@ -92,18 +93,25 @@ def execute(notebook: Path, parameters: dict, to: Path) -> float:
         else:
             cell, what = error.exec_count, f"{error.ename}: {error.evalue}"
         raise PipelineError(f"{notebook.name}, cell [{cell}]: {what}\n(the copy is in {to})") from error
-    seconds = time.perf_counter() - began
-    log.info("finished %s in %.0f s", notebook.name, seconds)
-    return seconds
+    return time.perf_counter() - began
 
 
 def execute_all(notebooks: Sequence[Path], parameters: dict, to: Path) -> dict[str, float]:
-    """Run the notebooks in their order. Returns the seconds of each, by its stem; raises PipelineError for the first
-    that fails, and the rest does not begin.
+    """Run the notebooks, as many at a time as there are cores: none needs what another writes. Returns the seconds of
+    each, by its stem; raises PipelineError for the first that fails, and the others do not go on.
 
-    One at a time: papermill in several threads of a process loses a kernel's reply now and then, and waits for ever.
+    Each has a process of its own that drives its kernel: papermill in several threads of one process loses a kernel's
+    reply now and then, and waits for ever.
     """
-    return {notebook.stem: round(execute(notebook, parameters, to), 1) for notebook in notebooks}
+    seconds: dict[str, float] = {}
+
+    def keep(task: Task, spent: float) -> None:
+        seconds[task.args[0].stem] = round(spent, 1)
+        log.info("finished %s in %.0f s", task.args[0].name, spent)
+
+    tasks = [Task(execute, (notebook, parameters, to)) for notebook in notebooks]
+    workers.carry_out(tasks, keep, title="notebooks", unit="notebook")
+    return {notebook.stem: seconds[notebook.stem] for notebook in notebooks}
 
 
 def same_package() -> None:
