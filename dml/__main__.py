@@ -1,4 +1,4 @@
-"""The command line: python -m dml reproduce | jobs | figures | fetch | verify."""
+"""The command line: python -m dml reproduce | jobs | study | figures | fetch | verify."""
 
 import argparse
 import logging
@@ -8,9 +8,10 @@ from pathlib import Path
 
 from dml.config import FIGURES, PROFILES
 from dml.data import facemask
-from dml.experiment import jobs
+from dml.experiment import jobs, study
 from dml.files import DataError
 from dml.pipeline import redraw
+from dml.plan import plan
 from dml.training import machine
 
 
@@ -69,6 +70,12 @@ def parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("jobs", help="list what a run computes: done, missing, estimated CPU seconds")
     _of_a_run(listing)
     listing.set_defaults(act=list_jobs)
+
+    planned = commands.add_parser("study", help="compute a study of data/analysis_plan.md and add it to the record")
+    planned.add_argument("name", choices=plan().studies)
+    seeds_help = "which seeds (8,9), or how many from 0; all confirmatory ones"
+    planned.add_argument("--seeds", type=seeds, default=(), metavar="N|LIST", help=seeds_help)
+    planned.set_defaults(act=carry_out_study)
 
     two = commands.add_parser("figures", help="draw every figure again from a finished run's tables")
     two.add_argument(
@@ -152,6 +159,13 @@ def list_jobs(args: argparse.Namespace) -> int:
         f"{len(everything)} jobs, {len(missing)} missing: about {seconds:,.0f} of {spare:,.0f} CPU seconds "
         f"({seconds / machine.cores() / 60:,.0f} minutes on the {machine.cores()} cores here; an estimate)"
     )
+    return 0
+
+
+def carry_out_study(args: argparse.Namespace) -> int:
+    chosen = plan().studies[args.name]
+    study.carry_out(chosen, args.seeds or chosen.confirmatory)
+    print(f"Tables: {study.STUDIES / args.name}")
     return 0
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from dml.arms import record, steps
-from dml.arms.catalogue import ARMS, arms_for, run
+from dml.arms.catalogue import ARMS, CONTROLS, arms_for, run
 from dml.arms.federation import Federation
 from dml.arms.weights import mean
 from dml.data.images import Images, Split
@@ -19,7 +19,7 @@ def recording(fed):
     return seen
 
 
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", [*ARMS, *CONTROLS])
 def test_every_arm_runs_and_reports_every_client(arm, federation):
     fed = federation()
     run(arm, [fed])
@@ -159,6 +159,10 @@ PHASES = {  # of every round, after one pre-training; what tells the arms apart
     "local": "local",
     "fedavg": "local",
     "asynchronous": "local global",
+    "shuffled": "local public",
+    "smoothing": "local public",
+    "fedavg, then public": "local public",
+    "fedavg+mixed": "local",
 }
 
 
@@ -166,7 +170,7 @@ PHASES = {  # of every round, after one pre-training; what tells the arms apart
 def finished(tiny, pictures):
     """Every arm's federation after its run, seed 0."""
     federations = {}
-    for arm in ARMS:
+    for arm in ARMS | CONTROLS:
         federations[arm] = Federation(tiny, pictures, 0)
         run(arm, [federations[arm]])
     return federations
@@ -189,6 +193,63 @@ def test_arms_with_public_steps_differ_only_from_the_first_refinement_on(finishe
             assert part(one, public=False) == part(other, public=False)
             assert part(one, public=True) != part(other, public=True), (one, other)
     assert part("fedavg+public", public=True) == part("local+public", public=True)  # it averages afterwards
+
+
+def first_tables(arm, fed):
+    """The peers' tables of the first refinement, by client, and the public labels."""
+    for fits in (ARMS | CONTROLS)[arm](fed):
+        if fits[0].phase == "public":
+            return {fit.client.index: fit.table for fit in fits}, fits[0].labels
+        for fit in fits:
+            fit_one(fit)
+
+
+def test_shuffled_gives_each_image_what_the_peers_say_of_another_one_of_its_class(federation):
+    (true, labels), (tables, _) = first_tables("dml", federation()), first_tables("shuffled", federation())
+    for client, table in tables.items():
+        assert not torch.equal(table, true[client])
+        for label in (0, 1):
+            rows, same = (sorted(each[labels == label].tolist()) for each in (table, true[client]))
+            assert rows == same  # the same rows, class by class
+    again, _ = first_tables("shuffled", federation())
+    assert all(torch.equal(table, again[client]) for client, table in tables.items())
+
+
+def test_smoothing_leaves_only_the_mean_of_each_class(federation):
+    (true, labels), (tables, _) = first_tables("dml", federation()), first_tables("smoothing", federation())
+    for client, table in tables.items():
+        for label in (0, 1):
+            rows = table[labels == label]
+            assert (rows == rows[0]).all()
+            torch.testing.assert_close(rows[0], true[client][labels == label].mean(0))
+
+
+def test_fedavg_takes_the_public_images_before_or_after_the_average_or_mixed(finished, federation):
+    def trained(arm, round_index, phase):
+        return [e for e in finished[arm].history if (e.round, e.phase) == (round_index, phase)]
+
+    assert trained("fedavg, then public", 1, "local") == trained("fedavg+public", 1, "local")
+    assert trained("fedavg, then public", 1, "public") != trained("fedavg+public", 1, "public")  # from the average
+    weights = [client.parameters()["dense2.weight"] for client in finished["fedavg, then public"].clients]
+    assert not torch.equal(weights[0], weights[1])  # refined apart, after the average
+    fed = federation()
+    _, fits = (turn for turn, _ in zip(CONTROLS["fedavg+mixed"](fed), range(2), strict=False))
+    private = [int(0.8 * len(fold)) for fold in fed.folds.private[0]]
+    assert [len(fit.labels) for fit in fits] == [count + len(fed.folds.public[0]) for count in private]
+    assert {entry.kind for entry in finished["fedavg+mixed"].post.ledger if entry.round == 0} == {"Weights", "Examples"}
+
+
+@pytest.mark.parametrize("arm", [arm for arm in ARMS | CONTROLS if arm != "pooled"])
+def test_the_last_rounds_are_measured_on_the_whole_unseen_set_image_by_image(arm, finished, pictures):
+    fed, unseen = finished[arm], len(pictures.unseen.labels)
+    assert [late.round for late in fed.right] == [1, 2, 3]
+    for late in fed.right:
+        right = [int(count) for count in late.right.split()]
+        shares = [r.value for r in fed.rows if (r.metric, r.round) == ("late unseen accuracy", late.round)]
+        assert len(right) == unseen and len(shares) == late.models and max(right) <= late.models
+        assert sum(right) / unseen / late.models == pytest.approx(np.mean(shares), abs=1e-12)
+    last = [r.value for r in fed.rows if r.metric == "unseen accuracy"]
+    assert np.mean(last) == pytest.approx(np.mean(shares), abs=1e-12)
 
 
 def test_asynchronous_server_holds_the_scaled_sum_divided_by_k_then_trains(federation):

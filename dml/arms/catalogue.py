@@ -11,7 +11,7 @@ from functools import partial
 
 from dml.arms.controls import local, pooled
 from dml.arms.federation import Federation
-from dml.arms.outputs import dml, self_distillation
+from dml.arms.outputs import dml, self_distillation, shuffled, smoothing
 from dml.arms.weights import asynchronous, fedavg
 from dml.training.clients import Fit
 from dml.training.stack import carry_out
@@ -25,10 +25,16 @@ ARMS: dict[str, Arm] = {
     "pooled": pooled,
     "local": local,
     "local+public": partial(local, public=True),
-    "fedavg+public": partial(fedavg, public=True),
+    "fedavg+public": partial(fedavg, public="before"),
     "self": self_distillation,
     "dml-one-term": partial(dml, form="one-term"),
     "dml-peer-first": partial(dml, form="peer-first"),
+}
+CONTROLS: dict[str, Arm] = {  # more of them, for the studies of the analysis plan
+    "shuffled": shuffled,
+    "smoothing": smoothing,
+    "fedavg, then public": partial(fedavg, public="after"),
+    "fedavg+mixed": partial(fedavg, public="mixed"),
 }
 
 
@@ -38,11 +44,12 @@ def arms_for(classes: int) -> tuple[str, ...]:
 
 
 def run(arm: str | Arm, federations: Sequence[Federation], progress: Callable[[], None] = lambda: None) -> None:
-    """Carry out an arm (or one of `ARMS` by name) in federations of different seeds, on a GPU in one stack.
+    """Carry out an arm (or one of `ARMS` and `CONTROLS` by name) in federations of different seeds, on a GPU in one
+    stack.
 
     Rows and training history are left in the federations. `progress` is called after every batch of fits.
     """
-    begin = ARMS[arm] if isinstance(arm, str) else arm
+    begin = (ARMS | CONTROLS)[arm] if isinstance(arm, str) else arm
     for turns in zip(*map(begin, federations), strict=True):
         fits = [fit for turn in turns for fit in turn]
         histories = carry_out(fits)

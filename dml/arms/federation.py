@@ -31,6 +31,17 @@ class Row:
     value: float
 
 
+@dataclass(frozen=True)
+class Right:
+    """Who is right where: of `models` models after a round, how many classify each unseen image right (text: a number
+    an image, in the order of the unseen set).
+    """
+
+    round: int
+    models: int
+    right: str
+
+
 @dataclass
 class Federation:
     """Clients and a server on one device. `wire` carries every message of a round; a test can replace it by a bad one.
@@ -48,6 +59,7 @@ class Federation:
     members: Sequence[int] | None = None
     rows: list[Row] = field(default_factory=list)
     history: list[Epoch] = field(default_factory=list)
+    right: list[Right] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     asked: list[tuple[Mapping[str, Tensor], Tensor]] = field(default_factory=list)  # see `record.unseen_logits`
 

@@ -6,11 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dml.arms.federation import Federation
+from dml.arms.federation import Federation, Right
 from dml.data.folds import split_fold
 from dml.streams import SERVER, stream
 from dml.training.clients import Client, correct, predict
 from dml.training.metrics import disagreement, scores
+
+LATE = 3  # rounds: what the last of them reach is less chance than the last one alone (data/analysis_plan.md)
 
 
 def accuracy(fed: Federation, client: Client, fold: np.ndarray) -> float:
@@ -41,15 +43,28 @@ def unseen_logits(fed: Federation, party: Client) -> Tensor:
 
 
 def sample_accuracy(fed: Federation, round_index: int, parties: Sequence[Client] | None = None) -> None:
-    """Accuracy after the round on a sample of the unseen set, to draw curves: reported, never acted upon."""
+    """Accuracy after the round on a sample of the unseen set, to draw curves, and after each of the `LATE` last rounds
+    on all of it: reported, never acted upon.
+    """
     count = min(fed.experiment.glance, len(fed.unseen))
     sample = torch.from_numpy(stream(fed.seed, SERVER, "glance").permutation(len(fed.unseen))[:count])
-    for party in (parties or fed.clients) if count else ():
+    parties = (parties or fed.clients) if count else ()
+    for party in parties:
         if count == len(fed.unseen):
             right = correct(unseen_logits(fed, party), fed.unseen_labels)
         else:
             right = correct(predict(party, fed.unseen[sample.to(fed.device)]).cpu(), fed.unseen_labels[sample])
         fed.record(round_index, party.index, "unseen sample accuracy", right.float().mean().item())
+    if parties and round_index > fed.experiment.rounds - LATE:
+        late_accuracy(fed, round_index, parties)
+
+
+def late_accuracy(fed: Federation, round_index: int, parties: Sequence[Client]) -> None:
+    """Accuracy on the whole unseen set, of each party, and how many are right on each image."""
+    right = torch.stack([correct(unseen_logits(fed, party), fed.unseen_labels) for party in parties])
+    for party, share in zip(parties, right.double().mean(1).tolist(), strict=True):
+        fed.record(round_index, party.index, "late unseen accuracy", share)
+    fed.right.append(Right(round_index, len(parties), " ".join(map(str, right.sum(0).tolist()))))
 
 
 def report(fed: Federation, parties: Sequence[Client] | None = None, share: float | None = None) -> list[Tensor]:

@@ -18,10 +18,13 @@ def pretrain(fed: Federation) -> list[Fit]:
     return fit_server(fed, 0, "pretrain", fold)
 
 
-def local(fed: Federation, round_index: int, share: float | None = None) -> list[Fit]:
-    """Each client on the first `share` of its private fold."""
+def local(fed: Federation, round_index: int, share: float | None = None, mixed: bool = False) -> list[Fit]:
+    """Each client on the first `share` of its private fold; `mixed` with the round's public fold."""
     share = share or fed.experiment.train_share
     folds = {client: split_fold(fed.private(round_index, client), share)[0] for client in fed.clients}
+    if mixed:
+        public = fed.folds.public[round_index - 1]
+        folds = {client: np.concatenate((fold, public)) for client, fold in folds.items()}
     return [_fit(fed, client, round_index, "local", fold) for client, fold in folds.items()]
 
 

@@ -14,16 +14,18 @@ from dml.streams import SERVER
 from dml.training.clients import Fit
 
 
-def fedavg(fed: Federation, public: bool = False, encoding: str = "float32") -> Iterator[list[Fit]]:
-    """Federated averaging: the plain mean of all weights replaces every client's. With `public`, after the same public
-    steps as DML: the matched comparison that the paper lacks.
+def fedavg(fed: Federation, public: str = "", encoding: str = "float32") -> Iterator[list[Fit]]:
+    """Federated averaging: the plain mean of all weights replaces every client's.
+
+    With `public` the clients take the same public images and labels as DML's, the matched comparison that the paper
+    lacks: "before" the average or "after" it in public steps like DML's, or "mixed" with the private images.
     """
     yield steps.pretrain(fed)
-    messaging.hand_out(fed, public)
+    messaging.hand_out(fed, bool(public))
     for round_index in fed.rounds():
-        yield steps.local(fed, round_index)
+        yield steps.local(fed, round_index, mixed=public == "mixed")
         record.public_accuracy(fed, round_index)
-        if public:
+        if public == "before":
             yield steps.refine(fed, round_index)
         uploads = (messaging.weights(fed, client, round_index) for client in fed.clients)
         received = messaging.upload(fed, uploads, encoding)
@@ -32,7 +34,10 @@ def fedavg(fed: Federation, public: bool = False, encoding: str = "float32") -> 
             down = messaging.broadcast(fed, average, encoding)
             for client in fed.clients:
                 client.load(down.values)
-        record.sample_accuracy(fed, round_index, fed.clients[:1] if received else None)  # they are one model now
+        if public == "after":
+            yield steps.refine(fed, round_index)
+        one_model = received and public != "after"
+        record.sample_accuracy(fed, round_index, fed.clients[:1] if one_model else None)
     record.report(fed)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dml.arms import messaging, record, steps
-from dml.arms.catalogue import ARMS, Arm
+from dml.arms.catalogue import ARMS, CONTROLS, Arm
 from dml.arms.federation import Federation
 from dml.arms.outputs import dml
 from dml.arms.weights import fedavg, mean
@@ -111,7 +111,7 @@ RUNGS: dict[str, Arm] = {
 
 def find(arm: str) -> Arm:
     """An arm or a rung by name. Raises KeyError."""
-    return (ARMS | RUNGS)[arm]
+    return (ARMS | CONTROLS | RUNGS)[arm]
 
 
 def rungs_for(names: Sequence[str], classes: int) -> tuple[str, ...]:

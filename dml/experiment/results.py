@@ -15,6 +15,7 @@ import torch
 
 from dml.arms.catalogue import arms_for, run
 from dml.arms.federation import Federation
+from dml.arms.record import LATE
 from dml.config import Experiment
 from dml.data.images import Images, images_of, require
 from dml.experiment import cache, jobs
@@ -24,6 +25,7 @@ from dml.training import machine, workers
 
 RESULTS = ["seed", "arm", "round", "client", "metric", "value"]
 LEDGER = ["seed", "arm", "round", "sender", "receiver", "kind", "payload", "encoded"]
+RIGHT = ["seed", "arm", "round", "models", "right"]
 HISTORY = ["seed", "arm", "round", "phase", "epoch", "client", "loss", "accuracy"]
 TOGETHER = (
     8  # seeds in a stack on a GPU: 40 clients fill a large one, and memory does not grow with the number of seeds
@@ -32,11 +34,14 @@ TOGETHER = (
 
 @dataclass(frozen=True)
 class ArmTables:
-    """What a run measured: `results`, `history` and `ledger` (tidy); `costs`: seconds, commit, and whether reused."""
+    """What a run measured: `results`, `history` and `ledger` (tidy); `right`: how many models are right on each unseen
+    image in the last rounds; `costs`: seconds, commit, and whether reused.
+    """
 
     results: pd.DataFrame
     history: pd.DataFrame
     ledger: pd.DataFrame
+    right: pd.DataFrame
     costs: pd.DataFrame
 
     def summary(self) -> str:
@@ -116,6 +121,7 @@ def tables(parts: Mapping[tuple[int, str], dict], reused: set[tuple[int, str]]) 
         results=_table(parts, "rows", RESULTS),
         history=_table(parts, "history", HISTORY),
         ledger=_table(parts, "ledger", LEDGER),
+        right=_table(parts, "right", RIGHT),
         costs=pd.DataFrame(
             {"seed": seed, "arm": arm, **{name: part[name] for name in ("wall_s", "cpu_s", "commit")}}
             | {"reused": (seed, arm) in reused}
@@ -154,13 +160,14 @@ def _record(fed: Federation) -> dict:
         "rows": [asdict(row) for row in fed.rows],
         "history": [asdict(epoch) for epoch in fed.history],
         "ledger": [entry._asdict() for entry in fed.post.ledger],
+        "right": [asdict(late) for late in fed.right],
         "refusals": fed.refusals,
     }
 
 
 def refines(arm: str) -> bool:
     """Whether an arm has a second batch of fits in a round: on the public fold, or the server's."""
-    return arm not in ("local", "pooled") and (not arm.startswith("fedavg") or arm == "fedavg+public")
+    return arm not in ("local", "pooled") and (not arm.startswith("fedavg") or arm.endswith("public"))
 
 
 def phases(experiment: Experiment, arm: str) -> int:
@@ -176,6 +183,9 @@ def cost(experiment: Experiment, images: Images, arm: str) -> float:
         return jobs.seconds(experiment, epochs * first * len(images.train), looks)
     turns = experiment.clients * experiment.rounds
     public = experiment.rounds if arm == "asynchronous" else turns * refines(arm)
-    trained = epochs * fold * (first + turns * first + public)
-    evaluated = experiment.clients * looks + turns * (3 * fold + min(experiment.glance, looks))
+    mixed = turns * (arm == "fedavg+mixed")
+    trained = epochs * fold * (first + turns * first + public + mixed)
+    evaluated = experiment.clients * looks * min(LATE, experiment.rounds) + turns * (
+        3 * fold + min(experiment.glance, looks)
+    )
     return jobs.seconds(experiment, trained, evaluated)

@@ -1,0 +1,68 @@
+"""What the analysis plan could expect to find: the power of its tests, from the exploratory seeds."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import integrate, stats
+
+from dml.config import RECORDED
+from dml.evidence.about import About, read
+from dml.evidence.markdown import joined, table
+from dml.plan import plan
+
+SAMPLE = "unseen sample accuracy"  # on record for every round; the whole set only for the last
+AGAINST = ("fedavg", "asynchronous", "local", "local+public", "fedavg+public", "self")
+PUBLISHED, HALF = 0.0179, 0.005  # differences: the paper's over FedAvg, and half a point
+WANTED, MOST = 0.8, 999
+
+
+def text(record: Path = RECORDED) -> str:
+    """The table of `data/analysis_plan.md`: of each protocol and comparison, what the confirmatory seeds can show."""
+    rows = []
+    for title, study in plan().studies.items():
+        n, spread = len(study.confirmatory), spreads(record / f"{study.profile}-{study.data}")
+        rows += [
+            (
+                title,
+                f"`{arm}`",
+                f"{100 * sd:.2f} (n = {known})",
+                n,
+                *(f"{detects(sd, n, difference):.2f}" for difference in (PUBLISHED, 2 * HALF, HALF)),
+                f"{equates(sd, n, HALF):.2f}",
+                next((str(m) for m in range(2, MOST) if detects(sd, m, HALF) > WANTED), f"over {MOST}"),
+                next((str(m) for m in range(2, MOST) if equates(sd, m, HALF) > WANTED), f"over {MOST}"),
+            )
+            for arm, (sd, known) in spread.items()
+        ]
+    titles = ("study", "DML minus", "SD, points", "seeds", "finds 1.79", "finds 1.00", "finds 0.50")
+    more = ("finds equivalence", "n to find 0.50", "n to find equivalence")
+    return joined(table((*titles, *more), rows))
+
+
+def spreads(folder: Path) -> dict[str, tuple[float, int]]:
+    """The standard deviation over exploratory seeds of DML minus each arm, last rounds on the sample; and n."""
+    results, last = read(folder, "results"), About.read(folder).experiment.rounds
+    rows = results[(results["metric"] == SAMPLE) & (results["round"] > last - plan().late_rounds)]
+    means = rows.groupby(["seed", "arm", "round"])["value"].mean().groupby(["seed", "arm"]).mean().unstack()
+    differences: pd.DataFrame = means[list(AGAINST)].rsub(means["dml"], axis=0)
+    return {arm: (values.std(), len(values)) for arm in AGAINST if len(values := differences[arm].dropna()) > 1}
+
+
+def detects(sd: float, n: int, difference: float) -> float:
+    """Power of the two-sided paired t test at the plan's level, n pairs, for a true mean difference."""
+    bound = stats.t.ppf((1 + plan().level) / 2, n - 1)
+    return float(1 - stats.nct.cdf(bound, n - 1, difference / sd * n**0.5))
+
+
+def equates(sd: float, n: int, margin: float) -> float:
+    """Power of two one-sided paired t tests at the plan's level when the true mean difference is zero: the chance that
+    |mean| < margin - t s / sqrt(n), over the distribution of s.
+    """
+    bound, error = stats.t.ppf(plan().level, n - 1), sd / n**0.5
+
+    def density(share: float) -> float:  # of s as a share of the true sd
+        inside = max(0.0, 2 * stats.norm.cdf(margin / error - bound * share) - 1)
+        return inside * stats.chi.pdf(share * (n - 1) ** 0.5, n - 1) * (n - 1) ** 0.5
+
+    return float(integrate.quad(density, 0, min(margin / (bound * error), 10))[0]) if np.isfinite(error) else 0.0

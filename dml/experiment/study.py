@@ -1,0 +1,88 @@
+"""A study of the analysis plan: its arms and seeds, computed seed by seed and added to the tables on record."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from dml.config import RECORDED
+from dml.data.images import images_of
+from dml.experiment import cache, jobs, results
+from dml.files import replacing, write_text
+from dml.plan import Study
+from dml.training import machine
+
+STUDIES = RECORDED / "studies"
+PAIR = ["seed", "arm"]
+TABLES = {"results": "results.csv", "right": "right.csv.gz", "history": "history.csv.gz", "costs": "costs.csv"}
+DETAIL = {"history": ["loss", "accuracy"]}  # kept as means over the clients
+
+
+def carry_out(study: Study, seeds: Sequence[int], device: str = "auto", to: Path = STUDIES) -> None:
+    """Compute what is not on record of the named seeds; after each seed, add it to the tables in `to`/<study>.
+
+    A killed run goes on where it stopped: what the cache holds is not computed again. Raises DataError when the data
+    do not fit.
+    """
+    target, folder = machine.device(device), to / study.name
+    for seed in seeds:
+        missing = [arm for arm in study.arms if (seed, arm) not in on_record(folder)]
+        if missing:
+            jobs.carry_out(results.arm_jobs(study.data, study.experiment, [seed], target, missing))
+            collect(study, [seed], device, to)
+
+
+def on_record(folder: Path) -> set[tuple[int, str]]:
+    """The (seed, arm) whose rows are in the tables of a study."""
+    file = folder / TABLES["costs"]
+    return set(pd.read_csv(file)[PAIR].itertuples(index=False, name=None)) if file.is_file() else set()
+
+
+def collect(study: Study, seeds: Sequence[int], device: str = "auto", to: Path = STUDIES) -> None:
+    """Add to the tables of a study what the cache holds of these seeds and is not on record yet."""
+    target, folder = machine.device(device), to / study.name
+    images = images_of(study.data, study.experiment)
+    files = results.places(images, study.experiment, seeds, target, study.arms)
+    new = {pair: file for pair, file in files.items() if file.is_file() and pair not in on_record(folder)}
+    if not new:
+        return
+    parts = {pair: json.loads(file.read_text(encoding="utf-8")) for pair, file in new.items()}
+    measured = results.tables(parts, set())
+    costs = measured.costs.drop(columns="reused").assign(processor=machine.processor(target))
+    for name, table in {"results": measured.results, "right": measured.right, "history": measured.history}.items():
+        _add(folder / TABLES[name], _brief(table, DETAIL.get(name)), study.arms)
+    _add(folder / TABLES["costs"], costs, study.arms)  # the last table: what it names is in the others
+    facts = {
+        "study": study.name,
+        "profile": study.profile,
+        "data": images.name,
+        "source": images.source,
+        "data_sha256": images.sha256,
+        "classes": images.classes,
+        "experiment": asdict(study.experiment),
+        "code_version": cache.code_version(),
+        **machine.facts(target),
+    }
+    write_text(folder / "manifest.json", json.dumps(facts, indent=1) + "\n")
+
+
+def _brief(table: pd.DataFrame, values: list[str] | None) -> pd.DataFrame:
+    """The table, or the means of its `values` over the clients."""
+    if values is None:
+        return table
+    keys = [name for name in table if name not in ("client", *values)]
+    return table.groupby(keys, sort=False, as_index=False)[values].mean().round(6)
+
+
+def _add(file: Path, rows: pd.DataFrame, arms: Sequence[str]) -> None:
+    """Put the rows of new pairs into a table, which stays in the order of seeds and arms."""
+    old = pd.read_csv(file) if file.is_file() else rows.iloc[:0]
+    fresh = ~pd.MultiIndex.from_frame(old[PAIR]).isin(pd.MultiIndex.from_frame(rows[PAIR]))  # a killed run's half
+    table = pd.concat([old[fresh], rows], ignore_index=True) if len(old) else rows
+    place = table["seed"] * len(arms) + table["arm"].map(list(arms).index)
+    table = table.iloc[place.argsort(kind="stable")]
+    packing = {"method": "gzip", "mtime": 0} if file.suffix == ".gz" else None  # no time in the file: equal bytes
+    with replacing(file) as part:
+        table.to_csv(part, index=False, compression=packing)

@@ -1,0 +1,86 @@
+"""The analysis plan as data: what `data/analysis_plan.md` fixes, from the block at its end."""
+
+import re
+import tomllib
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from dml.config import DATA, Experiment, profile
+
+FILE = DATA / "analysis_plan.md"
+BLOCK = re.compile(r"^```toml\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """DML's `measure` minus that of the arm `against`: claimed to be "above" or "below" zero."""
+
+    measure: str
+    against: str
+    claimed: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """A protocol on a data set, the arms that are run, and which seeds decide."""
+
+    name: str
+    profile: str
+    data: str
+    exploratory: range
+    confirmatory: range
+    arms: tuple[str, ...]
+    unseen_images: int | None = None
+
+    @property
+    def experiment(self) -> Experiment:
+        """The profile's, with the study's own number of unseen images where it has one."""
+        own = profile(self.profile).experiment
+        return own if self.unseen_images is None else replace(own, unseen_images=self.unseen_images)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Which arms are tuned over which values, on which seeds they are chosen and on which they run."""
+
+    arms: tuple[str, ...]
+    public_epochs: tuple[int, ...]
+    learning_rates: tuple[float, ...]
+    chosen_on: range
+    run_on: range
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Level of the intervals, margin of equivalence (a share), families of comparisons by name, studies by name."""
+
+    level: float
+    margin: float
+    late_rounds: int
+    families: dict[str, tuple[Comparison, ...]]
+    studies: dict[str, Study]
+    tuned: Tuned
+
+
+@cache
+def plan(file: Path = FILE) -> Plan:
+    """The plan of a file. Raises ValueError when it holds no TOML block."""
+    block = BLOCK.search(file.read_text(encoding="utf-8"))
+    if block is None:
+        raise ValueError(f"{file} has no block of TOML")
+    told = tomllib.loads(block[1])
+    families = {name: tuple(Comparison(**row) for row in rows) for name, rows in told["families"].items()}
+    studies = {name: Study(name=name, **_typed(values)) for name, values in told["studies"].items()}
+    return Plan(told["level"], told["margin"], told["late_rounds"], families, studies, Tuned(**_typed(told["tuned"])))
+
+
+def _typed(values: dict) -> dict:
+    """Seeds as ranges, lists as tuples."""
+
+    def typed(value: object) -> object:
+        if isinstance(value, dict):
+            return range(value["first"], value["last"] + 1)
+        return tuple(value) if isinstance(value, list) else value
+
+    return {name: typed(value) for name, value in values.items()}
