@@ -1,6 +1,7 @@
 """The command line: python -m dml reproduce | jobs | study | figures | fetch | verify."""
 
 import argparse
+import io
 import logging
 import sys
 from contextlib import nullcontext
@@ -8,11 +9,19 @@ from pathlib import Path
 
 from dml.config import FIGURES, PROFILES
 from dml.data import facemask
-from dml.experiment import jobs, study
+from dml.evidence.about import About
+from dml.experiment import jobs
 from dml.files import DataError
-from dml.pipeline import redraw
-from dml.plan import plan
+from dml.pipeline import fetch as fetching
+from dml.pipeline import output, redraw
+from dml.studies import study
+from dml.studies.plan import plan
 from dml.training import machine
+
+
+def path(text: str) -> Path:
+    """A path; the shell leaves `--out=~/x` as it is."""
+    return Path(text).expanduser()
 
 
 def seeds(text: str) -> tuple[int, ...]:
@@ -46,6 +55,10 @@ def _of_a_run(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--only", default="", metavar="NUMBER", help="one notebook, by the start of its name (02)")
     command.add_argument("--out", default="", metavar="DIR", help="the run's folder (data/runs/PROFILE-DATA)")
+    for size, what in (("clients", "clients (K)"), ("rounds", "rounds (R)"), ("train-images", "training images")):
+        command.add_argument(
+            f"--{size}", type=int, default=0, metavar="N", help=f"how many {what}; 0: the profile's own"
+        )
     device = "auto: a GPU if there is one"
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help=device)
     reference = "float32 is the reference"
@@ -81,20 +94,20 @@ def parser() -> argparse.ArgumentParser:
     two.add_argument(
         "--from",
         dest="source",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="a run's folder (every recorded run, and the README's tables)",
     )
-    two.add_argument("--out", type=Path, metavar="DIR", help="where they go (figures/; with --from, figures/ in there)")
+    two.add_argument("--out", type=path, metavar="DIR", help="where they go (figures/; with --from, figures/ in there)")
     two.set_defaults(act=figures)
 
     three = commands.add_parser("fetch", help="download and verify the author's face-mask images")
     three.add_argument("--source", metavar="URL|FILE", help="an archive to take them from (the author's repository)")
-    three.add_argument("--to", type=Path, metavar="DIR", help="where they go (data/facemask)")
+    three.add_argument("--to", type=path, metavar="DIR", help="where they go (data/facemask)")
     three.set_defaults(act=fetch)
 
     four = commands.add_parser("verify", help="compare a folder of face-mask images with the manifest")
-    four.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="default: wherever they are found")
+    four.add_argument("folder", type=path, nargs="?", metavar="DIR", help="default: wherever they are found")
     four.set_defaults(act=verify)
     return top
 
@@ -120,7 +133,10 @@ def reproduce(args: argparse.Namespace) -> int:
 def _opened(args: argparse.Namespace):
     from dml.pipeline.run import Run
 
-    return Run.open(args.profile, args.data, args.seeds, args.out, device=args.device, precision=args.precision)
+    sizes = {"clients": args.clients, "rounds": args.rounds, "train_images": args.train_images}
+    return Run.open(
+        args.profile, args.data, args.seeds, args.out, device=args.device, precision=args.precision, **sizes
+    )
 
 
 def _executor(address: str):
@@ -172,16 +188,20 @@ def carry_out_study(args: argparse.Namespace) -> int:
 def figures(args: argparse.Namespace) -> int:
     if args.source:
         to = args.out or args.source / "figures"
+        About.read(args.source)  # before the folder is made
+        output.claim(to)
         redraw.redraw([(args.source, to)])
     else:
         to = args.out or FIGURES
+        if to.resolve() != FIGURES:
+            output.claim(to)
         redraw.redraw_recorded(to)
     print(f"Figures and tables: {to}")
     return 0
 
 
 def fetch(args: argparse.Namespace) -> int:
-    report = facemask.fetch(args.source, args.to)
+    report = fetching.fetch(args.source, args.to)
     print(report.summary())
     return 0 if report.ok else 1
 
@@ -197,14 +217,25 @@ def failed(error: Exception) -> int:
     return 1
 
 
+def printable() -> None:
+    """Let no text fail to print: what the terminal cannot show is escaped. A finished run stays a finished run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main(arguments: list[str] | None = None) -> int:
+    printable()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("dml").setLevel(logging.INFO)
     args = parser().parse_args(arguments)
     try:
         return args.act(args)
-    except (DataError, ValueError) as error:
+    except (DataError, ValueError, OSError) as error:
         return failed(error)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -8,9 +8,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import platformdirs
+
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "data"
-CACHE = Path(os.environ.get("DML_CACHE") or DATA / "cache")  # a folder that several machines share, for example
+CACHE = Path(  # DML_CACHE: a folder that several machines share, for example
+    os.environ.get("DML_CACHE")
+    or (DATA / "cache" if os.access(DATA, os.W_OK) else platformdirs.user_cache_dir("dml", appauthor=False))
+)
 RUNS = DATA / "runs"
 RECORDED = DATA / "results"  # runs whose tables are committed: one folder each
 FIGURES = ROOT / "figures"

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from dml.data.archive import BLOCK, Unreadable, download, extract
 from dml.files import DataError
+from dml.pipeline.archive import BLOCK, Unreadable, download, extract
 
 TOP = "Repository-999d455/"
 FILES = {  # one name of the real manifest; one whose parts differ between composed and decomposed Unicode

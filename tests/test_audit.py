@@ -10,6 +10,7 @@ import torch
 from dml.config import ROOT
 from dml.data import audit
 from dml.data.images import Images, Split
+from dml.evidence import published, style
 from dml.files import DataError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 3, 24, 24), np.uint8)
@@ -67,16 +68,16 @@ def test_sharpness_is_the_variance_of_the_laplacian():
     point = np.zeros((1, 3, 5, 5), np.uint8)
     point[..., 2, 2] = 100
     expected = np.array([[0, 100, 0], [100, -400, 100], [0, 100, 0]]).var(ddof=1)
-    assert audit.sharpness(split(point, [0], "x")) == pytest.approx([expected], rel=1e-5)
+    assert style.sharpness(split(point, [0], "x")) == pytest.approx([expected], rel=1e-5)
     with pytest.raises(DataError, match="2 pixels"):
-        audit.sharpness(split(point[..., :2, :2], [0], "x"))
+        style.sharpness(split(point[..., :2, :2], [0], "x"))
 
 
 def test_style_gives_the_class_away():
     flat = NOISE // 16 + 100
     images = Images("test", ("flat", "rough"), split([*flat[:4], *NOISE[:4]], [0] * 4 + [1] * 4, "train"), None, "", "")
     images = Images(**{**vars(images), "unseen": split(NOISE[:8], [0, 1] * 4, "unseen")})
-    table = audit.style_only_accuracy(images).set_index(["set", "class"])
+    table = style.style_only_accuracy(images).set_index(["set", "class"])
     assert table.loc[("train", "rough")].tolist() == [1, 1] and table.loc[("train", "flat")].tolist() == [
         0,
         1,
@@ -88,6 +89,6 @@ def test_the_published_accuracies_are_whole_numbers_of_5988():
     with (ROOT / "data/published.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["arm"] != "pooled" and row["metric"] == "accuracy"]
     assert [row["arm"] for row in rows] == ["fedavg"] * 5 + ["asynchronous"] * 5 + ["dml"] * 5
-    table = audit.unseen_candidates([float(row["value"]) for row in rows], [5988, 3832, 3827])
+    table = published.unseen_candidates([float(row["value"]) for row in rows], [5988, 3832, 3827])
     assert table.groupby("size").whole.sum().to_dict() == {5988: 15, 3832: 0, 3827: 0}
     assert table.hits[0] == pytest.approx(5548, abs=1e-3) and table.distance.max() <= 0.5

@@ -2,6 +2,11 @@
 
 import json
 import os
+import shutil
+import unicodedata
+import warnings
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +14,7 @@ import torch
 from PIL import Image
 
 from dml.config import PROFILES
-from dml.data import facemask
+from dml.data import facemask, folders
 from dml.data import images as data
 from dml.evidence.published import reported
 from dml.pipeline.run import Run
@@ -205,6 +210,231 @@ def test_a_cap_takes_a_balanced_fixed_subset_and_decodes_only_it(tmp_path, cache
         counts = torch.bincount(images.train.labels)
         assert counts.max() - counts.min() <= 1
         assert images.train.files == load(root, tmp_path / "other", train=train, unseen=3).train.files
+
+
+@pytest.mark.parametrize(
+    ("at", "to", "found"),
+    [
+        ("train/cat/more", "elsewhere", {"train/cat/more/deep/extra.png"}),
+        ("train/cat/2024/may", "elsewhere/deep", {"train/cat/2024/may/extra.png"}),
+        ("train/cat/one.png", "elsewhere/deep/extra.png", {"train/cat/one.png"}),
+        ("train/cat/twice", "train/dog", {f"train/cat/twice/{index}.png" for index in range(3)}),
+        ("train/emu", "elsewhere", {"train/emu/deep/extra.png"}),
+    ],
+)
+def test_links_are_followed(pair, cache, at, to, found):
+    usual = set(load(pair, cache).train.files)
+    (pair / "elsewhere" / "deep").mkdir(parents=True)
+    Image.new("RGB", (6, 4), RED).save(pair / "elsewhere" / "deep" / "extra.png")
+    (pair / at).parent.mkdir(exist_ok=True)
+    (pair / at).symlink_to(pair / to)
+    if at == "train/emu":
+        shutil.copytree(pair / to, pair / "unseen" / "emu")
+    assert set(load(pair, cache).train.files) == usual | found
+
+
+@pytest.mark.parametrize("name", ["train", "unseen", "train/cat", ""])
+def test_a_folder_may_be_a_link_itself(pair, cache, name):
+    usual = load(pair, cache)
+    (pair / name).rename(pair.parent / "moved")
+    (pair / name).symlink_to(Path("..", *[".."] * name.count("/"), "moved") if name else "moved")
+    images = load(pair, cache)
+    assert images.sha256 == usual.sha256 and images.train.files == usual.train.files
+
+
+CYCLE, NOTHING = "is a link to a folder that holds it", "is a link to nothing"
+
+
+@pytest.mark.parametrize(
+    ("at", "to", "text"),
+    [
+        ("train/cat/loop", ".", rf"cat/loop {CYCLE}"),
+        ("train/cat/loop", "../cat", rf"cat/loop {CYCLE}"),
+        ("train/cat/loop", "..", rf"cat/loop {CYCLE}"),
+        ("train/cat/deep/loop", "../..", rf"deep/loop {CYCLE}"),
+        ("train/cat/loop", "../../..", rf"cat/loop {CYCLE}"),
+        ("train/cat", "..", rf"train/cat/\S* {CYCLE}"),
+        ("train/cat/gone.png", "nowhere.png", rf"gone\.png {NOTHING}"),
+        ("train/cat/gone", "nowhere", rf"cat/gone {NOTHING}"),
+        ("train/cat/deep/gone.txt", "0.png/nowhere", rf"gone\.txt {NOTHING}"),
+        ("train/cat/self", "self", rf"cat/self {NOTHING}"),
+        ("unseen/cat", "nowhere", rf"unseen/cat {NOTHING}"),
+        ("unseen/emu", "nowhere", rf"unseen/emu {NOTHING}"),
+        ("unseen", "nowhere", rf"unseen {NOTHING}"),
+    ],
+)
+def test_links_that_lead_nowhere_are_named(pair, cache, at, to, text):
+    link = pair / at
+    link.parent.mkdir(exist_ok=True)
+    if link.exists():
+        shutil.rmtree(link)
+    link.symlink_to(to)
+    with pytest.raises(data.DataError, match=text):
+        load(pair, cache)
+
+
+def test_links_in_a_ring_are_named(pair, cache):
+    (pair / "train" / "cat" / "dogs").symlink_to("../dog")
+    (pair / "train" / "dog" / "cats").symlink_to("../cat")
+    with pytest.raises(data.DataError, match=f"cat/dogs/cats {CYCLE}"):
+        load(pair, cache)
+
+
+@pytest.mark.parametrize(
+    ("of", "call", "name"),
+    [
+        (os, "listdir", "train"),
+        (os, "listdir", "unseen/dog"),
+        (os, "listdir", "train/cat/deep"),
+        (Path, "stat", ""),
+        (Path, "stat", "unseen"),
+        (Path, "stat", "train/cat"),
+        (Path, "stat", "train/cat/deep"),
+    ],
+)
+def test_a_folder_that_cannot_be_read_is_named(pair, cache, monkeypatch, of, call, name):
+    (pair / "train" / "cat" / "deep").mkdir()
+    usual = getattr(of, call)
+
+    def refused(path, **options):  # no chmod: the tests may run as root, whom it does not stop
+        if Path(path) == pair / name:
+            raise PermissionError(13, "Permission denied")
+        return usual(path, **options)
+
+    monkeypatch.setattr(of, call, refused)
+    with pytest.raises(data.DataError, match=rf"{pair / name} cannot be read \(Permission denied\)"):
+        load(pair, cache)
+
+
+def test_what_is_neither_a_file_nor_a_folder_is_named(pair, cache):
+    os.mkfifo(pair / "train" / "cat" / "pipe.png")
+    with pytest.raises(data.DataError, match=r"pipe\.png is neither a file nor a folder"):
+        load(pair, cache)
+
+
+@pytest.mark.parametrize("place", ["train/cat/{}.png", "train/cat/{}/0.png", "train/{}/0.png", "../{}/x"])
+def test_a_name_that_is_not_utf8_is_refused_at_once(pair, cache, monkeypatch, place):
+    monkeypatch.setattr(data, "decode", lambda *_: pytest.fail("decoded"))
+    odd = os.fsdecode(b"caf\xff")
+    file = pair / place.format(odd)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    root = file.parent if ".." in place else pair
+    with pytest.raises(data.DataError, match=r"caf\\udcff\S* has a name that is not UTF-8; rename it") as refused:
+        load(root, cache)
+    str(refused.value).encode()
+    if ".." in place:
+        with pytest.raises(data.DataError, match="rename it"):
+            Run.open("smoke", str(root))
+
+
+@pytest.mark.parametrize("split", ["train", "unseen"])
+def test_class_names_are_compared_however_their_accents_are_written(tmp_path, cache, split):
+    whole, apart = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    root = folder_pair(tmp_path / "data", classes=(whole, "zoo"), count=2)
+    (root / split / whole).rename(root / split / apart)
+    images = load(root, cache)
+    assert images.classes == (whole, "zoo") and images.train.labels.tolist() == [0, 0, 1, 1]
+    shutil.copytree(root / split / apart, root / split / whole)
+    with pytest.raises(data.DataError, match=rf'{split} holds two folders "{whole}"'):
+        load(root, cache)
+
+
+@pytest.mark.parametrize(
+    "name", ["__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found", "@eadir", ".Trash"]
+)
+@pytest.mark.parametrize("place", ["train", "train/cat", "unseen/dog/deep"])
+def test_what_systems_leave_behind_is_no_class_and_no_image(pair, cache, name, place):
+    inside = pair / place / name / "cat.png"
+    inside.mkdir(parents=True)
+    Image.new("RGB", (6, 4), RED).save(inside / "SYNOPHOTO_THUMB_M.png")
+    (pair / place / name / "index.xml").touch()
+    (pair / place / name / "gone").symlink_to("nowhere")
+    images = load(pair, cache)
+    assert images.classes == ("cat", "dog") and len(images.train) == len(images.unseen) == 6
+
+
+def swapped(pair):
+    for old, new in (("cat", "x"), ("dog", "cat"), ("x", "dog")):
+        (pair / "train" / old).rename(pair / "train" / new)
+
+
+def copied(pair):
+    """Like `cp -p` or `rsync -t --inplace`: other bytes, as many, with the time of the file that was there."""
+    file, other = pair / "train" / "cat" / "0.bmp", pair / "train" / "dog" / "0.bmp"
+    shutil.copy2(other, file)
+
+
+def edited(pair):
+    file = pair / "train" / "cat" / "0.bmp"
+    before = file.stat()
+    file.write_bytes(file.read_bytes()[:-3] + b"\xff\xff\xff")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def replaced(pair):
+    """Like `rsync -t`: a new file takes the name."""
+    new = pair / "new.bmp"
+    shutil.copy2(pair / "train" / "dog" / "0.bmp", new)
+    new.replace(pair / "train" / "cat" / "0.bmp")
+
+
+def linked_anew(pair):
+    shutil.copytree(pair / "train" / "dog", pair / "kept" / "dog")
+    shutil.rmtree(pair / "train" / "cat")
+    (pair / "train" / "cat").symlink_to(pair / "kept" / "dog")
+
+
+@pytest.mark.parametrize("change", [swapped, copied, edited, replaced, linked_anew])
+def test_a_change_that_keeps_sizes_and_times_is_seen(pair, cache, change):
+    for file in sorted(pair.rglob("*.png")):
+        with Image.open(file) as image:
+            image.save(file.with_suffix(".bmp"))  # all of one size
+        file.unlink()
+        os.utime(file.with_suffix(".bmp"), (1e9, 1e9))
+    first = load(pair, cache)
+    change(pair)
+    again, fresh = load(pair, cache), load(pair, cache.with_name("other"))
+    assert again.sha256 == fresh.sha256 != first.sha256
+    assert {file.stat().st_mtime for file in pair.glob("train/*/*.bmp")} == {1e9}
+
+
+@pytest.mark.filterwarnings("error")
+def test_large_pictures_are_decoded_or_named_and_pillow_is_left_as_it_was(pair, cache, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # Pillow warns of the 24 pixels of each
+    before = list(warnings.filters)
+    assert len(load(pair, cache).train) == 6
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500_000)
+    for name in ("train/cat/a.ppm", "unseen/dog/b.ppm"):
+        (pair / name).write_bytes(b"P6 2000 1000 255\n")
+    with pytest.raises(data.DataError, match=r"2 of 14 files .*a\.ppm \(it has 2 megapixels, at most 1 are read"):
+        load(pair, cache)
+    assert Image.MAX_IMAGE_PIXELS == 500_000 and list(warnings.filters) == before
+
+
+@pytest.mark.parametrize("name", ["faces", "facemask"])
+def test_a_folder_with_the_name_of_a_known_data_set(tmp_path, cache, monkeypatch, caplog, name):
+    def absent():
+        raise data.DataError("no photographs here")
+
+    def known():
+        with suppress(data.DataError):
+            assert data.load(name, size=16, train_count=2, unseen_count=2, cache=cache).classes[0] == "mask"
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(facemask, "find", absent)
+    folders.tell_apart.cache_clear()
+    known()
+    assert not caplog.records
+    folder_pair(tmp_path / name)
+    folders.tell_apart.cache_clear()
+    known()
+    known()
+    assert [record.getMessage() for record in caplog.records] == [
+        f'data "{name}" is the known data set, not the folder in {tmp_path}; for that give ./{name}'
+    ]
+    assert load(f"./{name}", cache).classes == ("cat", "dog")
+    assert Run.open("smoke", f"./{name}").data == str(tmp_path / name)
 
 
 def test_require_names_class_count_and_folds(pair, cache):

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dml.data import archive, facemask
+from dml.data import facemask
 from dml.files import DataError
+from dml.pipeline import archive
+from dml.pipeline.fetch import fetch
 
 PATHS = {  # like the real manifest: names that are not ASCII, and one name with two extensions
     "Global/Mask/0_0_œ¬\u2018ÿ.png": "mask",
@@ -148,22 +150,29 @@ def packed(folder, files, kind="zip"):
 def test_fetch_from_a_file(tmp_path, originals, kind):
     more = {"Global/Mask/with_mask057.jpg": b"not in the manifest", "README.md": b"hello"}
     source, to = packed(tmp_path, originals | more, kind), tmp_path / "out"
-    report = facemask.fetch(source, to)
+    report = fetch(source, to)
     assert report.ok and str(report) == "author's originals, 7 of 7 verified"
     assert {path.relative_to(to).as_posix() for path in to.rglob("*") if path.is_file()} == set(originals)
     Path(source).unlink()
-    assert facemask.fetch(source, to).ok  # nothing is wanted: the archive is not opened
+    assert fetch(source, to).ok  # nothing is wanted: the archive is not opened
 
 
 def test_altered_images_are_reported_not_written(tmp_path, originals):
     path, other = "Test/Mask/1.png", "Test/NoMask/1.png"
     files = originals | {path: originals[path][:-1] + b"x"}
     del files[other]
-    report = facemask.fetch(packed(tmp_path, files), tmp_path / "out")
+    report = fetch(packed(tmp_path, files), tmp_path / "out")
     assert report.altered == (path,) and report.missing == (other,) and report.fitting == 5
     assert not (tmp_path / "out" / path).exists()
-    put(tmp_path / "out", {path: b"damaged on disk"})
-    assert facemask.fetch(packed(tmp_path, originals), tmp_path / "out").ok  # completed and repaired
+    assert fetch(packed(tmp_path, originals), tmp_path / "out").ok  # completed
+
+
+def test_files_of_others_in_the_place_of_images_stay(tmp_path, originals):
+    path, to = "Test/Mask/1.png", tmp_path / "out"
+    put(to, {path: b"mine, or a copy of another size"})
+    with pytest.raises(DataError, match=rf"out holds files that are not the author's: {path}; move them"):
+        fetch(packed(tmp_path, originals), to)
+    assert (to / path).read_bytes() == b"mine, or a copy of another size" and len(list(to.rglob("*.png"))) == 1
 
 
 @pytest.fixture
@@ -185,7 +194,7 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 def test_fetch_from_the_net(tmp_path, originals, url):
     packed(tmp_path, originals, "gztar")
     to = tmp_path / "net/facemask"
-    assert facemask.fetch(f"{url}/archive.tar.gz", to).ok
+    assert fetch(f"{url}/archive.tar.gz", to).ok
     assert sorted(path.name for path in to.iterdir()) == ["Global", "Test"]  # the archive is not kept
 
 
@@ -193,14 +202,14 @@ def test_a_broken_download_is_not_kept(tmp_path, originals, url):
     (tmp_path / "page.zip").write_text("no archive at all")
     to = tmp_path / "net/facemask"
     with pytest.raises(archive.Unreadable):
-        facemask.fetch(f"{url}/page.zip", to)
+        fetch(f"{url}/page.zip", to)
     assert list(to.iterdir()) == []
 
 
 def test_a_source_that_is_nothing(tmp_path, originals):
     for name in ("absent.zip", "."):
         with pytest.raises(DataError, match="neither a file nor a http"):
-            facemask.fetch(tmp_path / name, tmp_path / "out")
+            fetch(tmp_path / name, tmp_path / "out")
 
 
 def test_the_real_folder_verifies():

@@ -1,12 +1,16 @@
 """The Flower app: the same numbers as in one process, and rounds that survive killed, late and lying clients."""
 
 import os
+import shutil
 import signal
 import socket
 import socketserver
 import subprocess
+import sys
+import tempfile
 import threading
 import time
+import tomllib
 from dataclasses import replace
 
 import pandas as pd
@@ -17,19 +21,22 @@ from PIL import Image
 pytest.importorskip("flwr", reason="Flower is not installed (the extra `flower`)")
 
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
+from flwr.common.config import parse_config_args
 from flwr.supercore.task_identity import TaskIdentity
 
 from dml.arms import messaging
 from dml.arms.catalogue import run as in_process
 from dml.arms.federation import Federation
+from dml.config import ROOT
 from dml.data.images import images_of
 from dml.exchange.messages import decode
 from dml.exchange.topologies import add_up
 from dml.experiment import results
 from dml.files import DataError
 from dml.flower import __main__ as command_line
-from dml.flower import client, server, wire
+from dml.flower import client, launch, server, toml, wire
 from dml.flower import roll_call as roll
+from dml.flower.launch import Deployment
 from dml.flower.processes import DeploymentError, Processes, free_ports
 from dml.flower.relay import Relays
 from dml.flower.settings import FORM, Settings
@@ -379,7 +386,13 @@ def test_a_site_needs_enough_images(config, tmp_path):
         serve(Grid(tmp_path, config), config)
 
 
-@pytest.mark.parametrize("wrong", [{"arm": "self"}, {"quorum": 4}, {"deadline": 0}, {"arm": "fedavg", "secure": True}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"arm": "self"}, {"arm": "fedavg", "secure": True}, {"quorum": 4}),
+        *({"deadline": deadline} for deadline in (0, float("inf"), float("nan"))),
+    ],
+)
 def test_terms_that_cannot_be_are_refused(wrong, config):
     with pytest.raises(ValueError):
         Settings.read(config | wrong)
@@ -410,6 +423,86 @@ def test_a_process_that_fails_is_named_with_its_last_words(tmp_path):
             processes.finish("bad", 10)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_process_is_started_or_ended_comes_after_it(number, tmp_path, monkeypatch):
+    """Nothing is left behind, and the signal is not lost."""
+
+    class Stop(BaseException):
+        pass
+
+    def stop(*_):
+        raise Stop
+
+    before = signal.signal(number, stop)
+    try:
+        with Processes(tmp_path, dict(os.environ)) as processes:
+            monkeypatch.setattr(processes, "_die_with_me", lambda: os.kill(os.getppid(), number))
+            with pytest.raises(Stop):
+                processes.start("one", "sleep", "60")
+            one = processes.running["one"]
+            monkeypatch.setattr(processes, "_die_with_me", None)
+            two = processes.start("two", "sh", "-c", f"trap 'kill -{number} $PPID' TERM; echo ready; sleep 60 & wait")
+            while "ready" not in (tmp_path / "two.log").read_text():
+                time.sleep(0.02)
+            with pytest.raises(Stop):
+                processes.kill("two", "one")
+        assert living(one.pid, two.pid) == []
+    finally:
+        signal.signal(number, before)
+
+
+@pytest.mark.parametrize(
+    ("script", "end"),
+    [
+        ("exit 3", "it ended with exit code 3, and {log} is empty; the command was sh -c 'exit 3'"),
+        ("echo; exit 0", "it ended with exit code 0, and {log} is empty; the command was sh -c 'echo; exit 0'"),
+        ("kill -9 $$", "it was ended by signal 9 ({killed}), and {log} is empty; the command was sh -c 'kill -9 $$'"),
+        ("echo out of luck; kill -9 $$", "it was ended by signal 9 ({killed}); {log} ends with:\nout of luck"),
+        (
+            r"printf 'gr\303\266ber gr\366ber\n'; exit 1",
+            "it ended with exit code 1; {log} ends with:\ngröber gr\ufffdber",
+        ),
+    ],
+)
+def test_a_report_says_how_a_process_ended_and_never_shows_nothing(script, end, tmp_path):
+    with Processes(tmp_path, dict(os.environ)) as processes:
+        processes.start("one", "sh", "-c", script).wait()
+        assert processes.report("one") == end.format(log=tmp_path / "one.log", killed=signal.strsignal(9))
+        processes.start("two", "sleep", "60")
+        assert processes.report("two") == f"it still runs, and {tmp_path}/two.log is empty; the command was sleep 60"
+
+
+@pytest.mark.parametrize(
+    ("superlink", "executor", "run", "told"),
+    [
+        (
+            "sleep 60",
+            "sleep 60",
+            "echo no such file; exit 1",
+            "run has failed: it ended with exit code 1; .*no such file",
+        ),
+        (
+            "sleep 60",
+            "sleep 60",
+            "exit 2",
+            "run has failed: it ended with exit code 2, and .*run.log is empty; .*exit 2",
+        ),
+        ("sleep 60", "kill -9 $$", "sleep 60", "executor-server has failed: it was ended by signal 9 .*is empty"),
+        ("echo no memory; exit 1", "sleep 60", "exit 1", "superlink has failed: .*no memory"),
+        ("sleep 60", "echo no app; sleep 60", "exit 0", "not come to its end: it still runs; .*no app"),
+    ],
+)
+def test_a_run_that_fails_names_the_process_that_has_the_reason(superlink, executor, run, told, config, tmp_path):
+    with Processes(tmp_path, dict(os.environ)) as processes:
+        for name, script in (("superlink", superlink), ("executor-server", executor)):
+            process = processes.start(name, "sh", "-c", script)
+            while "sleep" not in script and process.poll() is None:
+                time.sleep(0.02)
+        processes.start("run", "sh", "-c", run)
+        with pytest.raises(DeploymentError, match=f"(?s){told}"):
+            Deployment(Settings.read(config), processes, []).wait()
+
+
 def test_a_relay_counts_what_passes():
     class Echo(socketserver.BaseRequestHandler):
         def handle(self):
@@ -428,6 +521,127 @@ def test_a_relay_counts_what_passes():
             assert relay.between(0, time.time() + 1) == (700, 1400)
             assert relay.between(0, 1) == (0, 0)
         echo.shutdown()
+
+
+# -- what the user's machine is like ----------------------------------------------------------------------------------
+
+DEAD = "http://127.0.0.1:9"
+SPEAK = """
+import concurrent.futures, http.server, sys, threading
+import grpc, httpx, requests
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+def ready():
+    grpc.channel_ready_future(grpc.insecure_channel(f"127.0.0.1:{port}")).result(wait)
+
+wait = float(sys.argv[1])
+web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+threading.Thread(target=web.serve_forever, daemon=True).start()
+url = f"http://127.0.0.1:{web.server_port}"
+server = grpc.server(concurrent.futures.ThreadPoolExecutor(1))
+port = server.add_insecure_port("127.0.0.1:0")
+server.start()
+ways = {"httpx": lambda: httpx.Client(timeout=wait).get(url), "requests": lambda: requests.get(url, timeout=wait)}
+for name, way in {**ways, "grpc": ready}.items():
+    try:
+        way()
+        print(name)
+    except Exception:
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    "proxies",
+    [
+        {"http_proxy": DEAD, "HTTPS_PROXY": DEAD, "https_proxy": DEAD},
+        {"Http_Proxy": DEAD},
+        {"https_proxy": DEAD, "no_proxy": "example.org", "NO_PROXY": "127.0.0.1"},
+        {"grpc_proxy": DEAD, "no_grpc_proxy": "example.org", "no_proxy": "127.0.0.1,localhost"},
+        {"ALL_PROXY": DEAD, "https_proxy": "unknown://127.0.0.1", "no_proxy": "127.0.0.1"},
+        {"all_proxy": "socks5://127.0.0.1:9", "no_proxy": "127.0.0.1"},
+    ],
+)
+def test_what_the_processes_say_to_each_other_goes_through_no_proxy(proxies, monkeypatch, tmp_path):
+    """Each library that Flower speaks with reaches a server on this machine, and not with the user's settings."""
+
+    def spoken(environment, wait):
+        command = [sys.executable, "-c", SPEAK, wait]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    for name, value in proxies.items():
+        monkeypatch.setenv(name, value)
+    assert spoken(os.environ, "1") != ["httpx", "requests", "grpc"]
+    cleared = launch.environment(tmp_path)
+    assert spoken(cleared, "30") == ["httpx", "requests", "grpc"]
+    assert cleared["FLWR_HOME"] == str(tmp_path) and {"PATH", "HOME"} & os.environ.keys() <= cleared.keys()
+
+
+ODD = """/a "b" 'c' #d $e `f` \\g \\u0041 é 漢 😀 %h {i} [j]=k,l;m&n ~o*?!|<>:p@"""
+
+
+@pytest.mark.parametrize(
+    "text", ["/plain", "", '"', "'", "\\", ' " ', "a=b c=d", "/x.toml", "/\n\r\t\x01\x7f\x85", ODD]
+)
+def test_flower_reads_back_every_path(text, tmp_path):
+    values = {"partition-id": 3, "folder": text, "deadline": 0.5, "slow": 1e22, "secure": True, "here.address": text}
+    file = toml.write(tmp_path / "new" / "settings.toml", values)
+    read = tomllib.loads(file.read_bytes().decode())
+    assert read == {**{name: values[name] for name in list(values)[:-1]}, "here": {"address": text}}
+    assert parse_config_args([str(file)]) == values
+
+
+@pytest.mark.parametrize("place", ["--out", "--data", "TMPDIR"])
+@pytest.mark.parametrize(("name", "said"), [("\udcff", r"'\udcff'"), ('é "😀"\n\udc80', r"'\udc80'")])
+def test_a_path_that_flower_cannot_take_is_refused_at_once(place, name, said, monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", f"/tmp/{name}" if place == "TMPDIR" else None)
+    assert command_line.main([] if place == "TMPDIR" else [place, f"/nowhere/{name}"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.startswith(f"error: {place} '/") and f"cannot take {said}" in error
+
+
+@pytest.mark.parametrize("below", ["file", "file/folder"])
+def test_a_folder_that_cannot_be_made_is_told_in_a_line(below, sandbox, capsys):
+    (sandbox.folder / "file").touch()
+    assert command_line.main(["--out", str(sandbox.folder / below)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and str(sandbox.folder / below) in error
+
+
+STOPPED = "stopped; nothing is left running, and the same command begins anew\n"
+
+
+@pytest.mark.parametrize("module", ["pandas", "torch"])
+def test_ctrl_c_while_it_still_imports_is_one_line(module, tmp_path):
+    (tmp_path / f"{module}.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "dml.flower", "--out", str(tmp_path / "out")]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", STOPPED)
+
+
+def test_ctrl_c_twice_leaves_nothing_behind(sandbox):
+    command = [sys.executable, "-m", "dml.flower", "--out", str(sandbox.folder / "out")]
+    environment = {**sandbox.environment(), "TMPDIR": str(sandbox.folder)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as ran:
+        while not (sandbox.folder / "out" / "logs" / "executor-server.log").exists():
+            assert ran.poll() is None
+            time.sleep(0.05)
+        for _ in range(2):
+            ran.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+        assert ran.communicate()[1] == STOPPED and ran.returncode == 130
+    listed = subprocess.run(["ps", "-eo", "args="], capture_output=True, text=True, check=True).stdout
+    assert str(sandbox.folder) not in listed and not list(sandbox.folder.glob("dml-flower-*"))
 
 
 # -- the real thing ---------------------------------------------------------------------------------------------------
@@ -457,3 +671,29 @@ def test_a_deployment_over_tls_survives_a_killed_node(config, sandbox, monkeypat
     assert (sent["tls"] > sent["encoded"] + sent["framing"] + sent["about"]).all() and len(sent) == 6
     assert {path.name for path in out.iterdir()} >= {"manifest.json", "results.csv", "ledger.csv", "logs"}
     assert living(*started) == []
+
+
+def test_a_deployment_behind_a_proxy_with_odd_paths_on_an_ascii_terminal(sandbox):
+    """The project, its images, the temporary folder and the run's folder: each in a folder that must be quoted."""
+    odd = sandbox.folder / """a "b" 'c' 😀 $x #y \\z 漢"""
+    places = {name: odd / name for name in ("project", "images", "temporary", "out")}
+    shutil.copytree(ROOT / "dml", places["project"] / "dml", ignore=shutil.ignore_patterns("__pycache__"))
+    folder(places["images"], 30)
+    places["temporary"].mkdir()
+    plain = sandbox.environment()
+    environment = {
+        **plain,
+        **{name: DEAD for name in ("http_proxy", "https_proxy", "HTTPS_PROXY")},
+        "all_proxy": "socks5://127.0.0.1:9",
+        "PYTHONPATH": os.pathsep.join((str(places["project"]), plain["PYTHONPATH"])),
+        "PYTHONIOENCODING": "ascii",
+        "TMPDIR": str(places["temporary"]),
+    }
+    where = [sys.executable, "-c", "import dml, os; assert os.path.samefile(os.path.dirname(dml.__file__), 'dml')"]
+    subprocess.run(where, env=environment, cwd=places["project"], check=True)
+    command = [sys.executable, "-m", "dml.flower", "--data", str(places["images"]), "--out", str(places["out"])]
+    ran = subprocess.run(command, env=environment, cwd=places["project"], capture_output=True, encoding="ascii")
+    assert ran.returncode == 0, ran.stderr
+    assert r"\U0001f600" in ran.stdout and "round 2: public accuracy" in ran.stdout and "Done in" in ran.stdout
+    assert (places["out"] / "manifest.json").exists() and pd.read_csv(places["out"] / "events.csv").empty
+    assert not list(places["temporary"].glob("dml-flower-*"))

@@ -21,7 +21,8 @@ from dml.data.images import images_of
 from dml.experiment import jobs, results
 from dml.files import DataError
 from dml.pipeline import notebooks
-from dml.pipeline.run import NEEDS, Run
+from dml.pipeline.needs import NEEDS
+from dml.pipeline.run import Run
 from dml.training import workers
 
 CPU = torch.device("cpu")

@@ -18,6 +18,7 @@ from dml.config import FIGURES, PROFILES, ROOT
 from dml.evidence import bandwidth
 from dml.evidence import many_clients as crowd
 from dml.pipeline import notebooks as pipeline
+from dml.pipeline import output
 from dml.pipeline.notebooks import PipelineError
 from dml.pipeline.run import Run
 from dml.plots import catalogue
@@ -96,6 +97,7 @@ def chain(sandbox, tmp_path, monkeypatch):
 
     def reproduce(*notebooks):
         names = ("profile", "data", "seeds", "results", "figures", "device", "precision")
+        names += ("clients", "rounds", "train_images")
         parameters = "\n".join(f"{name} = 0" for name in names)
         paths = [
             notebook(tmp_path / "source" / f"{i:02}_x.ipynb", *cells, parameters=parameters)
@@ -105,7 +107,7 @@ def chain(sandbox, tmp_path, monkeypatch):
         return pipeline.reproduce(run)
 
     run = Run.open("smoke", "faces", (0, 3), str(tmp_path / "run"), device="cpu")
-    run.folder.mkdir()
+    output.claim(run.folder)
     (run.folder / "manifest.json").write_text("{}")  # of an earlier run
     reproduce.run = run
     return reproduce
@@ -139,10 +141,12 @@ def test_what_another_run_left_in_the_folder_goes_before_this_one_begins(chain, 
         "reconstructions.safetensors",
     ]
     (folder / "figures").mkdir()
-    for name in (*left, "mine.txt"):
+    theirs = ("mine.txt", "results-mine.csv", "figures/02_mine.png")
+    for name in (*left, *theirs):
         (folder / name).write_text("of another run")
+    output.note(folder, [folder / name for name in left])
     pipeline._clear(chain.run)
-    assert not file.exists() and (folder / "mine.txt").exists()
+    assert not file.exists() and all((folder / name).exists() for name in theirs)
     assert [name for name in left if (folder / name).exists()] == ([] if changed else left)
 
 
@@ -223,6 +227,7 @@ def test_the_command_leaves_all_it_promises(reproduced):
     assert len(probes) == 8
     assert set(contents(folder)) == {
         *("results.csv", "history.csv", "costs.csv", "images.csv", "ledger.csv", "manifest.json"),
+        *(output.LIST, output.LOCK),
         *("bandwidth_costs.csv", "lesson.csv", "clients.csv", "report/index.html"),
         *(f"bandwidth_{field.name}.csv" for field in fields(bandwidth.BandwidthTables)),
         *(f"notebooks/{path.name}" for path in pipeline.notebooks()),

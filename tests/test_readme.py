@@ -59,6 +59,7 @@ def test_every_generated_block_is_its_text():
     assert shown == {
         README: {("findings", ""), ("verdict table", "")},
         ROOT / "dml" / "flower" / "README.md": {("wire", "")},
+        ROOT / "data" / "analysis_plan.md": {("power", "")},
     }
     for text in PAGES.values():
         assert redraw.refreshed(text) == text

@@ -215,7 +215,7 @@ def test_another_experiment_is_another_entry(quick):
 def test_a_run_can_forget_what_it_computed(quick, tmp_path):
     run = Run.open("smoke", "faces", [0], str(tmp_path / "run"))
     tables = run.accuracy()
-    assert sorted(path.name for path in run.folder.iterdir()) == ["costs.csv", "history.csv", "results.csv"]
+    assert sorted(path.name for path in run.folder.glob("*.csv")) == ["costs.csv", "history.csv", "results.csv"]
     before = (run.folder / "results.csv").read_bytes()
     run.forget()
     assert cached(quick) == []

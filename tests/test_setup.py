@@ -153,7 +153,8 @@ def test_a_notebook_computes_nothing_of_its_own(notebook):
 def test_all_notebooks_take_the_same_literal_parameters():
     first, *rest = [parameters(path) for path in NOTEBOOKS]
     assert all(each == first for each in rest)
-    assert set(first) == {"profile", "data", "seeds", "results", "figures", "device", "precision"}
+    sizes = {"clients", "rounds", "train_images"}
+    assert set(first) == {"profile", "data", "seeds", "results", "figures", "device", "precision"} | sizes
     assert (first["profile"], first["data"], first["seeds"], first["results"]) == ("smoke", "faces", [], "")
 
 
@@ -255,10 +256,12 @@ FLOORS = (  # a module imports only from its own folder and from floors before i
     ("data", "training", "exchange"),
     ("arms",),
     ("experiment",),
-    ("privacy", "hostile", "flower", "cluster"),
+    ("studies",),
+    ("privacy", "hostile", "cluster"),
     ("evidence",),
     ("plots",),
     ("pipeline",),
+    ("flower",),
     ("__main__",),
 )
 ANNEXES = ("dml.privacy", "dml.hostile", "dml.flower", "dml.cluster", "dml.exchange.secure")

@@ -9,18 +9,16 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-import shutil
 import unicodedata
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from PIL import Image
 
 from dml.config import ROOT
-from dml.data import archive
 from dml.data.folders import ImageFile, visible
 from dml.files import DataError, listing
 from dml.progress import counted
@@ -138,6 +136,7 @@ def _match(folder: Path, rows: list[Row]) -> tuple[list[tuple[Row, Path]], list[
     present = {
         unicodedata.normalize("NFC", f"{top}/{name}"): path
         for top in ("Global", "Test")
+        if (folder / top).is_dir()
         for name, path in visible(folder / top).items()
     }
     named = {row.path for row in rows}
@@ -172,7 +171,7 @@ def verify(folder: Path) -> Report:
 
 
 def _kind(row: Row, path: Path) -> str:
-    if _original(row, path):
+    if original(row, path):
         return ORIGINALS
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as image:
@@ -181,38 +180,9 @@ def _kind(row: Row, path: Path) -> str:
         return NEITHER
 
 
-def _original(row: Row, path: Path) -> bool:
+def original(row: Row, path: Path) -> bool:
+    """Whether a file is the one that the manifest describes."""
     if not path.is_file() or path.stat().st_size != row.bytes:
         return False
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == row.sha256
-
-
-def fetch(source: str | Path | None = None, to: Path | None = None) -> Report:
-    """Bring the author's originals into `to` (default data/facemask) and verify the folder.
-
-    source: URL or file of an archive (.zip, .tar, .tar.gz); default: the author's repository at COMMIT.
-    Images already there and verified are kept, so an interrupted fetch goes on where it stopped. An image
-    that the archive holds with other bytes is not written and is reported as altered.
-    Raises DataError when the archive cannot be had or read, or an image cannot be written.
-    """
-    to, source = Path(to or HOME), str(source or SOURCE)
-    wanted = {r.path: (r.bytes, r.sha256) for r in read_manifest() if not _original(r, to / r.path)}
-    remote = source.startswith(("http://", "https://"))
-    refused: set[str] = set()
-    if wanted and remote:
-        begun = to / ".download"  # kept when interrupted; removed, with whatever lies there, once it was read
-        file = archive.download(source, begun)
-        try:
-            refused = archive.extract(file, wanted, to)
-        except archive.Unreadable:  # kept, it would be taken for a finished download the next time
-            shutil.rmtree(begun)
-            raise
-        shutil.rmtree(begun)
-    elif wanted:
-        if not Path(source).is_file():
-            raise DataError(f"{source} is neither a file nor a http(s) URL; give an archive (.zip, .tar, .tar.gz)")
-        refused = archive.extract(Path(source), wanted, to)
-    report = verify(to)
-    missing = tuple(path for path in report.missing if path not in refused)
-    return replace(report, missing=missing, altered=tuple(sorted(refused.union(report.altered))))

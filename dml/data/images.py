@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import os
-import re
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from dml import config
 from dml.config import Experiment
 from dml.data import facemask, faces
 from dml.data.decode import DECODER, decode
-from dml.data.folders import ImageFile, class_folders, subset
+from dml.data.folders import ImageFile, class_folders, folder_name, is_folder, subset, tell_apart
 from dml.files import DataError, listing, replacing
 from dml.fingerprint import fingerprint
 from dml.progress import counted
@@ -74,7 +74,8 @@ class Images:
 def load(data: str, *, size: int, train_count: int, unseen_count: int, cache: Path) -> Images:
     """Load the data set `data` as size x size RGB images, from `cache` when it was decoded before.
 
-    data: "faces" (drawn), "facemask" (see dml.facemask) or the path of a folder with train/ and unseen/.
+    data: "faces" (drawn), "facemask" (see dml.facemask) or the path of a folder with train/ and unseen/; a
+    folder of these names here is ./faces or ./facemask, and a warning says so.
     train_count, unseen_count: how many faces to draw; for files, at most how many to take, spread evenly
     over the classes and always the same ones (0: all).
     Files are decoded to RGB and resized by nearest neighbour, as published.
@@ -86,6 +87,8 @@ def load(data: str, *, size: int, train_count: int, unseen_count: int, cache: Pa
     if min(train_count, unseen_count) < 0:
         raise DataError(f"image counts are {train_count} and {unseen_count}; they must not be negative")
     counts = (train_count, unseen_count)
+    if data in ("faces", "facemask"):
+        tell_apart(data)
     name, inputs, build = _drawn(size, counts) if data == "faces" else _decoded(data, size, counts)
     key = hashlib.sha256(json.dumps([DECODER, size, counts, inputs]).encode()).hexdigest()[:16]
     file = Path(cache) / f"{name}-{size}-{key}.safetensors"
@@ -121,12 +124,6 @@ def require(images: Images, folds: int) -> None:
             )
 
 
-def folder_name(folder: Path) -> str:
-    """A short name for a folder of images: never that of another folder, nor of an embedded or known data set."""
-    digest = hashlib.sha256(str(folder).encode()).hexdigest()[:6]
-    return f"{re.sub(r'[^A-Za-z0-9_]+', '-', folder.name) or 'folder'}-{digest}"
-
-
 def _drawn(size: int, counts: tuple[int, int]) -> tuple[str, object, Callable[[], Images]]:
     """Name, what decides the pixels (the source code that draws them), and how to make them."""
     if min(counts) < len(facemask.CLASSES):
@@ -144,16 +141,16 @@ def _drawn(size: int, counts: tuple[int, int]) -> tuple[str, object, Callable[[]
 
 
 def _decoded(data: str, size: int, counts: tuple[int, int]) -> tuple[str, object, Callable[[], Images]]:
-    """Name, what decides the pixels (each file's place, label, bytes and time), and how to make them."""
+    """Name, what decides the pixels (the identity of each file), and how to make them."""
     if data == "facemask":
         folder, name = facemask.find(), data
         classes: tuple[str, ...] = facemask.CLASSES
         entries = facemask.entries(folder)
     else:
         folder = Path(data).expanduser().resolve()
-        if not folder.is_dir():
-            raise DataError(f'data "{data}" is neither "faces", "facemask" nor a folder')
         name = folder_name(folder)
+        if not is_folder(folder):
+            raise DataError(f'data "{data}" is neither "faces", "facemask" nor a folder')
         classes, entries = class_folders(folder)
     chosen = [subset(entries[i], counts[i], len(classes), seed=(SEED, i)) for i in range(2)]
 
@@ -165,8 +162,7 @@ def _decoded(data: str, size: int, counts: tuple[int, int]) -> tuple[str, object
             raise DataError(f"{folder}: {report.summary()}")
         return _images(name, classes, _decode_all(chosen, size), str(report))
 
-    stats = [(entry, entry.path.stat()) for split in chosen for entry in split]
-    return name, [(str(e.path), e.label, stat.st_size, stat.st_mtime_ns) for e, stat in stats], build
+    return name, [entry.identity() for split in chosen for entry in split], build
 
 
 def _decode_all(chosen: Sequence[list[ImageFile]], size: int) -> list[Split]:
@@ -180,7 +176,9 @@ def _decode_all(chosen: Sequence[list[ImageFile]], size: int) -> list[Split]:
             return f"{entries[index].path} ({error})"
         return entries[index].size or dims
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: Pillow releases the GIL while it decodes
+    # Threads: Pillow releases the GIL while it decodes. It warns of large pictures and odd tags, which do no harm here.
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         results = list(counted(pool.map(place, range(len(entries))), "decoding", len(entries), "image"))
     if bad := [result for result in results if isinstance(result, str)]:
         raise DataError(f"{len(bad)} of {len(entries)} files cannot be decoded as images: {listing(bad)}")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from dml.config import Experiment
 from dml.evidence.published import reported
-from dml.files import DataError
+from dml.files import DataError, read_table
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class About:
 
 def read(folder: Path, name: str) -> pd.DataFrame:
     """A table of a run."""
-    return pd.read_csv(folder / f"{name}.csv")
+    return read_table(folder / f"{name}.csv")
 
 
 def has(folder: Path, names: Sequence[str]) -> bool:

@@ -41,7 +41,7 @@ def findings(record: Path = RECORDED) -> str:
     seeds = sorted(results["seed"].unique())
     head = (
         f"Recorded run: {about.title}; exploratory seeds {seeds[0]} to {seeds[-1]}; 95 % intervals. "
-        "Confirmatory seeds are planned."
+        "Confirmatory seeds are [planned](data/analysis_plan.md)."
     )
     ladder, targets, scaling = (read(folder, f"bandwidth_{name}") for name in ("ladder", "targets", "scaling"))
     bullets = (

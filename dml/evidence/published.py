@@ -1,11 +1,14 @@
 """What the paper and the author's files report, and where it falls among what was measured here."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from dml.config import DATA, PROFILES, RECORDED, Experiment
 from dml.evidence.cost_models import AUTHOR_JSON
+from dml.files import read_table
 from dml.models import VisionNet, group
 from dml.stats import LEVEL, per_seed
 
@@ -30,14 +33,14 @@ def published() -> pd.DataFrame:
 
 def scores() -> pd.DataFrame:
     """Every published number about the unseen set: columns arm, client, metric, value; of class 1 where it matters."""
-    return pd.read_csv(DATA / "published.csv")
+    return read_table(DATA / "published.csv")
 
 
 def history() -> pd.DataFrame:
     """The published training histories, mean over the clients: columns arm, round, phase, epoch, loss, accuracy; epoch
     0 is a look at the public fold before its first epoch.
     """
-    return pd.read_csv(DATA / "published_history.csv")
+    return read_table(DATA / "published_history.csv")
 
 
 def reported(data: str, experiment: Experiment) -> pd.DataFrame:
@@ -111,10 +114,23 @@ def _histories(results: pd.DataFrame, measured: pd.DataFrame):
         yield arm, "accuracy on fresh public folds, all rounds", theirs, values
 
 
+def unseen_candidates(accuracies: Sequence[float], sizes: Sequence[int]) -> pd.DataFrame:
+    """Could each accuracy have been measured on each size of set? Only if accuracy x size is a whole number.
+
+    Columns accuracy, size, hits (accuracy x size), distance (of hits to the nearest whole number) and whole
+    (distance within what rounding to 7 decimals, or to single precision, can do).
+    """
+    table = pd.MultiIndex.from_product([accuracies, sizes], names=["accuracy", "size"]).to_frame(index=False)
+    table["hits"] = table["accuracy"] * table["size"]
+    table["distance"] = (table["hits"] - table["hits"].round()).abs()
+    table["whole"] = table["distance"] <= 1e-7 * table["size"]
+    return table
+
+
 def on_record() -> pd.DataFrame:
     """`comparison` for the recorded run of the published protocol."""
     folder = RECORDED / "paper-facemask"
-    return comparison(pd.read_csv(folder / "results.csv"), pd.read_csv(folder / "history.csv"))
+    return comparison(read_table(folder / "results.csv"), read_table(folder / "history.csv"))
 
 
 def one_seed(results: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 from dml import config
 from dml.config import Experiment
+from dml.files import DataError
 from dml.fingerprint import fingerprint
 from dml.training import machine
 
@@ -29,6 +31,18 @@ CODE = (
     *("arms.federation", "arms.steps", "arms.messaging", "arms.record"),
     *("arms.outputs", "arms.weights", "arms.controls", "arms.catalogue", "experiment.ladder"),
 )
+
+
+def check() -> None:
+    """Make sure that results can be kept, before any is computed. Raises DataError naming the folder."""
+    try:
+        config.CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=config.CACHE):
+            pass
+    except OSError as error:
+        raise DataError(
+            f"cannot write to the cache {config.CACHE} ({error}): set DML_CACHE to another folder"
+        ) from error
 
 
 def code_version(modules: tuple[str, ...] = ()) -> str:

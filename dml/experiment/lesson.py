@@ -21,7 +21,7 @@ from dml.arms import messaging, steps
 from dml.arms.federation import Federation
 from dml.config import Experiment
 from dml.data.folds import Folds, plan, split_fold
-from dml.data.images import Images
+from dml.data.images import Images, require
 from dml.exchange.messages import FLOOR
 from dml.exchange.topologies import add_up, peers_of
 from dml.losses import log_probabilities, model_loss, peer_loss
@@ -104,9 +104,10 @@ def open_lesson(images: Images, clients: int = 3, private: int = 24, public: int
     """Pre-train, train each client on `private` images of its own, and exchange losses on `public` shared ones: at most
     so many, fewer when the images do not suffice.
 
-    Raises ValueError for fewer than two clients.
+    Raises ValueError for fewer than two clients, DataError for a class with fewer images than folds.
     """
     experiment = replace(SMALL, clients=clients)
+    require(images, experiment.folds)
     fed = Federation(experiment, images, seed)
     fed.folds = _cut(fed.folds, private, public)
     carry_out(steps.pretrain(fed))

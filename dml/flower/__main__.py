@@ -1,6 +1,9 @@
 """The command line: python -m dml.flower, one federated run in real processes on this machine."""
 
+from __future__ import annotations
+
 import argparse
+import io
 import json
 import logging
 import signal
@@ -9,17 +12,18 @@ import time
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-
-import pandas as pd
+from tempfile import gettempdir
+from typing import TYPE_CHECKING
 
 from dml.config import PROFILES, RUNS
-from dml.data.images import folder_name, images_of, require
-from dml.experiment import cache
-from dml.files import DataError, replacing
-from dml.flower.launch import Deployment, deployed
+from dml.flower import toml
 from dml.flower.processes import DeploymentError
 from dml.flower.settings import DEPLOYABLE, Settings
-from dml.training import machine
+
+TABLES = ("results", "ledger", "events", "wire", "times")  # that the server writes into the run's folder
+
+if TYPE_CHECKING:  # what takes seconds to import is imported in `run`, where Ctrl-C is expected
+    from dml.flower.launch import Deployment
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,26 +41,41 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a finished run stays one where its folder cannot be shown
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     args = parser().parse_args(arguments)
     try:
         return run(args)
-    except (DataError, ValueError, DeploymentError) as error:
+    except (ValueError, OSError, DeploymentError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one, while Python ends, changes nothing
+        print("stopped; nothing is left running, and the same command begins anew", file=sys.stderr)
         return 130
 
 
 def run(args: argparse.Namespace) -> int:
+    from dml.data.images import folder_name, images_of, require
+    from dml.experiment import cache
+    from dml.files import replacing
+    from dml.flower.launch import deployed
+    from dml.pipeline import output
+    from dml.training import machine
+
     began = time.perf_counter()
     named = args.data in ("faces", "facemask")
     source = args.data if named else str(Path(args.data).expanduser().resolve())
+    out = (args.out or RUNS).expanduser().resolve()
+    for where, path in (("--data", source), ("--out", out), ("TMPDIR", gettempdir())):
+        toml.line(where, str(path))  # raises for a path that Flower cannot take, before anything is begun
     secure = "-secure" if args.secure else ""
-    name = args.data if named else folder_name(Path(source))
-    out = (args.out or RUNS / f"flower-{args.arm}{secure}-{args.profile}-{name}").resolve()
+    if not args.out:
+        name = args.data if named else folder_name(Path(source))
+        out /= f"flower-{args.arm}{secure}-{args.profile}-{name}"
     config = {
         name: getattr(args, name) for name in ("arm", "profile", "seed", "clients", "deadline", "quorum", "secure")
     }
@@ -64,9 +83,9 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings.read(config)
     images = images_of(source, settings.experiment)  # decoded once, before every site reads it from the cache
     require(images, settings.experiment.folds)
-    for old in out.glob("*.csv"):
-        old.unlink()
-    (out / "manifest.json").unlink(missing_ok=True)
+    output.claim(out)
+    output.clear(out)
+    output.note(out, [out / f"{name}.csv" for name in TABLES] + [out / "manifest.json"])
     print(
         f"{args.arm}{secure}: {settings.experiment.clients} clients, {settings.experiment.rounds} rounds; {out}",
         flush=True,
@@ -93,6 +112,8 @@ def run(args: argparse.Namespace) -> int:
 
 def tell(deployment: Deployment, round_index: int) -> None:
     """A line for a round that has ended."""
+    import pandas as pd
+
     rows = pd.read_csv(deployment.out / "results.csv").query(f"round == {round_index}")
     means = rows.groupby("metric")["value"].mean()
     shown = [f"{name} {means[name]:.3f}" for name in ("public accuracy", "unseen sample accuracy") if name in means]
@@ -105,6 +126,8 @@ def tell(deployment: Deployment, round_index: int) -> None:
 
 def tell_bytes(out: Path) -> None:
     """What one client sent and received: in the set-up, and in a round (means)."""
+    import pandas as pd
+
     wire = pd.read_csv(out / "wire.csv")
     last = wire["round"].max()
     wire["when"] = wire["round"].map(

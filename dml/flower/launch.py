@@ -3,12 +3,12 @@
 Everything that Flower writes, and the keys, are in a temporary folder that is deleted; the logs stay with the run.
 """
 
-import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,7 +16,7 @@ import pandas as pd
 
 from dml.config import ROOT
 from dml.files import replacing
-from dml.flower import certificates
+from dml.flower import certificates, toml
 from dml.flower.processes import DeploymentError, Processes, free_ports, wait_for
 from dml.flower.relay import Relay, Relays
 from dml.flower.settings import Settings
@@ -41,12 +41,14 @@ class Deployment:
         told = 0
         while self.processes.running["run"].poll() is None:
             time.sleep(LOOK)
+            self.processes.check("superlink", "executor-server")  # without them it would wait for ever
             rounds = len(self._times()) - 1  # the set-up is round 0
             while told < min(rounds, self.settings.experiment.rounds):
                 told += 1
                 progress(self, told)
         if len(self._times()) != self.settings.experiment.rounds + 3:  # set-up, rounds, report, end
-            raise DeploymentError(f"the run has not come to its end; {self.processes.log_of('executor-server')}")
+            self.processes.check("superlink", "executor-server", "run")
+            raise DeploymentError(f"the run has not come to its end: {self.processes.report('executor-server')}")
         wire = self.wire()
         with replacing(self.out / "wire.csv") as part:
             wire.to_csv(part, index=False)
@@ -83,44 +85,60 @@ def deployed(config: dict, clients: int) -> Iterator[Deployment]:
         keys = certificates.make(work / "keys", clients, HOST)
         port, *ports = free_ports(1 + 2 * clients)
         relayed, runtime = ports[:clients], ports[clients:]
-        processes = stack.enter_context(Processes(logs, _environment(work, port, keys)))
-        flower, secret = Path(sys.executable).parent, ("--superexec-auth-secret-file", keys.secret)
+        connection = {
+            "superlink.default": "here",
+            "superlink.here.address": f"{HOST}:{port}",
+            "superlink.here.root-certificates": str(keys.authority),
+        }
+        home = toml.write(work / "home" / "config.toml", connection).parent
+        processes = stack.enter_context(Processes(logs, environment(home)))
+        flwr, secret = _flower("flwr"), ("--superexec-auth-secret-file", keys.secret)
         executor = (sys.executable, "-m", "dml.flower.executor", *secret, "--runtime-api-address")
         tls = ("--ssl-certfile", keys.certificate, "--ssl-keyfile", keys.key, "--ssl-ca-certfile", keys.authority)
         link = ("--host", HOST, "--port", port, "--enable-supernode-auth", "--disable-runtime-dependency-installation")
         apart = ("--isolation", "process", *secret)
-        processes.start("superlink", flower / "flower-superlink", *tls, *link, *apart)
+        processes.start("superlink", *_flower("flower-superlink"), *tls, *link, *apart)
         processes.start("executor-server", *executor, f"{HOST}:{port}", "--root-certificates", keys.authority)
         wait_for(port, processes, BEGIN)
         for index, node in enumerate(keys.nodes):
-            processes.start(f"register-{index}", flower / "flwr", "supernode", "register", f"{node}.pub", "here")
+            processes.start(f"register-{index}", *flwr, "supernode", "register", f"{node}.pub", "here")
             processes.start(f"executor-{index}", *executor, f"{HOST}:{runtime[index]}", "--insecure")
         for index in range(clients):
             processes.finish(f"register-{index}", BEGIN)
         relays = stack.enter_context(Relays(relayed, port, HOST))
         for index, node in enumerate(keys.nodes):
-            site = f'partition-id={index} folder="{work / f"site-{index}"}"'
+            folder = work / f"site-{index}"
+            site = toml.write(folder.with_suffix(".toml"), {"partition-id": index, "folder": str(folder)})
             own = ("--host", HOST, "--port", runtime[index], "--node-config", site, *apart)
             trust = ("--root-certificates", keys.authority, "--auth-supernode-private-key", node)
             through = ("--superlink", f"{HOST}:{relayed[index]}")
-            processes.start(f"supernode-{index}", flower / "flower-supernode", *through, *trust, *own)
-        values = " ".join(f"{name}={json.dumps(value)}" for name, value in config.items())
-        processes.start("run", flower / "flwr", "run", APP, "here", "--stream", "--run-config", values)
+            processes.start(f"supernode-{index}", *_flower("flower-supernode"), *through, *trust, *own)
+        run = toml.write(work / "run.toml", config)
+        processes.start("run", *flwr, "run", APP, "here", "--stream", "--run-config", run)
         yield Deployment(settings, processes, relays)
 
 
-def _environment(work: Path, port: int, keys: certificates.Credentials) -> dict[str, str]:
-    """Flower's settings: its home is a temporary folder, and it asks and tells nobody outside."""
-    home = work / "home"
-    home.mkdir()
-    connection = f'address = "{HOST}:{port}"\nroot-certificates = "{keys.authority}"\n'
-    (home / "config.toml").write_text(f'[superlink]\ndefault = "here"\n\n[superlink.here]\n{connection}')
+def environment(home: Path) -> dict[str, str]:
+    """The environment of the processes: Flower's home is that folder, and it asks and tells nobody outside.
+
+    Without proxies, as all that is said stays on this machine. To exempt its address is not enough: each library that
+    Flower speaks with reads other variables, and one fails at the mere name of a proxy that it does not know.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT))))
     return {
-        **os.environ,
+        **inherited,
+        "no_proxy": "*",  # nor those of macOS's settings, which count where no variable is set
         "PYTHONPATH": path,
+        "PYTHONIOENCODING": "utf-8:backslashreplace",  # of the logs
         "FLWR_HOME": str(home),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
     }
+
+
+def _flower(command: str) -> tuple[str, ...]:
+    """How to run one of Flower's commands: not by its script, whose first line cannot name every path to a Python."""
+    (entry,) = entry_points(group="console_scripts", name=command)
+    return sys.executable, "-c", f"import sys; from {entry.module} import {entry.attr}; sys.exit({entry.attr}())"

@@ -3,12 +3,13 @@
 import contextlib
 import ctypes
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 GRACE = 2.0  # seconds between asking a process to end and ending it
@@ -36,7 +37,7 @@ class Processes:
 
     def start(self, name: str, *command: object) -> subprocess.Popen:
         """Start a command that writes to `name`.log."""
-        with (self.logs / f"{name}.log").open("wb") as log:
+        with (self.logs / f"{name}.log").open("wb") as log, _undisturbed():
             self.running[name] = subprocess.Popen(
                 [str(word) for word in command],
                 stdin=subprocess.DEVNULL,
@@ -53,31 +54,60 @@ class Processes:
         with contextlib.suppress(subprocess.TimeoutExpired):
             if self.running[name].wait(timeout) == 0:
                 return
-        raise DeploymentError(f"{name} did not succeed; {self.log_of(name)}")
+        raise DeploymentError(f"{name} did not succeed: {self.report(name)}")
 
-    def check(self) -> None:
-        """Raises DeploymentError when a process has ended with an error."""
-        for name, process in self.running.items():
-            if process.poll():
-                raise DeploymentError(f"{name} ended with code {process.returncode}; {self.log_of(name)}")
+    def check(self, *names: str) -> None:
+        """Raises DeploymentError when one of these processes, by default of all, has ended with an error."""
+        for name in names or self.running:
+            if self.running[name].poll():
+                raise DeploymentError(f"{name} has failed: {self.report(name)}")
 
-    def log_of(self, name: str) -> str:
-        """Where a log is, and its last lines."""
-        file = self.logs / f"{name}.log"
-        last = file.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
-        return "\n".join([f"{file} ends with:", *last])
+    def report(self, name: str) -> str:
+        """How a process ended, where its log is, and the last lines; of an empty log, the command instead."""
+        process, file = self.running[name], self.logs / f"{name}.log"
+        how = _end_of(process.poll())
+        last = file.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-15:]
+        if not last:
+            return f"{how}, and {file} is empty; the command was {shlex.join(process.args)}"  # type: ignore[arg-type]  # a list
+        return "\n".join([f"{how}; {file} ends with:", *last])
 
     def kill(self, *names: str) -> None:
         """End processes and all that they started: politely first, then for certain."""
-        processes = [self.running.pop(name) for name in names]
-        for process in processes:
-            _signal(process, signal.SIGTERM)
-        end = time.monotonic() + GRACE
-        for process in processes:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.0, end - time.monotonic()))
-            _signal(process, signal.SIGKILL)
-            process.wait()
+        with _undisturbed():
+            processes = [self.running.pop(name) for name in names]
+            for process in processes:
+                _signal(process, signal.SIGTERM)
+            end = time.monotonic() + GRACE
+            for process in processes:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, end - time.monotonic()))
+                _signal(process, signal.SIGKILL)
+                process.wait()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals that end this process wait for the end of the block, so that no process is started and not known, or
+    known and not ended. (And Python drops what a signal raises in the midst of a fork.)
+    """
+    waiting: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = {number: signal.signal(number, lambda got, _: waiting.append(got)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if waiting:
+            signal.raise_signal(waiting[0])
+
+
+def _end_of(code: int | None) -> str:
+    if code is None:
+        return "it still runs"
+    if code < 0:
+        return f"it was ended by signal {-code} ({signal.strsignal(-code)})"
+    return f"it ended with exit code {code}"
 
 
 def _signal(process: subprocess.Popen, number: signal.Signals) -> None:

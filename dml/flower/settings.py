@@ -1,5 +1,6 @@
 """What a run is about: the values that `flwr run --run-config` sets, the same for the server and every client."""
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import cast
 
@@ -36,7 +37,7 @@ class Settings:
             raise ValueError(
                 f"quorum {settings.quorum}: 1 to {settings.experiment.clients} clients, or 0 for a majority"
             )
-        if settings.deadline <= 0:
+        if not 0 < settings.deadline < math.inf:
             raise ValueError(f"deadline {settings.deadline}: give seconds, above 0")
         return settings
 

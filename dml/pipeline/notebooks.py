@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
-import pandas as pd
 import papermill
 from jupyter_client.kernelspec import get_kernel_spec
 from nbclient.exceptions import DeadKernelError
@@ -21,10 +20,10 @@ from papermill.exceptions import PapermillExecutionError
 from dml.config import ROOT
 from dml.experiment import jobs
 from dml.experiment.jobs import Job
-from dml.files import write_text
+from dml.files import DataError, read_table, write_text
+from dml.pipeline import output
 from dml.pipeline.report import report
 from dml.pipeline.run import Run
-from dml.plots import catalogue
 from dml.training import workers
 from dml.training.workers import Task
 
@@ -85,6 +84,10 @@ def execute(notebook: Path, parameters: dict, to: Path) -> float:
             stderr_file=sys.stderr,
             extra_arguments=["--log-level=ERROR"],  # of the kernel: it would warn each time that its TCP is plain
         )
+    except OSError as error:  # papermill writes the copy after every cell
+        raise PipelineError(
+            f"cannot write {to / notebook.name} ({error}); make room: the same command goes on"
+        ) from error
     except (PapermillExecutionError, DeadKernelError) as error:
         if isinstance(error, DeadKernelError):  # it does not say where
             code = [cell for cell in _cells(to / notebook.name) if cell["cell_type"] == "code"]
@@ -146,7 +149,7 @@ def reproduce(run: Run, only: str = "", executor: Executor | None = None) -> Pat
     Raises DataError for unusable data, PipelineError for a notebook; both before anything runs, where that is possible.
     A manifest from an earlier run is removed first: while it is there, the run is complete. So are the tables of a run
     with other seeds, data, code or machine, its executed notebooks, pages and figures: what lies in the folder belongs
-    together.
+    together. What is not listed there as ours stays.
     """
     chosen = notebooks(only)
     if (run.folder / "notebooks").resolve() == NOTEBOOKS:
@@ -160,40 +163,54 @@ def reproduce(run: Run, only: str = "", executor: Executor | None = None) -> Pat
         "figures": str(run.figures.resolve()),
         "device": run.device,
         "precision": run.experiment.precision,
+        "clients": run.experiment.clients,
+        "rounds": run.experiment.rounds,
+        "train_images": run.experiment.train_images,
     }
+    skipped = {path.stem: why for path in chosen if (why := run.skipped(path.stem))}
+    for stem, why in skipped.items():
+        log.warning("%s is left out: %s", stem, why)
+    chosen = [path for path in chosen if path.stem not in skipped]
+    if not chosen:
+        raise PipelineError("nothing is left to run")
     for notebook in chosen:
         check(notebook, parameters)
     same_package()
     needed = listed(run, only)
-    file = run.folder / "manifest.json"
-    _clear(run)
-    began = time.perf_counter()
-    computed = jobs.carry_out(needed, executor)
-    spent = round(time.perf_counter() - began, 1)
-    log.info("%d jobs computed, %d found in the cache", computed, len(needed) - computed)
-    stages = execute_all(chosen, parameters, run.folder / "notebooks")
-    manifest = run.manifest(jobs_s=spent, stages_s=stages, arms_s=_costs(run.folder))
-    log.info("writing the report")
-    report(run.folder, manifest, run.judge())
-    write_text(file, json.dumps(manifest, indent=1) + "\n")
+    output.claim(run.folder)
+    with output.held(run.folder):
+        _clear(run)
+        began = time.perf_counter()
+        computed = jobs.carry_out(needed, executor)
+        spent = round(time.perf_counter() - began, 1)
+        log.info("%d jobs computed, %d found in the cache", computed, len(needed) - computed)
+        copies, pages = run.folder / "notebooks", run.folder / "report"
+        output.note(run.folder, [copies / path.name for path in chosen])
+        stages = execute_all(chosen, parameters, copies)
+        manifest = run.manifest(jobs_s=spent, stages_s=stages, arms_s=_costs(run.folder), skipped=skipped)
+        log.info("writing the report")
+        output.note(run.folder, [pages / "index.html", *(pages / f"{path.stem}.html" for path in chosen)])
+        report(run.folder, manifest, run.judge())
+        file = run.folder / "manifest.json"
+        write_text(file, json.dumps(manifest, indent=1) + "\n")
     return file
 
 
 def _clear(run: Run) -> None:
     file = run.folder / "manifest.json"
-    old = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    try:
+        old = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        told = {name: old.get(name) for name in SAME}
+    except (ValueError, AttributeError) as error:
+        raise DataError(
+            f"{file} is not what `reproduce` wrote ({error}); remove it or choose another folder"
+        ) from error
     new = json.loads(json.dumps(run.manifest()))
     file.unlink(missing_ok=True)
-    if all(old.get(name) == new[name] for name in SAME):
-        return
-    stale = [*run.folder.glob("*.csv"), run.folder / f"{catalogue.PICTURES}.safetensors"]
-    for stem in (path.stem for path in notebooks()):
-        stale += [run.folder / "notebooks" / f"{stem}.ipynb", run.folder / "report" / f"{stem}.html"]
-        stale += (run.folder / "figures").glob(f"{stem[:3]}*.*")
-    for path in stale:
-        path.unlink(missing_ok=True)
+    if any(told[name] != new[name] for name in SAME):
+        output.clear(run.folder)
 
 
 def _costs(folder: Path) -> list[dict]:
     file = folder / "costs.csv"
-    return pd.read_csv(file).to_dict("records") if file.is_file() else []
+    return read_table(file).to_dict("records") if file.is_file() else []

@@ -11,7 +11,7 @@ from dml.config import DATA, FIGURES, README, RECORDED, ROOT
 from dml.data.images import load
 from dml.evidence import findings, markdown, on_record, power, verdicts
 from dml.evidence.about import About
-from dml.files import write_text
+from dml.files import read_table, write_text
 from dml.plots import catalogue
 from dml.plots.data import contact_sheet
 from dml.training import workers
@@ -64,7 +64,7 @@ def redraw_recorded(to: Path) -> None:
 
 def texts_of_record() -> dict[str, str]:
     """The texts about all recorded runs and deployments, by name."""
-    wires = {file.stem: pd.read_csv(file) for file in sorted(WIRES.glob("*.csv"))}
+    wires = {file.stem: read_table(file) for file in sorted(WIRES.glob("*.csv"))}
     return {
         "findings": findings.findings(),
         "verdict_table": findings.verdict_table(),

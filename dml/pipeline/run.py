@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import torch
 from safetensors.torch import save_file
 
 from dml import config
 from dml.config import Experiment, Profile, profile
-from dml.data import audit
 from dml.data.images import Images, folder_name, images_of
-from dml.evidence import bandwidth, many_clients, verdicts
+from dml.evidence import bandwidth, many_clients, style, verdicts
 from dml.evidence.about import About
 from dml.evidence.bandwidth import BandwidthTables
 from dml.experiment import cache, lesson, results
 from dml.experiment.jobs import Job
 from dml.experiment.results import ArmTables
-from dml.files import replacing
+from dml.files import DataError, replacing
+from dml.pipeline import needs, output
 from dml.plots import catalogue
 from dml.plots.style import Drawn
 from dml.training import machine
@@ -52,13 +53,25 @@ class Run:
         figures: str = "",
         device: str = "auto",
         precision: str = "float32",
+        clients: int = 0,
+        rounds: int = 0,
+        train_images: int = 0,
     ) -> Run:
-        """A run by the values of a notebook's parameters; empty ones mean the profile's own.
+        """A run by the values of a notebook's parameters; empty ones and zeros mean the profile's own.
 
-        Raises ValueError for an unknown profile, device, or precision, and for repeated or negative seeds.
+        Raises ValueError for an unknown profile, device, or precision, and for repeated or negative seeds; DataError
+        when the cache cannot be written.
         """
         chosen = profile(profile_name)
-        experiment = replace(chosen.experiment, precision=precision)
+        cache.check()
+        sizes = {"clients": clients, "rounds": rounds, "train_images": train_images}
+        if short := [f"{size}={value}" for size, value in sizes.items() if value < 0]:
+            raise ValueError(f"{', '.join(short)}: give 0 for the profile's own, or more")
+        usual = asdict(chosen.experiment)
+        own = {size: value for size, value in sizes.items() if value not in (0, usual[size])}
+        experiment = replace(chosen.experiment, precision=precision, **own)
+        if isinstance(seeds, int):
+            raise ValueError(f"seeds = {seeds}: give a list of them, for example [{seeds}]")
         seeds = tuple(seeds) or tuple(range(chosen.seeds))
         if len(set(seeds)) < len(seeds) or any(not isinstance(seed, int) or seed < 0 for seed in seeds):
             raise ValueError(f"seeds {list(seeds)}: give different whole numbers from 0 up")
@@ -69,9 +82,10 @@ class Run:
         if data not in ("faces", "facemask"):  # a folder: by its whole path, for kernels that start elsewhere
             folder_of_images = Path(data).expanduser().resolve()
             data, name = str(folder_of_images), folder_name(folder_of_images)
-        suffix = "" if precision == "float32" else "-bf16"
-        where = Path(folder) if folder else config.RUNS / f"{profile_name}-{name}{suffix}"
-        shown = Path(figures) if figures else where / "figures"
+        suffix = "".join(f"-{value}-{size.replace('_', '-')}" for size, value in own.items())
+        suffix += "" if precision == "float32" else "-bf16"
+        where = Path(folder).expanduser() if folder else config.RUNS / f"{profile_name}-{name}{suffix}"
+        shown = Path(figures).expanduser() if figures else where / "figures"
         return cls(profile_name, data, experiment, seeds, where, shown, device)
 
     @cached_property
@@ -88,15 +102,20 @@ class Run:
     def title(self) -> str:
         """Profile and data set, for captions."""
         counts = f"{len(self.images.train):,} train, {len(self.images.unseen):,} unseen"
-        bf16 = ", bf16" if self.experiment.precision == "bf16" else ""
-        return f"{self.images.name} ({counts}), {self.profile}{bf16}"
+        usual = self.sizes.experiment
+        other = [f"K = {self.experiment.clients}"] if self.experiment.clients != usual.clients else []
+        other += [f"R = {self.experiment.rounds}"] if self.experiment.rounds != usual.rounds else []
+        other += ["bf16"] if self.experiment.precision == "bf16" else []
+        return f"{self.images.name} ({counts}), {', '.join([self.profile, *other])}"
 
     @property
-    def _profile(self) -> Profile:
+    def sizes(self) -> Profile:
+        """The profile: how large each study of the run is."""
         return profile(self.profile)
 
     @property
-    def _target(self):
+    def target(self) -> torch.device:
+        """What it is computed on."""
         return machine.device(self.device)
 
     # -- what notebooks ask for: from the cache where possible, and written as tables ------------------------------
@@ -110,14 +129,18 @@ class Run:
 
     def privacy(self) -> PrivacyTables:
         """Every privacy probe; writes its tables as privacy_*.csv, and the recovered images, which show private ones,
-        as reconstructions.safetensors.
+        as reconstructions.safetensors. Raises DataError when they cannot run (see `no_privacy`).
         """
+        if self.no_privacy:
+            raise DataError(self.no_privacy)
         from dml.privacy import probes  # an annex
 
-        tables = probes.attack(self.data, self.experiment, self._profile.probe, self.seeds, self._target)
+        tables = probes.attack(self.data, self.experiment, self.sizes.probe, self.seeds, self.target)
         for name, table in tables.tables().items():
             self.write(table, name)
-        with replacing(self.folder / f"{catalogue.PICTURES}.safetensors") as part:
+        file = self.folder / f"{catalogue.PICTURES}.safetensors"
+        output.note(self.folder, [file])
+        with replacing(file) as part:
             save_file(dict(tables.images), part)
         return tables
 
@@ -125,7 +148,7 @@ class Run:
         """Bytes and accuracy of the profile's arms and rungs; writes bandwidth_*.csv, with their costs, and ledger.csv,
         every message of the first seed.
         """
-        ladder = self._profile.ladder
+        ladder = self.sizes.ladder
         seeds = self.seeds[: ladder.seeds or None]
         measured = results.compute(self.data, self.experiment, seeds, self.device, ladder.arms)
         fold = round(len(self.images.train) / self.experiment.folds)
@@ -141,7 +164,7 @@ class Run:
         """The arms with more and fewer clients; writes clients.csv where the profile and the data set leave room for
         more.
         """
-        chosen = self._profile.many_clients
+        chosen = self.sizes.many_clients
         seeds = self.seeds[: chosen.seeds or None]
         table = many_clients.compute(self.data, self.experiment, chosen.clients, seeds, self.device)
         if len(table):
@@ -158,8 +181,8 @@ class Run:
         return lesson.open_lesson(images_of(self.data, lesson.SMALL), clients, public=public)
 
     def describe(self) -> pd.DataFrame:
-        """What figures 01 are drawn from (see `audit.describe`), also written as images.csv."""
-        table = audit.describe(self.images)
+        """What figures 01 are drawn from (see `style.describe`), also written as images.csv."""
+        table = style.describe(self.images)
         self.write(table, "images")
         return table
 
@@ -170,37 +193,31 @@ class Run:
 
         Raises DataError when data and experiment do not fit.
         """
-        return [job for need in NEEDS.get(notebook[:2], ()) for job in need(self)]
+        return [job for need in needs.NEEDS.get(notebook[:2], ()) for job in need(self)]
+
+    @cached_property
+    def no_privacy(self) -> str:
+        """Why the privacy probes cannot run on these images; "" when they can."""
+        return needs.no_privacy(self.images, self.experiment)
+
+    def skipped(self, notebook: str) -> str:
+        """Why a notebook cannot run at all on these images while others can; "" when it can."""
+        return self.no_privacy if notebook.startswith("03") else ""
 
     def forget(self) -> None:
         """Drop what the cache holds of this run, so that it is computed again."""
-        for job in (job for notebook in NEEDS for job in self.jobs(notebook)):
+        for job in (job for notebook in needs.NEEDS for job in self.jobs(notebook)):
             for file in job.files:
                 file.unlink(missing_ok=True)
-
-    def _accuracy_jobs(self) -> list[Job]:
-        return results.arm_jobs(self.data, self.experiment, self.seeds, self._target)
-
-    def _bandwidth_jobs(self) -> list[Job]:
-        ladder = self._profile.ladder
-        seeds = self.seeds[: ladder.seeds or None]
-        return results.arm_jobs(self.data, self.experiment, seeds, self._target, ladder.arms)
-
-    def _privacy_jobs(self) -> list[Job]:
-        from dml.privacy import probes  # an annex
-
-        return probes.probe_jobs(self.data, self.experiment, self._profile.probe, self.seeds, self._target).all()
-
-    def _many_clients_jobs(self) -> list[Job]:
-        chosen = self._profile.many_clients
-        seeds = self.seeds[: chosen.seeds or None]
-        return many_clients.jobs(self.data, self.experiment, chosen.clients, seeds, self._target)
 
     # -- what is kept ----------------------------------------------------------------------------------------------
 
     def write(self, table: pd.DataFrame, name: str) -> None:
-        """Keep a table as CSV."""
-        with replacing(self.folder / f"{name}.csv") as part:
+        """Keep a table as CSV. Raises DataError when the folder holds somebody else's files."""
+        file = self.folder / f"{name}.csv"
+        output.claim(self.folder)
+        output.note(self.folder, [file])
+        with replacing(file) as part:
             table.to_csv(part, index=False)
 
     def figure(self, name: str) -> Drawn:
@@ -208,7 +225,10 @@ class Run:
         return self.save(catalogue.draw(name, self.folder, self.about), name)
 
     def save(self, drawn: Drawn, name: str) -> Drawn:
-        """Keep a figure as PDF, PNG and CSV."""
+        """Keep a figure as PDF, PNG and CSV. Raises DataError when the folder holds somebody else's files."""
+        for folder in (self.folder, self.figures):
+            output.claim(folder)
+        output.note(self.folder, drawn.files(self.figures, name))
         drawn.save(self.figures, name)
         return drawn
 
@@ -224,14 +244,6 @@ class Run:
             "experiment": asdict(self.experiment),
             "seeds": self.seeds,
             "code_version": cache.code_version(),
-            **machine.facts(self._target),
+            **machine.facts(self.target),
             **more,
         }
-
-
-NEEDS: dict[str, tuple[Callable[[Run], list[Job]], ...]] = {  # what each notebook computes, by its number
-    "02": (Run._accuracy_jobs,),
-    "03": (Run._privacy_jobs,),
-    "04": (Run._bandwidth_jobs,),
-    "09": (Run._accuracy_jobs, Run._privacy_jobs, Run._bandwidth_jobs, Run._many_clients_jobs),
-}

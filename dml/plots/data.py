@@ -33,7 +33,7 @@ def contact_sheet(images: Images) -> tuple[Figure, pd.DataFrame]:
 def fold_plan(images: pd.DataFrame, experiment: Experiment, data: str) -> tuple[Figure, pd.DataFrame]:
     """Who sees which fold when: one column a round, one cell a fold with its images per class.
 
-    Of `images` (see `audit.describe`) the counts are used; only the training set's classes are dealt.
+    Of `images` (see `style.describe`) the counts are used; only the training set's classes are dealt.
     """
     counts = images[(images["measure"] == "count") & (images["set"] == "train")]
     counts = counts.rename(columns={"value": "count"}).astype({"count": int})
@@ -60,7 +60,7 @@ def fold_plan(images: pd.DataFrame, experiment: Experiment, data: str) -> tuple[
             Rectangle((round_index - 0.46, place - 0.42), 0.92, 0.84, color=colours[name], alpha=0.35, linewidth=0)
         )
         axes.text(round_index, place, ":".join(map(str, parts)), ha="center", va="center", fontsize=5.5)
-        per_class = dict(zip(counts["class"], parts.tolist(), strict=True))
+        per_class = dict(zip((f"images: {name}" for name in counts["class"]), parts.tolist(), strict=True))
         table.append({"fold": len(table), "round": round_index, "seen by": seen_by, "images": len(fold), **per_class})
     axes.set(xlim=(-0.6, experiment.rounds + 0.6), ylim=(len(names) - 0.4, -0.6))
     axes.set_xticks(range(experiment.rounds + 1), ["start", *map(str, range(1, experiment.rounds + 1))])
@@ -77,16 +77,16 @@ def fold_plan(images: pd.DataFrame, experiment: Experiment, data: str) -> tuple[
 def style_confound(images: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     """Sharpness (variance of the Laplacian) by class and set: if it tells the label, style is confounded with it.
 
-    Of `images` (see `audit.describe`) the quantiles are drawn.
+    Of `images` (see `style.describe`) the quantiles are drawn.
     """
     quantiles = images[images["measure"] == "sharpness"].drop(columns="measure").rename(columns={"value": "sharpness"})
     fig = Figure(figsize=(DOUBLE, 2.2))
     for axes, name in zip(fig.subplots(1, 2, sharex=True, sharey=True), ("train", "unseen"), strict=True):
-        rows = quantiles[quantiles["set"] == name]
+        rows, lines = quantiles[quantiles["set"] == name], {}
         for colour, linestyle, (title, line) in zip(CLIENTS, "-:" * 5, rows.groupby("class", sort=False), strict=False):
-            axes.plot(line["sharpness"], line["quantile"], color=colour, linestyle=linestyle, label=title)
+            lines[title] = axes.plot(line["sharpness"], line["quantile"], color=colour, linestyle=linestyle)[0]
         axes.set(title=name, xscale="log", xlabel="sharpness (variance of the Laplacian)")
-        axes.legend(loc="upper left")
+        axes.legend(lines.values(), lines.keys(), loc="upper left")
     fig.axes[0].set_ylabel("share of images below")
     caption(fig, f"{data}: cumulative distribution of the sharpness of the decoded images, by class and set.")
     return fig, quantiles

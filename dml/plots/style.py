@@ -1,6 +1,7 @@
 """How figures look, and how they are kept: one style sheet, one colour + line + marker an arm, PDF + PNG + CSV each."""
 
 import io
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
@@ -18,6 +19,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dml.files import replacing
+from dml.plots import glyphs
 
 DOUBLE = 7.0  # inches, the width of a journal's two columns
 PAD = 0.04  # inches around what is drawn
@@ -52,11 +54,15 @@ class Drawn:
         """The table in 12 significant digits: those that follow depend on the processor."""
         return self.table.to_csv(index=False, float_format="%.12g").encode()
 
+    def files(self, folder: Path, name: str) -> dict[Path, bytes]:
+        """What `save` writes: name.pdf, name.png, name.csv and the caption, name.txt."""
+        contents = {"pdf": self.pdf, "png": self.png, "csv": self.csv, "txt": f"{self.caption}\n".encode()}
+        return {folder / f"{name}.{suffix}": content for suffix, content in contents.items()}
+
     def save(self, folder: Path, name: str) -> None:
-        """Write name.pdf, name.png, name.csv and the caption, name.txt, each atomically."""
-        contents = {"pdf": self.pdf, "png": self.png, "csv": self.csv}
-        for suffix, content in (contents | {"txt": f"{self.caption}\n".encode()}).items():
-            with replacing(folder / f"{name}.{suffix}") as part:
+        """Write the files, each in one step."""
+        for file, content in self.files(folder, name).items():
+            with replacing(file) as part:
                 part.write_bytes(content)
 
 
@@ -89,10 +95,15 @@ def drawn(draw: Draw) -> Callable[..., Drawn]:
 
     @wraps(draw)
     def finished(*args, **kwargs) -> Drawn:
-        with mpl.rc_context():
+        with mpl.rc_context(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # `glyphs.find` says it, once
+            mpl.rcdefaults()  # not what the user has set for figures of their own
             mpl.style.use(Path(__file__).with_name("dml.mplstyle"))
-            fig, table = draw(*args, **kwargs)
+            with mpl.rc_context({"text.parse_math": False}):  # a "$" in a name is a dollar
+                fig, table = draw(*args, **kwargs)
             FigureCanvasAgg(fig)
+            _powers_of_ten(fig)
+            glyphs.find(fig)
             pdf, png = io.BytesIO(), io.BytesIO()
             cast(Any, fig.get_layout_engine()).execute(
                 fig
@@ -102,14 +113,23 @@ def drawn(draw: Draw) -> Callable[..., Drawn]:
             frame = fig.get_tightbbox().padded(PAD)
             fig.savefig(pdf, format="pdf", bbox_inches=frame, metadata={"CreationDate": None})
             fig.savefig(png, format="png", bbox_inches=frame, metadata={"Software": None})
-        return Drawn(table, pdf.getvalue(), png.getvalue(), fig.get_supxlabel())
+        return Drawn(table, pdf.getvalue(), png.getvalue(), fig.get_supxlabel().replace(r"\$", "$"))
 
     return finished
 
 
+def _powers_of_ten(fig: Figure) -> None:
+    """Make the tick labels of logarithmic axes anew: matplotlib writes them as mathematics."""
+    for axes in fig.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if axis.get_scale() == "log":
+                axis.reset_ticks()
+
+
 def caption(fig: Figure, text: str) -> None:
     """n, unit, data set and what "reported" means, under the figure."""
-    fig.supxlabel(text, fontsize=6.5, color="0.35", x=0.01, ha="left", wrap=True)
+    drawn = fig.supxlabel(text.replace("$", r"\$"), fontsize=6.5, color="0.35", x=0.01, ha="left", wrap=True)
+    drawn.set_parse_math(True)  # to break lines, matplotlib reads mathematics whatever is asked: hence the "\$"
 
 
 def sheet(axes: Axes, images: Tensor, columns: int) -> None:

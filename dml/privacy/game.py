@@ -72,20 +72,13 @@ def seed_of(game: int, m: int) -> int:
 def deal(name: str, experiment: Experiment, draw: Draw, seed: int) -> Game:
     """The game of a seed on the data set `name`; a client has as many images as in the experiment.
 
-    Raises DataError when a client has too few images to be halved class by class, or there are too few without
-    near-duplicates.
+    Raises DataError when they do not suffice (see `require`).
     """
     rng, everything = stream(seed, SERVER, "game"), images_of(name, experiment)
+    require(everything, experiment)
     classes, clients = len(everything.classes), experiment.clients - 1
-    fold = len(everything.train) // experiment.folds
-    share = 2 * (int(experiment.train_share * fold) // classes // 2)  # a client's images of a class: even, to be halved
-    if not share:
-        raise DataError(
-            f"a client has {fold} training images, {int(experiment.train_share * fold)} to train on, of {classes} "
-            f"classes; the membership game needs 2 of each class: use more images, fewer clients or fewer rounds"
-        )
+    share, counts = _counts(everything, experiment)
     held = _held(share * classes, experiment.train_share)
-    counts = [2 * share, fold // classes, fold // classes, -(-held // classes)]
     images = _draw(everything, sum(counts) + clients * share, SPARE * clients * share, draw.unseen, rng)
     decks = [np.flatnonzero(images.train.labels.numpy() == label) for label in range(classes)]
     pool, public, pretrain, validation = (_take(decks, count, rng) for count in counts)
@@ -125,6 +118,35 @@ def deal(name: str, experiment: Experiment, draw: Draw, seed: int) -> Game:
     )
 
 
+def require(images: Images, experiment: Experiment) -> None:
+    """Check that these images suffice for the membership game. Raises DataError naming the count that is short."""
+    share, counts = _counts(images, experiment)
+    least = sum(counts) + (experiment.clients - 1) * share
+    alone = images.train.labels[torch.from_numpy(_distinct(images))]
+    for title, count in zip(images.classes, torch.bincount(alone, minlength=len(images.classes)).tolist(), strict=True):
+        if count < least:
+            raise DataError(
+                f'class "{title}" has {count} training images without near-duplicates; the membership game needs '
+                f"{least}: use more images (--train-images), fewer --clients or more --rounds (smaller folds)"
+            )
+
+
+def _counts(images: Images, experiment: Experiment) -> tuple[int, list[int]]:
+    """A client's training images of a class, and how many of a class the pool, the public fold, the pre-training and
+    the validation take.
+    """
+    classes, fold = len(images.classes), len(images.train) // experiment.folds
+    trained = int(experiment.train_share * fold)
+    share = 2 * (trained // classes // 2)  # even, to be halved
+    if not share:
+        raise DataError(
+            f"a client has {fold} training images, {trained} to train on; the membership game needs {2 * classes}, two "
+            f"of each of {classes} classes: use more images (--train-images), fewer --clients or fewer --rounds"
+        )
+    held = _held(share * classes, experiment.train_share)
+    return share, [2 * share, fold // classes, fold // classes, -(-held // classes)]
+
+
 def _held(count: int, share: float) -> int:
     """How many validation images a fold needs so that its first `share` are `count` images."""
     size = count
@@ -137,21 +159,19 @@ def _draw(everything: Images, least: int, spare: int, unseen: int, rng: np.rando
     """As many images of each class without near-duplicates as the game needs, and up to `spare` more; and some of the
     unseen set, to state accuracies.
     """
-    near = audit.near_duplicates(replace(everything, unseen=_some(everything.unseen, np.arange(0))))
-    keep = ~np.isin(everything.train.files, near["file_b"].unique())
-    labels, chosen = everything.train.labels.numpy(), []
-    for label, title in enumerate(everything.classes):
-        deck = rng.permutation(np.flatnonzero(keep & (labels == label)))
-        if len(deck) < least:
-            raise DataError(
-                f'class "{title}" has {len(deck)} training images without near-duplicates; the membership game needs '
-                f"{least}: use more images, fewer clients or more rounds (smaller folds)"
-            )
-        chosen.append(deck[: least + spare])
+    labels, keep = everything.train.labels.numpy(), _distinct(everything)
+    decks = (rng.permutation(np.flatnonzero(keep & (labels == label))) for label in range(len(everything.classes)))
+    chosen = [deck[: least + spare] for deck in decks]
     few = rng.permutation(len(everything.unseen))[:unseen]
     return replace(
         everything, train=_some(everything.train, np.concatenate(chosen)), unseen=_some(everything.unseen, few)
     )
+
+
+def _distinct(images: Images) -> np.ndarray:
+    """bool [N]: the training images that no earlier one looks like."""
+    near = audit.near_duplicates(replace(images, unseen=_some(images.unseen, np.arange(0))))
+    return ~np.isin(images.train.files, near["file_b"].unique())
 
 
 def _some(split: Split, indices: np.ndarray) -> Split:

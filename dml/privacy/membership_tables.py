@@ -95,6 +95,11 @@ def _joined(games: list[Arrays], view: str, aims: str | None = None) -> dict[str
 def _rates(scores: np.ndarray, members: np.ndarray, canary: np.ndarray, **keys) -> list[dict]:
     rows = []
     for kind, columns in (("all", np.ones_like(canary)), ("canaries", canary)):
+        if not columns.any():  # many classes: too few canaries for two of each
+            rows += [
+                _row(metrics.none(len(canary)), **keys, candidates=kind, metric=metric) for metric in ("auc", "tpr")
+            ]
+            continue
         some, true = (values[columns].reshape(len(canary), -1) for values in (scores, members))
         rows.append(_row(metrics.auc(some, true), **keys, candidates=kind, metric="auc"))
         if keys["attack"] in (STRONGEST, "FedMIA"):  # resampling a threshold is slow

@@ -30,6 +30,11 @@ class Rate:
     error: float  # standard error
 
 
+def none(targets: int) -> Rate:
+    """The rate of an attack that had no trial."""
+    return Rate(np.nan, np.nan, np.nan, targets, 0, np.nan)
+
+
 @lru_cache
 def weights(targets: int) -> np.ndarray:
     """How often each target is drawn in each bootstrap resample, [RESAMPLES, targets]; always the same draws."""

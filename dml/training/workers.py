@@ -5,9 +5,11 @@ Where they are done is any `concurrent.futures.Executor`: processes of this mach
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
@@ -55,9 +57,19 @@ def carry_out(
             finished, _ = wait(left, timeout=LOOK, return_when=FIRST_COMPLETED)
             for future in finished:
                 task = left.pop(future)
-                keep(task, future.result())
+                keep(task, _result(future))
                 done += task.cost
             progress.to(max(done, shared.value if shared else 0), f"{len(order) - len(left)} of {len(order)} {unit}s")
+
+
+def _result(future: Future) -> Any:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "a worker process ended before its task: killed, out of memory, or started from a script that lacks "
+            '`if __name__ == "__main__":`'
+        ) from error
 
 
 def carry_out_here(tasks: Sequence[Task], keep: Keep, title: str = "training", unit: str = "job") -> None:
@@ -111,6 +123,7 @@ def _start(shared: Any) -> None:
     global _shared
     _shared = shared
     machine.settle()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends its workers, in one line
     parent = multiprocessing.parent_process()
     assert parent is not None, "this process is no worker"
     threading.Thread(target=lambda: (wait_for([parent.sentinel]), os._exit(1)), daemon=True).start()

@@ -1,5 +1,6 @@
 """A study of the analysis plan: its arms and seeds, computed seed by seed and added to the tables on record."""
 
+import gzip
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,8 +11,8 @@ import pandas as pd
 from dml.config import RECORDED
 from dml.data.images import images_of
 from dml.experiment import cache, jobs, results
-from dml.files import replacing, write_text
-from dml.plan import Study
+from dml.files import read_table, replacing, write_text
+from dml.studies.plan import Study
 from dml.training import machine
 
 STUDIES = RECORDED / "studies"
@@ -37,7 +38,7 @@ def carry_out(study: Study, seeds: Sequence[int], device: str = "auto", to: Path
 def on_record(folder: Path) -> set[tuple[int, str]]:
     """The (seed, arm) whose rows are in the tables of a study."""
     file = folder / TABLES["costs"]
-    return set(pd.read_csv(file)[PAIR].itertuples(index=False, name=None)) if file.is_file() else set()
+    return set(read_table(file)[PAIR].itertuples(index=False, name=None)) if file.is_file() else set()
 
 
 def collect(study: Study, seeds: Sequence[int], device: str = "auto", to: Path = STUDIES) -> None:
@@ -78,11 +79,11 @@ def _brief(table: pd.DataFrame, values: list[str] | None) -> pd.DataFrame:
 
 def _add(file: Path, rows: pd.DataFrame, arms: Sequence[str]) -> None:
     """Put the rows of new pairs into a table, which stays in the order of seeds and arms."""
-    old = pd.read_csv(file) if file.is_file() else rows.iloc[:0]
+    old = read_table(file) if file.is_file() else rows.iloc[:0]
     fresh = ~pd.MultiIndex.from_frame(old[PAIR]).isin(pd.MultiIndex.from_frame(rows[PAIR]))  # a killed run's half
     table = pd.concat([old[fresh], rows], ignore_index=True) if len(old) else rows
     place = table["seed"] * len(arms) + table["arm"].map(list(arms).index)
     table = table.iloc[place.argsort(kind="stable")]
-    packing = {"method": "gzip", "mtime": 0} if file.suffix == ".gz" else None  # no time in the file: equal bytes
-    with replacing(file) as part:
-        table.to_csv(part, index=False, compression=packing)
+    content = table.to_csv(index=False).encode()
+    with replacing(file) as part:  # without its time and name inside, equal tables are equal bytes
+        part.write_bytes(gzip.compress(content, mtime=0) if file.suffix == ".gz" else content)

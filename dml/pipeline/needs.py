@@ -1,0 +1,63 @@
+"""What each notebook needs: the jobs behind it, and what the images must allow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dml.config import Experiment
+from dml.data.images import Images
+from dml.evidence import many_clients
+from dml.experiment import results
+from dml.experiment.jobs import Job
+from dml.files import DataError
+
+if TYPE_CHECKING:
+    from dml.pipeline.run import Run
+
+
+def accuracy_jobs(run: Run) -> list[Job]:
+    """Every arm and seed."""
+    return results.arm_jobs(run.data, run.experiment, run.seeds, run.target)
+
+
+def bandwidth_jobs(run: Run) -> list[Job]:
+    """The arms and rungs of the profile's ladder."""
+    ladder = run.sizes.ladder
+    seeds = run.seeds[: ladder.seeds or None]
+    return results.arm_jobs(run.data, run.experiment, seeds, run.target, ladder.arms)
+
+
+def privacy_jobs(run: Run) -> list[Job]:
+    """Every privacy probe; none where they cannot run."""
+    from dml.privacy import probes  # an annex
+
+    if run.no_privacy:
+        return []
+    return probes.probe_jobs(run.data, run.experiment, run.sizes.probe, run.seeds, run.target).all()
+
+
+def no_privacy(images: Images, experiment: Experiment) -> str:
+    """Why the privacy probes cannot run on these images; "" when they can."""
+    from dml.privacy import game  # an annex
+
+    try:
+        game.require(images, experiment)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def many_clients_jobs(run: Run) -> list[Job]:
+    """The arms with more and fewer clients."""
+    chosen = run.sizes.many_clients
+    seeds = run.seeds[: chosen.seeds or None]
+    return many_clients.jobs(run.data, run.experiment, chosen.clients, seeds, run.target)
+
+
+NEEDS: dict[str, tuple[Callable[[Run], list[Job]], ...]] = {  # by the notebook's number
+    "02": (accuracy_jobs,),
+    "03": (privacy_jobs,),
+    "04": (bandwidth_jobs,),
+    "09": (accuracy_jobs, privacy_jobs, bandwidth_jobs, many_clients_jobs),
+}
