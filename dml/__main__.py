@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     listing.set_defaults(act=list_jobs)
 
     planned = commands.add_parser("study", help="compute a study of data/analysis_plan.md and add it to the record")
-    planned.add_argument("name", choices=plan().studies)
+    planned.add_argument("name", metavar="NAME", help="published or reduced")
     seeds_help = "which seeds (8,9), or how many from 0; all confirmatory ones"
     planned.add_argument("--seeds", type=seeds, default=(), metavar="N|LIST", help=seeds_help)
     planned.set_defaults(act=carry_out_study)
@@ -179,6 +179,8 @@ def list_jobs(args: argparse.Namespace) -> int:
 
 
 def carry_out_study(args: argparse.Namespace) -> int:
+    if args.name not in plan().studies:
+        raise ValueError(f"study {args.name!r}: choose one of {', '.join(plan().studies)}")
     chosen = plan().studies[args.name]
     study.carry_out(chosen, args.seeds or chosen.confirmatory)
     print(f"Tables: {study.STUDIES / args.name}")

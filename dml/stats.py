@@ -7,6 +7,7 @@ corrected for their number (Holm 1979).
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -103,10 +104,16 @@ def holm(estimates: list[Estimate]) -> list[Estimate]:
     """The same estimates with p values corrected for their number by Holm's step-down: the smallest times m, the next
     times m - 1, and so on, none below the one before. NaN stays NaN and does not count.
     """
-    p = np.array([estimate.p for estimate in estimates])
+    p = holm_corrected([estimate.p for estimate in estimates])
+    return [replace(estimate, p=float(value)) for estimate, value in zip(estimates, p, strict=True)]
+
+
+def holm_corrected(p_values: Sequence[float]) -> np.ndarray:
+    """p values corrected for their number, as `holm` says."""
+    p = np.array(p_values, float)
     order = np.argsort(p)[: np.isfinite(p).sum()]  # NaN is sorted last
     p[order] = np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)).clip(max=1)
-    return [replace(estimate, p=float(value)) for estimate, value in zip(estimates, p, strict=True)]
+    return p
 
 
 def summarise(results: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -198,7 +198,7 @@ def test_one_seed_of_three_classes_draws_every_figure_without_intervals(tmp_path
     for name in ("02_unseen_accuracy", "02_paired_differences", "02_quality", "02_agreement"):
         assert tables[name]["mean"].notna().all() and tables[name][["low", "high"]].isna().all(axis=None)
     assert set(tables["02_kl_forms"]["arm"]) == {"dml", "dml-peer-first"}
-    assert {"a", "b", "c"} <= set(tables["01_fold_plan"].columns)
+    assert {"images: a", "images: b", "images: c"} <= set(tables["01_fold_plan"].columns)
 
 
 @pytest.mark.parametrize("missing", ["images", "history", "results"])
@@ -302,7 +302,7 @@ def test_rounds_show_the_mean_over_clients_and_the_range_over_seeds(four):
 def test_fold_plan_deals_every_training_image_once(four):
     table = drawn("01_fold_plan", four).table
     assert len(table) == EXPERIMENT.folds and table["images"].sum() == 61
-    assert table[["mask", "no mask"]].sum().tolist() == [30, 31]
+    assert table[["images: mask", "images: no mask"]].sum().tolist() == [30, 31]
     assert table["seen by"].value_counts().to_dict() == {"all": 3} | {f"client {i}": 2 for i in range(5)}
 
 

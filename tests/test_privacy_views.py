@@ -99,7 +99,7 @@ def test_near_duplicates_are_left_out_and_too_few_images_are_an_error(monkeypatc
     monkeypatch.setattr(dml.privacy.game, "images_of", lambda *_: few)
     with pytest.raises(DataError, match="without near-duplicates; the membership game needs"):
         deal.__wrapped__("faces", EXPERIMENT, DRAW, 0)
-    with pytest.raises(DataError, match="needs 2 of each class: use more images, fewer clients or fewer rounds"):
+    with pytest.raises(DataError, match="game needs 4, two of each of 2 classes: use more images"):
         deal.__wrapped__("faces", replace(EXPERIMENT, rounds=40), DRAW, 0)
 
 

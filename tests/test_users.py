@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from dataclasses import replace
 
@@ -21,7 +20,7 @@ from dml.__main__ import main
 from dml.config import ROOT
 from dml.data.images import images_of
 from dml.evidence import style
-from dml.evidence.about import read
+from dml.evidence.about import About, read
 from dml.experiment import cache
 from dml.files import DataError, read_table
 from dml.pipeline import notebooks, output
@@ -29,7 +28,6 @@ from dml.pipeline.notebooks import PipelineError
 from dml.pipeline.run import Run
 from dml.plots import catalogue, glyphs
 from dml.plots.data import contact_sheet, fold_plan, style_confound
-from dml.plots.style import FIGURES
 
 NASTY = ("a b", "$x_{$", "5$", "10$", "50%", "_under", "#", "口罩", "O'Neil & <b>")
 
@@ -219,24 +217,32 @@ def test_a_missing_character_comes_from_an_installed_font_that_has_it(monkeypatc
 
 
 SETTINGS = ("text.usetex: True", "font.size: 31\nfont.family: serif", "figure.dpi: 17\naxes.facecolor: red")
+CONFOUND = "01_style_confound"
+
+
+def as_committed(folder):
+    """Draw a committed figure into a folder; whether its picture is the committed one."""
+    record = config.RECORDED / "reduced-facemask"
+    catalogue.draw(CONFOUND, record, About.read(record)).save(folder, "drawn")
+    committed = config.FIGURES / "reduced-facemask" / CONFOUND
+    return (folder / "drawn.png").read_bytes() == committed.with_suffix(".png").read_bytes()
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_the_users_matplotlibrc_does_not_reach_our_figures(settings, tmp_path):
+def test_the_users_settings_of_matplotlib_do_not_reach_our_figures(settings, tmp_path):
     (tmp_path / "matplotlibrc").write_text(settings)
-    name = "01_style_confound"
-    code = f"""
-        from pathlib import Path
-        from dml.evidence.about import About
-        from dml.plots import catalogue
-        folder = Path({str(config.RECORDED / "reduced-facemask")!r})
-        catalogue.draw({name!r}, folder, About.read(folder)).save(Path({str(tmp_path)!r}), "drawn")
-    """
-    environment = os.environ | {"MATPLOTLIBRC": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, env=environment, cwd=ROOT)
-    committed = config.FIGURES / "reduced-facemask" / name
-    assert name in FIGURES and catalogue.draw
-    assert (tmp_path / "drawn.png").read_bytes() == committed.with_suffix(".png").read_bytes()
+    with mpl.rc_context(fname=tmp_path / "matplotlibrc"):
+        before = dict(mpl.rcParams)
+        assert as_committed(tmp_path)
+        assert dict(mpl.rcParams) == before  # and ours do not reach theirs
+
+
+def test_a_matplotlibrc_does_not_reach_a_process_of_ours(tmp_path):
+    (tmp_path / "matplotlibrc").write_text("\n".join(SETTINGS))
+    code = "import sys; from pathlib import Path; import test_users; assert test_users.as_committed(Path(sys.argv[1]))"
+    places = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    environment = os.environ | {"MATPLOTLIBRC": str(tmp_path), "PYTHONPATH": places}
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=True, env=environment)
 
 
 # -- what cannot run is said before anything does ----------------------------------------------------------------------

@@ -36,20 +36,26 @@ def _ours(folder: Path) -> bool:
 
 def note(folder: Path, files: Iterable[Path]) -> None:
     """List files as ours before they are written. Those outside the folder are not listed, and so never removed."""
-    inside = [file.relative_to(folder).as_posix() for file in files if file.is_relative_to(folder)]
-    with writing(folder / LIST), (folder / LIST).open("a", encoding="utf-8", errors="surrogateescape") as listed:
-        listed.write("".join(f"{name}\n" for name in inside))  # in one piece: several kernels write at a time
+    inside = {file.relative_to(folder).as_posix(): None for file in files if file.is_relative_to(folder)}
+    new = [name for name in inside if name not in listed(folder)]
+    with writing(folder / LIST), (folder / LIST).open("a", encoding="utf-8", errors="surrogateescape") as file:
+        file.write("".join(f"{name}\n" for name in new))  # in one piece: several kernels write at a time
+
+
+def listed(folder: Path) -> list[str]:
+    """The names of the files in a folder that are listed as ours."""
+    file = folder / LIST
+    return file.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if file.is_file() else []
 
 
 def clear(folder: Path) -> None:
     """Remove what is listed as ours, and nothing else."""
-    file = folder / LIST
-    for name in file.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if file.is_file() else ():
+    for name in listed(folder):
         path = folder / name
         if ".." not in path.parts and path.parent.resolve().is_relative_to(folder.resolve()):
             path.unlink(missing_ok=True)
-    with writing(file):
-        file.write_text("", encoding="utf-8")
+    with writing(folder / LIST):
+        (folder / LIST).write_text("", encoding="utf-8")
 
 
 @contextmanager

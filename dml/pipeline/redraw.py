@@ -9,7 +9,7 @@ import pandas as pd
 from dml import config
 from dml.config import DATA, FIGURES, README, RECORDED, ROOT
 from dml.data.images import load
-from dml.evidence import findings, markdown, on_record, power, verdicts
+from dml.evidence import findings, markdown, on_record, power, study_text, verdicts
 from dml.evidence.about import About
 from dml.files import read_table, write_text
 from dml.plots import catalogue
@@ -19,7 +19,12 @@ from dml.training.workers import Task
 
 BLOCK = re.compile(r"(<!-- (?!end )([\w ]+?)(?:: (\S+))? -->\n).*?(?=<!-- end -->)", re.DOTALL)  # text, run
 PICTURE = re.compile(r"!\[[^]]*\]\(figures/(\S+)\.png\)")
-PAGES = (README, ROOT / "dml" / "flower" / "README.md", DATA / "analysis_plan.md")  # in which such blocks stand
+PAGES = (
+    README,
+    ROOT / "dml" / "flower" / "README.md",
+    DATA / "analysis_plan.md",
+    RECORDED / "README.md",
+)  # in which such blocks stand
 WIRES = RECORDED / "flower"  # what crossed the sockets, one table a deployment (see dml/flower)
 
 
@@ -70,6 +75,7 @@ def texts_of_record() -> dict[str, str]:
         "verdict_table": findings.verdict_table(),
         "wire": markdown.wires(wires),
         "power": power.text(),
+        "studies": study_text.text(),
     }
 
 

@@ -1,0 +1,110 @@
+"""What the studies of the analysis plan show so far, as a page: `figures/studies.md`."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dml.evidence import confirmatory
+from dml.evidence.confirmatory import HELD, OPEN, REFUTED
+from dml.evidence.markdown import estimate, joined, span, table
+from dml.files import read_table
+from dml.studies.plan import Study, plan
+from dml.studies.study import STUDIES, TABLES
+
+FAMILIES = {
+    "C1": "More accurate than sharing weights",
+    "C2": "Generalises better",
+    "mechanism": "What the peers add",
+}
+NONE = "No seed is complete yet."
+ONE = "One seed is complete; a test needs two."
+
+
+def text(folder: Path = STUDIES) -> str:
+    """Both studies, one after the other: how many seeds are on record, the answers, and what stands beside them."""
+    lines = []
+    for study in plan().studies.values():
+        lines += [f"### {study.name.capitalize()} protocol", "", *_study(study, folder / study.name), ""]
+    return joined(lines[:-1])
+
+
+def _study(study: Study, folder: Path) -> Iterator[str]:
+    file = folder / TABLES["results"]
+    if not file.is_file():
+        yield NONE
+        return
+    results = confirmatory.complete(read_table(file), study, study.confirmatory)
+    seeds, planned = sorted(results["seed"].unique()), study.confirmatory
+    if len(seeds) < 2:
+        yield ONE if seeds else NONE
+        return
+    state = "All" if len(seeds) == len(planned) else "**Interim, decides nothing**:"
+    yield (
+        f"{state} {len(seeds)} of {len(planned)} confirmatory seeds are on record ({_listed(seeds)}). DML minus "
+        f"another arm, points, paired over n = {len(seeds)} seeds; intervals are Student's t, 95 %; p after Holm "
+        f"within the family; margin {100 * plan().margin:g} points. Accuracy: the last {plan().late_rounds} rounds."
+    )
+    answers = confirmatory.answers(results, study)
+    yield from ["", *_answers(answers), ""]
+    for family, rows in answers.groupby("family", sort=False):
+        yield f"- {FAMILIES[family]} ({family}): {_lists(rows)}."
+    yield from ["", *_images(study, folder, seeds), "", *_secondary(results)]
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    whole = list(range(seeds[0], seeds[-1] + 1)) == list(seeds)
+    return f"{seeds[0]} to {seeds[-1]}" if whole else ", ".join(map(str, seeds))
+
+
+def _answers(answers: pd.DataFrame) -> list[str]:
+    rows = [
+        (
+            row.family,
+            row.measure.removeprefix("late "),
+            f"`{row.against}`",
+            estimate(row.mean, row.low, row.high),
+            f"{row.p:.2g}",
+            f"{row.flips:.2g}",
+            f"{row.equivalent:.2g}",
+            f"{100 * row.most:+.2f}",
+            f"**{row.answer}**",
+        )
+        for row in answers.itertuples()
+    ]
+    titles = ("family", "of", "DML minus", "mean [95 %]", "p", "sign flips", "p of equivalence", "at most", "answer")
+    return table(titles, rows)
+
+
+def _lists(rows: pd.DataFrame) -> str:
+    """The three lists of a claim."""
+    parts = []
+    for status in (HELD, REFUTED, OPEN):
+        named = [
+            f"{row.measure.removeprefix('late ')} to `{row.against}`"
+            for row in rows.itertuples()
+            if row.answer == status
+        ]
+        parts.append(f"{status} {', '.join(named) or 'none'}")
+    return "; ".join(parts)
+
+
+def _images(study: Study, folder: Path, seeds: Sequence[int]) -> Iterator[str]:
+    shares = confirmatory.by_image(read_table(folder / TABLES["right"]))
+    for against in ("fedavg", "asynchronous"):
+        low, high = confirmatory.crossed(shares, seeds, against)
+        images = np.size(shares[seeds[0], "dml"])
+        yield (
+            f"- DML minus `{against}` when seeds and the {images:,} unseen images are both drawn anew: "
+            f"{span(low, high)} points."
+        )
+
+
+def _secondary(results: pd.DataFrame) -> list[str]:
+    rows = []
+    for row in confirmatory.secondary(results).itertuples():
+        plain = row.measure in ("log loss", "calibration error", "AUC")
+        shown = estimate(row.mean, row.low, row.high, "+.3f" if plain else "+.2f", 1 if plain else 100)
+        rows.append((row.measure, f"`{row.against}`", shown, row.n))
+    return table(("beside it, without a verdict", "DML minus", "mean [95 %]", "n"), rows)
