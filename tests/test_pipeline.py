@@ -22,6 +22,7 @@ from dml.pipeline import output
 from dml.pipeline.notebooks import PipelineError
 from dml.pipeline.run import Run
 from dml.plots import catalogue
+from dml.training import machine
 
 UNDRAWN = {"00_pictures", "01_contact_sheet"}  # figures that show images, which no table holds
 SUFFIXES = ("pdf", "png", "csv", "txt")
@@ -92,8 +93,8 @@ def test_two_tagged_cells_are_refused(tmp_path):
 
 
 @pytest.fixture
-def chain(sandbox, tmp_path, monkeypatch):
-    """Run notebooks of these cells in place of the real ones; returns the run."""
+def chain(sandbox, tmp_path, monkeypatch, no_workers):
+    """Run notebooks of these cells in place of the real ones, one after the other in this process; returns the run."""
 
     def reproduce(*notebooks):
         names = ("profile", "data", "seeds", "results", "figures", "device", "precision")
@@ -128,6 +129,17 @@ def test_each_notebook_gets_the_parameters_in_a_kernel_of_its_own_and_the_manife
     assert "smoke faces" not in outputs(source / "01_x.ipynb")  # only copies are executed
 
 
+def test_several_notebooks_run_side_by_side_in_processes_of_their_own(tmp_path):
+    meet = "from pathlib import Path; import time, os\n(Path(figures) / {0!r}).touch()\nend = time.time() + 60\n"
+    meet += "while not (Path(figures) / {1!r}).exists(): assert time.time() < end; time.sleep(0.1)"
+    cells = [meet.format("a", "b"), meet.format("b", "a")]  # each waits for the other
+    paths = [notebook(tmp_path / f"{i:02}_x.ipynb", cell, parameters="figures = ''") for i, cell in enumerate(cells, 1)]
+    if machine.cores() < 2:
+        pytest.skip("one core: one at a time")
+    spent = pipeline.execute_all(paths, {"figures": str(tmp_path)}, tmp_path / "out")
+    assert list(spent) == ["01_x", "02_x"] and all(0 < seconds < 60 for seconds in spent.values())
+
+
 @pytest.mark.parametrize("changed", [{}, {"seeds": [7]}, {"device": "cuda"}])
 def test_what_another_run_left_in_the_folder_goes_before_this_one_begins(chain, changed):
     file = chain(["1"], ["2"])
@@ -159,8 +171,8 @@ def test_the_project_is_no_folder_for_a_run(sandbox):
 def test_a_failing_cell_stops_the_run_and_keeps_what_there_is(chain):
     with pytest.raises(PipelineError) as failure:
         chain(
-            ["print('went well')"],
-            ["import time; time.sleep(4); print('so far')", "raise KeyError('broken on purpose')"],
+            ["import time; time.sleep(4); print('went well')"],
+            ["print('so far')", "raise KeyError('broken on purpose')"],
             ["print('late')"],
         )
     text = str(failure.value)

@@ -56,7 +56,7 @@ def test_the_plan_is_older_than_every_confirmatory_row():
 
 
 @pytest.fixture
-def planned(small, sandbox, monkeypatch):
+def planned(small, sandbox, monkeypatch, no_workers):
     """The plan's reduced study, made small."""
     chosen = replace(plan().studies["reduced"], profile="smoke", data="faces", arms=("dml", "fedavg"))
     monkeypatch.setattr(type(chosen), "experiment", property(lambda _: small))

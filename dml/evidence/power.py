@@ -1,5 +1,7 @@
 """What the analysis plan could expect to find: the power of its tests, from the exploratory seeds."""
 
+from bisect import bisect_left
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +32,21 @@ def text(record: Path = RECORDED) -> str:
                 n,
                 *(f"{detects(sd, n, difference):.2f}" for difference in (PUBLISHED, 2 * HALF, HALF)),
                 f"{equates(sd, n, HALF):.2f}",
-                next((str(m) for m in range(2, MOST) if detects(sd, m, HALF) > WANTED), f"over {MOST}"),
-                next((str(m) for m in range(2, MOST) if equates(sd, m, HALF) > WANTED), f"over {MOST}"),
+                _needed(detects, sd),
+                _needed(equates, sd),
             )
             for arm, (sd, known) in spread.items()
         ]
     titles = ("study", "DML minus", "SD, points", "seeds", "finds 1.79", "finds 1.00", "finds 0.50")
     more = ("finds equivalence", "n to find 0.50", "n to find equivalence")
     return joined(table((*titles, *more), rows))
+
+
+def _needed(power: Callable[[float, int, float], float], sd: float) -> str:
+    """The least number of seeds that finds half a point with the wanted power, which grows with their number."""
+    seeds = range(2, MOST)
+    place = bisect_left(seeds, True, key=lambda n: power(sd, n, HALF) > WANTED)
+    return str(seeds[place]) if place < len(seeds) else f"over {MOST}"
 
 
 def spreads(folder: Path) -> dict[str, tuple[float, int]]:
