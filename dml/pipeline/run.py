@@ -18,6 +18,7 @@ from dml.data.images import Images, folder_name, images_of
 from dml.evidence import bandwidth, many_clients, style, verdicts
 from dml.evidence.about import About
 from dml.evidence.bandwidth import BandwidthTables
+from dml.evidence.codings import codings
 from dml.experiment import cache, lesson, results
 from dml.experiment.jobs import Job
 from dml.experiment.results import ArmTables
@@ -145,15 +146,14 @@ class Run:
         return tables
 
     def bandwidth(self) -> BandwidthTables:
-        """Bytes and accuracy of the profile's arms and rungs; writes bandwidth_*.csv, with their costs, and ledger.csv,
-        every message of the first seed.
-        """
+        """Bytes and accuracy of the ladder, kept as bandwidth_*.csv; the first seed's messages, as ledger.csv."""
         ladder = self.sizes.ladder
         seeds = self.seeds[: ladder.seeds or None]
         measured = results.compute(self.data, self.experiment, seeds, self.device, ladder.arms)
         fold = round(len(self.images.train) / self.experiment.folds)
         clients, classes = self.experiment.clients, self.about.classes
-        tables = bandwidth.measure(measured.results, measured.ledger, clients, fold, classes)
+        coded = codings(self.images, self.data, self.experiment, seeds[0])
+        tables = bandwidth.measure(measured.results, measured.ledger, coded, clients, fold, classes)
         for name, table in tables.tables().items():
             self.write(table, name)
         self.write(measured.costs, "bandwidth_costs")
