@@ -77,12 +77,12 @@ def paired(arm: np.ndarray, other: np.ndarray, margin: float) -> Difference:
     With n seeds the p of sign flips cannot be below 2 / 2^n.
     """
     difference = (np.asarray(arm, float) - np.asarray(other, float)).round(12)  # rounding must not break ties
-    estimate = interval(difference)
+    one = interval(difference)
     share = float((difference > 0).mean() + (difference == 0).mean() / 2)
-    if estimate.n < 2:
-        return Difference(**vars(estimate), **dict.fromkeys(TESTED, np.nan), above_zero=share)
+    if one.n < 2:
+        return Difference(one.mean, one.low, one.high, one.n, *[np.nan] * len(TESTED), above_zero=share)
     flips = stats.permutation_test(
-        (difference, np.zeros(estimate.n)),
+        (difference, np.zeros(one.n)),
         lambda x, y, axis: np.mean(x - y, axis=axis),
         permutation_type="samples",
         vectorized=True,
@@ -95,14 +95,9 @@ def paired(arm: np.ndarray, other: np.ndarray, margin: float) -> Difference:
             for place, side in ((0, "two-sided"), (-margin, "greater"), (margin, "less"))
         )
     least, most = two.confidence_interval(2 * LEVEL - 1)
-    tests = {
-        "p": np.nan_to_num(two.pvalue, nan=1.0),  # all of them zero
-        "flips": flips.pvalue,
-        "equivalent": max(above.pvalue, below.pvalue),
-        "least": least,
-        "most": most,
-    }
-    return Difference(**vars(estimate), **{name: float(value) for name, value in tests.items()}, above_zero=share)
+    p = np.nan_to_num(two.pvalue, nan=1.0)  # all of them zero
+    tested = (p, flips.pvalue, max(above.pvalue, below.pvalue), least, most)
+    return Difference(one.mean, one.low, one.high, one.n, *map(float, tested), above_zero=share)
 
 
 def holm(differences: Sequence[Difference]) -> list[Difference]:

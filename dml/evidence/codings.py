@@ -33,13 +33,14 @@ def codings(images: Images, data: str, experiment: Experiment, seed: int) -> pd.
     change in the other encodings of `WEIGHTS`; their coding is xz.
     """
     train = images.train
-    pixels, rows = 3 * train.images.shape[-1] ** 2, []
+    pixels = 3 * train.images.shape[-1] ** 2
+    rows: list[tuple[str, str, float, int, int]] = []
     if data != "faces":
         folder = facemask.find() if data == "facemask" else Path(data).expanduser()
         sizes = [(folder / name).stat().st_size for name in train.files]
-        rows.append(("image", "files", np.mean(sizes), pixels, len(sizes)))
+        rows.append(("image", "files", float(np.mean(sizes)), pixels, len(sizes)))
     chosen = train.images[np.linspace(0, len(train) - 1, min(SAMPLE, len(train))).astype(int)]
-    rows.append(("image", "PNG", np.mean([_png(image) for image in chosen]), pixels, len(chosen)))
+    rows.append(("image", "PNG", float(np.mean([_png(image) for image in chosen])), pixels, len(chosen)))
     for encoding, message in _weights(images, experiment, seed).items():
         encoded = message.encode(encoding)
         rows.append((f"weights, {encoding}", "xz", len(lzma.compress(encoded)), len(encoded), 1))

@@ -16,7 +16,7 @@ from dml.evidence.accuracy import LATE, claims
 from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, brief
 from dml.evidence.markdown import estimate, joined, span, table
 from dml.evidence.privacy import c4
-from dml.evidence.transmission import CODED, GROWTH, OURS, PUBLISHED, ROUND, RUN, SMALL, ratios
+from dml.evidence.transmission import CODED, GROWTH, OURS, PUBLISHED, ROUND, SMALL, ratios
 from dml.stats import interval, per_seed
 from dml.studies.plan import plan
 
@@ -179,9 +179,9 @@ def verdict_table(record: Path = RECORDED) -> str:
     )
     says, lines = {"C1": f"points: {', '.join(gaps)} (one seed)"}, []
     for code, which, claim, said in CLAIMS:
-        rows = {protocol: _row(judged, code, which) for protocol, judged in runs.items()}
-        there = {protocol: row for protocol, row in rows.items() if row}
-        cells = [row["short"] if row else "not run" for row in rows.values()]
+        named = {protocol: _row(judged, code, which) for protocol, judged in runs.items()}
+        there = {protocol: row for protocol, row in named.items() if row}
+        cells = [row["short"] if row else "not run" for row in named.values()]
         words = {protocol: brief({status: row[status] for status in STATUSES}) for protocol, row in there.items()}
         same = set(words.values())
         answer = same.pop() if len(same) == 1 else "; ".join(f"{protocol}: {word}" for protocol, word in words.items())

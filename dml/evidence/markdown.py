@@ -195,6 +195,7 @@ def texts(folder: Path, about: About) -> dict[str, str]:
         verdict, differences, pictures = there
         texts_by_name["privacy"] = probes(verdict, differences, pictures, about.title)
     if there := read_all(folder, ("bandwidth_ladder", "bandwidth_targets", "bandwidth_codings")):
-        texts_by_name["bandwidth"] = bandwidth(*there, about)
+        ladder, targets, codings = there
+        texts_by_name["bandwidth"] = bandwidth(ladder, targets, codings, about)
     table = verdicts.verdicts(folder, about)
     return texts_by_name | ({"verdicts": judged(table, about.title)} if len(table) else {})
