@@ -17,7 +17,6 @@ from scipy import stats
 LEVEL = 0.95
 ALPHA = 0.05
 RESAMPLES = 9999
-TESTED = ("p", "flips", "equivalent", "least", "most")  # what a single seed has not
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,8 @@ def paired(arm: np.ndarray, other: np.ndarray, margin: float) -> Difference:
     one = interval(difference)
     share = float((difference > 0).mean() + (difference == 0).mean() / 2)
     if one.n < 2:
-        return Difference(one.mean, one.low, one.high, one.n, *[np.nan] * len(TESTED), above_zero=share)
+        none = float("nan")
+        return Difference(one.mean, one.low, one.high, one.n, none, none, none, none, none, share)
     flips = stats.permutation_test(
         (difference, np.zeros(one.n)),
         lambda x, y, axis: np.mean(x - y, axis=axis),
@@ -96,8 +96,8 @@ def paired(arm: np.ndarray, other: np.ndarray, margin: float) -> Difference:
         )
     least, most = two.confidence_interval(2 * LEVEL - 1)
     p = np.nan_to_num(two.pvalue, nan=1.0)  # all of them zero
-    tested = (p, flips.pvalue, max(above.pvalue, below.pvalue), least, most)
-    return Difference(one.mean, one.low, one.high, one.n, *map(float, tested), above_zero=share)
+    p, flip, same, low, high = map(float, (p, flips.pvalue, max(above.pvalue, below.pvalue), least, most))
+    return Difference(one.mean, one.low, one.high, one.n, p, flip, same, low, high, share)
 
 
 def holm(differences: Sequence[Difference]) -> list[Difference]:
