@@ -30,17 +30,21 @@ class Cell:
     expected: int = 0
     clip: float = Experiment.clip
     labels: bool = True
+    label_alpha: float = 0.0  # Dirichlet concentration of a client's classes; 0: all the same
 
     @property
     def title(self) -> str:
         """The cell in words."""
         said = [self.arm, f"K = {self.clients}", f"clip {self.clip:g}", *([] if self.labels else ["no labels"])]
+        said += [f"skew {self.label_alpha:g}"] if self.label_alpha else []
         rule = [] if self.rule == "mean" else [f"{self.rule} for {self.expected}"]
         return ", ".join((*said, *rule, f"{self.liars} {self.attack}" if self.attack else "honest"))
 
     def experiment(self, base: Experiment) -> Experiment:
         """`base` with this many clients, whose folds keep their size."""
         changed = replace(base, clients=self.clients, clip=self.clip)
+        if self.label_alpha:
+            changed = replace(changed, label_alpha=self.label_alpha)
         if not self.labels:
             changed = replace(changed, public_fold="unlabelled")
         return replace(changed, train_images=round(base.train_images / base.folds * changed.folds))
