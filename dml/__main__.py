@@ -14,7 +14,7 @@ from dml.experiment import jobs
 from dml.files import DataError
 from dml.pipeline import fetch as fetching
 from dml.pipeline import output, redraw
-from dml.studies import study
+from dml.studies import hostile, study
 from dml.studies.plan import plan
 from dml.training import machine
 
@@ -84,8 +84,10 @@ def parser() -> argparse.ArgumentParser:
     _of_a_run(listing)
     listing.set_defaults(act=list_jobs)
 
-    planned = commands.add_parser("study", help="compute a study of data/analysis_plan.md and add it to the record")
-    planned.add_argument("name", metavar="NAME", help="published or reduced")
+    planned = commands.add_parser("study", help="compute a study of a plan (data/*plan*.md) and add it to the record")
+    planned.add_argument(
+        "name", metavar="NAME", help="published or reduced; hostile-veto, hostile-screen, hostile, ..."
+    )
     seeds_help = "which seeds (8,9), or how many from 0; all confirmatory ones"
     planned.add_argument("--seeds", type=seeds, default=(), metavar="N|LIST", help=seeds_help)
     planned.set_defaults(act=carry_out_study)
@@ -179,10 +181,13 @@ def list_jobs(args: argparse.Namespace) -> int:
 
 
 def carry_out_study(args: argparse.Namespace) -> int:
-    if args.name not in plan().studies:
-        raise ValueError(f"study {args.name!r}: choose one of {', '.join(plan().studies)}")
-    chosen = plan().studies[args.name]
-    study.carry_out(chosen, args.seeds or chosen.confirmatory)
+    planned, annexed = plan().studies, hostile.STUDIES_BY_NAME
+    if args.name in annexed:
+        hostile.carry_out(annexed[args.name], args.seeds)
+    elif args.name in planned:
+        study.carry_out(planned[args.name], args.seeds or planned[args.name].confirmatory)
+    else:
+        raise ValueError(f"study {args.name!r}: choose one of {', '.join((*planned, *annexed))}")
     print(f"Tables: {study.STUDIES / args.name}")
     return 0
 

@@ -37,6 +37,7 @@ class Experiment:
     epsilon: float = 1e-7  # Adam's, Keras' default
     train_share: float = 0.8  # of a private fold; the rest is validation
     asynchronous_share: float = 0.7
+    clip: float = 1e-7  # no probability below it is believed of a prediction; as published, Keras' epsilon
     deep_every: int = 3  # rounds between two exchanges of the deep layers (asynchronous arm)
     precision: str = "float32"
     glance: int = 1000  # unseen images on which accuracy is followed over the rounds; never to choose anything
@@ -48,6 +49,8 @@ class Experiment:
             raise ValueError("rounds, epochs and batch must be at least 1")
         if self.precision not in ("float32", "bf16"):
             raise ValueError(f"precision={self.precision!r}: choose float32 or bf16")
+        if not 0 < self.clip < 0.5:
+            raise ValueError(f"clip={self.clip}: give a probability above 0 and below 0.5")
 
     @property
     def folds(self) -> int:

@@ -110,7 +110,7 @@ def config(sandbox):
     """A run config for three clients and two rounds."""
     return {
         **{"arm": "dml", "profile": "smoke", "data": "faces", "own": "", "seed": 0, "clients": 3},
-        **{"deadline": 0.2, "quorum": 0, "secure": False, "out": str(sandbox.folder / "out")},
+        **{"deadline": 0.2, "quorum": 0, "secure": False, "clip": 0.02, "out": str(sandbox.folder / "out")},
     }
 
 

@@ -121,7 +121,8 @@ class Visit:
 
     def table(self, upload: bytes) -> Tensor:
         """This client's contribution to the sum, from its own predictions."""
-        return contribution(FORM, decode(upload).log_probabilities(messaging.public_labels(self.fed, self.round)))
+        labels = messaging.public_labels(self.fed, self.round)
+        return contribution(FORM, decode(upload).log_probabilities(labels, self.experiment.clip))
 
     def carry_out(self, fits: list) -> None:
         self.fed.history.extend(epoch for history in carry_out(fits) for epoch in history)

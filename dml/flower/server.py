@@ -158,7 +158,9 @@ def dml(run: Run) -> None:
             received = run.uploads(
                 "query.predict", round_index, messaging.predictions(run.fed, run.fed.server, round_index)
             )
-            contributions, total = add_up(FORM, received, messaging.public_labels(run.fed, round_index))
+            contributions, total = add_up(
+                FORM, received, messaging.public_labels(run.fed, round_index), run.experiment.clip
+            )
             members = list(contributions)
         run.roll_call.ask("train.refine", round_index, dict.fromkeys(members, total) if total else {})
     run.report()

@@ -23,6 +23,7 @@ class Settings:
     deadline: float  # seconds that the server waits for answers
     quorum: int  # fewer answers than these are not aggregated; 0: a majority
     secure: bool
+    clip: float  # no probability below it is believed of a prediction, so that no single client can veto an image
     out: str  # the server's folder for tables
 
     @classmethod
@@ -49,4 +50,4 @@ class Settings:
     @property
     def experiment(self) -> Experiment:
         chosen = profile(self.profile).experiment
-        return replace(chosen, clients=self.clients or chosen.clients)
+        return replace(chosen, clients=self.clients or chosen.clients, clip=self.clip)
