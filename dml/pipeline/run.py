@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -18,7 +18,7 @@ from dml.data.images import Images, folder_name, images_of
 from dml.evidence import bandwidth, many_clients, style, verdicts
 from dml.evidence.about import About
 from dml.evidence.bandwidth import BandwidthTables
-from dml.experiment import cache, lesson, results
+from dml.experiment import cache, results
 from dml.experiment.jobs import Job
 from dml.experiment.results import ArmTables
 from dml.files import DataError, replacing
@@ -28,6 +28,7 @@ from dml.plots.style import Drawn
 from dml.training import machine
 
 if TYPE_CHECKING:
+    from dml.experiment.lesson import Lesson
     from dml.privacy.probes import PrivacyTables
 
 
@@ -68,7 +69,7 @@ class Run:
         if short := [f"{size}={value}" for size, value in sizes.items() if value < 0]:
             raise ValueError(f"{', '.join(short)}: give 0 for the profile's own, or more")
         usual = asdict(chosen.experiment)
-        own = {size: value for size, value in sizes.items() if value not in (0, usual[size])}
+        own: dict[str, Any] = {size: value for size, value in sizes.items() if value not in (0, usual[size])}
         experiment = replace(chosen.experiment, precision=precision, **own)
         if isinstance(seeds, int):
             raise ValueError(f"seeds = {seeds}: give a list of them, for example [{seeds}]")
@@ -175,8 +176,10 @@ class Run:
         """A verdict on every claim that the tables written so far speak of (see `verdicts.verdicts`)."""
         return verdicts.verdicts(self.folder, self.about)
 
-    def lesson(self, clients: int = 3, public: int = 24) -> lesson.Lesson:
+    def lesson(self, clients: int = 3, public: int = 24) -> Lesson:
         """One small round on the run's data set, whatever its profile; this process trains it, on one thread."""
+        from dml.experiment import lesson  # an annex
+
         machine.settle()
         return lesson.open_lesson(images_of(self.data, lesson.SMALL), clients, public=public)
 
