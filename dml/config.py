@@ -47,6 +47,8 @@ class Experiment:
     label_alpha: float | None = None  # Dirichlet concentration of a client's classes; None: all the same, as published
     size_alpha: float | None = None  # and of the clients' sizes
     public_fold: str = "balanced"  # and labelled, as published; "skewed" or "unlabelled"
+    public_epochs: int | None = None  # of the refinement; None: as many as of every phase, as published
+    public_rate: float | None = None  # its learning rate; None: that of every phase
     models: str = "visionnet"  # names with commas between, dealt to the clients in turn (dml/models.py)
 
     def __post_init__(self):
@@ -58,6 +60,9 @@ class Experiment:
             raise ValueError(f"precision={self.precision!r}: choose float32 or bf16")
         if not 0 < self.clip < 0.5:
             raise ValueError(f"clip={self.clip}: give a probability above 0 and below 0.5")
+        for name in ("public_epochs", "public_rate"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise ValueError(f"{name}={value!r}: give a number above 0, or None for that of every phase")
         if self.public_fold not in PUBLIC_FOLDS:
             raise ValueError(f"public_fold={self.public_fold!r}: choose one of {', '.join(PUBLIC_FOLDS)}")
         for name in ("label_alpha", "size_alpha"):

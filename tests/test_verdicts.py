@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from shutil import copy
 
 import numpy as np
@@ -116,6 +117,42 @@ def test_bytes_as_a_person_would_send_them_by_hand():
     assert ratio["as published", transmission.RUN] == pytest.approx(4600 / 1700)
     assert ratio["with our sum", transmission.CODED] == pytest.approx(2300 / (60 + 200 + 500))
     assert ratio["as published", transmission.CODED] == pytest.approx(2300 / (100 + 200 + 500))
+
+
+def test_the_cost_of_sharing_losses_in_per_cent_by_hand():
+    ladder = pd.read_csv(PAPER / "bandwidth_ladder.csv")
+    dml, fedavg = (ladder.set_index("arm").loc[arm] for arm in ("dml", "fedavg"))
+    tables = [ladder, *(pd.read_csv(PAPER / f"bandwidth_{name}.csv") for name in ("scaling", "codings"))]
+    (row,) = [row for row in transmission.judged(tables, About.read(PAPER)) if row["claim"] == "L2"]
+    share = 100 * (dml["up"] + dml["down"]) / (fedavg["up"] + fedavg["down"])
+    assert row["short"].startswith(f"{share:.3f} % of FedAvg's round, ") and 0.006 < share < 0.007
+    coded = tables[2].set_index(["what", "coding"])
+    images = coded.loc[("image", "files"), "bytes"] / 30_000 * (dml["setup"] - fedavg["setup"])
+    kept = coded.loc[("weights, float32", "xz"), "bytes"] / coded.loc[("weights, float32", "xz"), "plain"]
+    run = (dml["sent"] + images + kept * fedavg["setup"]) / (kept * (fedavg["sent"] + fedavg["setup"]))
+    assert row["short"].endswith(f", {100 * run:.0f} % of its run")
+
+
+def test_published_numbers_are_shown_in_their_units():
+    rows = [
+        ("dml", "accuracy, mean of the clients", 0.9445, 0.9358, 0.92, 0.95, 8, True),
+        ("dml", "accuracy minus fedavg's", 0.0179, -0.0036, -0.02, 0.0123, 8, False),
+        ("dml", "training loss, last local epoch", 0.1234, 0.2, 0.1, 0.3, 8, True),
+    ]
+    table = pd.DataFrame(rows, columns=["arm", "what", "published", "mean", "low", "high", "n", "inside"])
+    exact = pd.DataFrame([("folds", 73, 73)], columns=["what", "published", "here"])
+    share, gap, loss = markdown.comparison(table, exact).splitlines()[2:5]
+    assert "| 94.45 | 93.58 | [92.00, 95.00] | 8 | yes |" in share
+    assert "| +1.79 | -0.36 | [-2.00, +1.23] | 8 | **no** |" in gap
+    assert "| 0.123 | 0.200 | [0.100, 0.300] | 8 | yes |" in loss
+
+
+def test_only_the_published_protocol_on_its_images_has_published_numbers():
+    paper = PROFILES["paper"].experiment
+    assert len(published.reported("facemask", paper)) > 5
+    for data, experiment in (("faces", paper), ("facemask", PROFILES["reduced"].experiment)):
+        assert published.reported(data, experiment).empty
+    assert published.reported("facemask", replace(paper, rounds=11)).empty
 
 
 def test_forwarding_is_what_real_messages_of_five_clients_cost():
