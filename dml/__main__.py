@@ -14,7 +14,7 @@ from dml.experiment import jobs
 from dml.files import DataError
 from dml.pipeline import fetch as fetching
 from dml.pipeline import output, redraw
-from dml.studies import hostile, study
+from dml.studies import hostile, study, tuned
 from dml.studies.plan import plan
 from dml.training import machine
 
@@ -86,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
 
     planned = commands.add_parser("study", help="compute a study of a plan (data/*plan*.md) and add it to the record")
     planned.add_argument(
-        "name", metavar="NAME", help="published or reduced; hostile-veto, hostile-screen, hostile, ..."
+        "name", metavar="NAME", help="published, reduced or tuned; hostile-veto, hostile-screen, hostile, ..."
     )
     seeds_help = "which seeds (8,9), or how many from 0; all confirmatory ones"
     planned.add_argument("--seeds", type=seeds, default=(), metavar="N|LIST", help=seeds_help)
@@ -186,8 +186,10 @@ def carry_out_study(args: argparse.Namespace) -> int:
         hostile.carry_out(annexed[args.name], args.seeds)
     elif args.name in planned:
         study.carry_out(planned[args.name], args.seeds or planned[args.name].confirmatory)
+    elif args.name == "tuned":
+        tuned.carry_out()
     else:
-        raise ValueError(f"study {args.name!r}: choose one of {', '.join((*planned, *annexed))}")
+        raise ValueError(f"study {args.name!r}: choose one of {', '.join((*planned, 'tuned', *annexed))}")
     print(f"Tables: {study.STUDIES / args.name}")
     return 0
 
