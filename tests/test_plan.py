@@ -118,7 +118,7 @@ def test_tuned_arms_run_on_their_seeds_with_what_was_chosen(planned, tmp_path, m
     chosen = tuned.choice(results, few.chosen_on)
     ran = costs[costs["seed"] == 8].set_index("arm")
     assert all(ran.loc[arm, "public_epochs"] == setting.public_epochs for arm, setting in chosen.items())
-    history = results[(results["metric"] == "late unseen accuracy") & (results["seed"] == 0)]
+    history = results[(results["metric"] == "unseen log loss") & (results["seed"] == 0)]
     assert history.groupby(["arm", "public_epochs"])["value"].mean().groupby("arm").nunique().eq(2).all()  # it matters
     before = {file: file.read_bytes() for file in folder.iterdir()}
     monkeypatch.setattr(tuned.jobs, "carry_out", lambda jobs: list(jobs) and pytest.fail("computed again"))
