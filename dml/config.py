@@ -22,6 +22,9 @@ FIGURES = ROOT / "figures"
 README = ROOT / "README.md"
 
 
+PUBLIC_FOLDS = ("balanced", "skewed", "unlabelled")
+
+
 @dataclass(frozen=True)
 class Experiment:
     """What determines a result, besides the data, the arm and the seed."""
@@ -41,6 +44,12 @@ class Experiment:
     deep_every: int = 3  # rounds between two exchanges of the deep layers (asynchronous arm)
     precision: str = "float32"
     glance: int = 1000  # unseen images on which accuracy is followed over the rounds; never to choose anything
+    label_alpha: float | None = None  # Dirichlet concentration of a client's classes; None: all the same, as published
+    size_alpha: float | None = None  # and of the clients' sizes
+    public_fold: str = "balanced"  # and labelled, as published; "skewed" or "unlabelled"
+    public_epochs: int | None = None  # of the refinement; None: as many as of every phase, as published
+    public_rate: float | None = None  # its learning rate; None: that of every phase
+    models: str = "visionnet"  # names with commas between, dealt to the clients in turn (dml/models.py)
 
     def __post_init__(self):
         if self.clients < 2:
@@ -51,10 +60,23 @@ class Experiment:
             raise ValueError(f"precision={self.precision!r}: choose float32 or bf16")
         if not 0 < self.clip < 0.5:
             raise ValueError(f"clip={self.clip}: give a probability above 0 and below 0.5")
+        for name in ("public_epochs", "public_rate"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise ValueError(f"{name}={value!r}: give a number above 0, or None for that of every phase")
+        if self.public_fold not in PUBLIC_FOLDS:
+            raise ValueError(f"public_fold={self.public_fold!r}: choose one of {', '.join(PUBLIC_FOLDS)}")
+        for name in ("label_alpha", "size_alpha"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise ValueError(f"{name}={value!r}: give a number above 0, or None for no skew")
 
     @property
     def folds(self) -> int:
         return (self.clients + 1) * self.rounds + 1
+
+    @property
+    def skewed(self) -> bool:
+        """Whether clients' class mixtures or sizes differ."""
+        return self.label_alpha is not None or self.size_alpha is not None
 
 
 @dataclass(frozen=True)

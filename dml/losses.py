@@ -55,6 +55,11 @@ def without_own(total: Tensor, own: Tensor, clients: int) -> Tensor:
     return (total - own) / (clients - 1)
 
 
+def logit_loss(logits: Tensor, table: Tensor) -> Tensor:
+    """The absolute difference to the peers' mean logits per image [..., N], mean over the columns (FedMD's term)."""
+    return (logits - table.detach()).abs().mean(-1)
+
+
 def peer_loss(form: str, log_p: Tensor, table: Tensor) -> Tensor:
     """L_KL per image [..., N], from the student's log-predictions [..., N, C] and the peers' mean table.
 

@@ -1,4 +1,4 @@
-"""VisionNet, the published "VisionNet-like CNN", in the fastest form that is exactly the same function.
+"""VisionNet, the published "VisionNet-like CNN", in the fastest form that is exactly the same function; others by name.
 
 Two things differ from a line-by-line transcription and change no value: ReLU follows the pooling (max and ReLU
 commute, and a quarter of the numbers remain), and dropout takes its mask as an argument, so that a client owns its
@@ -12,11 +12,28 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 DROPOUT = 0.2
+WIDTHS = {"visionnet": 1.0, "visionnet-half": 0.5, "visionnet-quarter": 0.25}  # a part of every layer's channels
 SHALLOW = ("conv1", "conv2", "conv3")  # the asynchronous arm exchanges these two groups separately
 DEEP = ("dense1", "dense2")
 
 
-class VisionNet(nn.Module):
+class Net(nn.Module):
+    """What a client trains: logits [N, 1] or [N, C] of images of one size. `kind` is its name (see `build`); models of
+    one kind have the same parameters. Those that cannot be `stackable` are trained one by one on any device.
+    """
+
+    stackable = True
+
+    def __init__(self, kind: str, size: int, classes: int):
+        super().__init__()
+        self.kind, self.size, self.classes = kind, size, classes
+
+    def dropout_masks(self, count: int, rng: np.random.Generator, device: torch.device) -> tuple:
+        """What dropout needs for `count` images, all of it from `rng`: the second argument of `forward` in training."""
+        raise NotImplementedError
+
+
+class VisionNet(Net):
     """Logits [N, 1] for two classes (positive: class 1), [N, C] for more.
 
     Input: float [N, 3, size, size] in [0, 1], channels-last for speed. At size 100 and two classes it has 1,862,785
@@ -24,20 +41,23 @@ class VisionNet(nn.Module):
     Raises ValueError for sizes whose last feature map would be empty (below 18 pixels) and fewer than two classes.
     """
 
-    def __init__(self, size: int = 100, classes: int = 2, rng: np.random.Generator | None = None):
-        super().__init__()
+    def __init__(
+        self, size: int = 100, classes: int = 2, rng: np.random.Generator | None = None, kind: str = "visionnet"
+    ):
+        super().__init__(kind, size, classes)
         if size < 18:
             raise ValueError(f"size={size}: VisionNet needs images of at least 18 x 18 pixels")
         if classes < 2:
             raise ValueError(f"classes={classes}: there must be at least 2")
         edge = ((size - 2) // 2 - 2) // 2 - 2
-        self.size, self.classes, self.features = size, classes, edge * edge * 64
+        few, many = (int(WIDTHS[kind] * channels) for channels in (32, 64))
+        self.features, self.hidden = edge * edge * many, many
         # torch would fill the weights from its global random state; glorot() fills them from `rng`
-        self.conv1 = skip_init(nn.Conv2d, 3, 32, 3)
-        self.conv2 = skip_init(nn.Conv2d, 32, 64, 3)
-        self.conv3 = skip_init(nn.Conv2d, 64, 64, 3)
-        self.dense1 = skip_init(nn.Linear, self.features, 64)
-        self.dense2 = skip_init(nn.Linear, 64, 1 if classes == 2 else classes)
+        self.conv1 = skip_init(nn.Conv2d, 3, few, 3)
+        self.conv2 = skip_init(nn.Conv2d, few, many, 3)
+        self.conv3 = skip_init(nn.Conv2d, many, many, 3)
+        self.dense1 = skip_init(nn.Linear, self.features, many)
+        self.dense2 = skip_init(nn.Linear, many, outputs(classes))
         glorot(self, rng or np.random.default_rng(0))
         self.to(memory_format=torch.channels_last)
 
@@ -60,7 +80,24 @@ class VisionNet(nn.Module):
 
     def dropout_masks(self, count: int, rng: np.random.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
         """Two masks for `count` images, [count, features] and [count, 64]: 0, or 1 / (1 - DROPOUT) where kept."""
-        return keep(count, self.features, rng, device), keep(count, 64, rng, device)
+        return keep(count, self.features, rng, device), keep(count, self.hidden, rng, device)
+
+
+def build(kind: str, size: int, classes: int, rng: np.random.Generator) -> Net:
+    """A model by name: a width of VisionNet, one of the zoo, or a user's own as package.module:function (dml/zoo).
+
+    Raises ValueError for an unknown name and a model that does not fit.
+    """
+    if kind in WIDTHS:
+        return VisionNet(size, classes, rng, kind)
+    from dml.zoo import catalogue  # an annex
+
+    return catalogue.build(kind, size, classes, rng)
+
+
+def outputs(classes: int) -> int:
+    """How many logits a model has: one for two classes."""
+    return 1 if classes == 2 else classes
 
 
 def keep(count: int, width: int, rng: np.random.Generator, device: torch.device) -> Tensor:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dml.training.metrics import calibration_error, disagreement, scores
+from dml.training.metrics import calibration_error, disagreement, personal_accuracy, scores
 
 
 def test_hand_computed_scores():
@@ -28,3 +28,12 @@ def test_more_classes_and_a_class_that_is_never_predicted():
 def test_disagreement_is_the_mean_over_the_others():
     one, two, three = (torch.tensor(each)[:, None] for each in ([1.0, 1], [1.0, -1], [-1.0, -1]))
     assert disagreement([one, two, three]) == [0.75, 0.5, 0.75]
+
+
+def test_personal_accuracy_weighs_the_recall_of_each_class():
+    logits = torch.tensor([[1.0], [1.0], [-1.0], [1.0], [-1.0]])  # says 1, 1, 0, 1, 0
+    labels = np.array([1, 1, 1, 0, 0])  # two of three 1s and one of two 0s are found
+    for share, expected in ((0.5, 0.5 * 2 / 3 + 0.25), (1.0, 2 / 3), (0.0, 0.5)):
+        assert personal_accuracy(logits, labels, np.array([1 - share, share])) == pytest.approx(expected)
+    counted = np.bincount(labels) / 5
+    assert personal_accuracy(logits, labels, counted) == pytest.approx(3 / 5)  # mixed as the set is: the accuracy

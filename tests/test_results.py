@@ -59,7 +59,8 @@ def test_the_key_changes_with_all_that_can_change_a_number(small, monkeypatch):
     def key(experiment=small, sha256="a" * 64, arm="dml", seed=0, device=cpu):
         return cache.place("arms", "x", "json", experiment, sha256, [arm, seed], device).name
 
-    other = {"precision": "bf16"}
+    other = {"precision": "bf16", "label_alpha": 1.0, "size_alpha": 1.0, "public_fold": "skewed"}
+    other["models"] = "visionnet-half"
     changed = [replace(small, **{f.name: other.get(f.name) or getattr(small, f.name) + 1}) for f in fields(small)]
     keys = [key(experiment) for experiment in changed]
     keys += [key(), key(sha256="b" * 64), key(arm="self"), key(seed=1), key(device=gpu)]

@@ -4,7 +4,7 @@ What an arm does with it stands in three rooms: what is trained (`steps`), what 
 measured (`record`). An arm is only the order of these.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from dml.config import Experiment
-from dml.data.folds import Folds, plan
+from dml.data.folds import Folds, deal, mixture
 from dml.data.images import Images
 from dml.exchange.ledger import Post, Wire
-from dml.models import VisionNet
+from dml.models import Net, build
 from dml.streams import SERVER, stream
 from dml.training.clients import Client, Epoch
 
@@ -44,7 +44,8 @@ class Right:
 
 @dataclass
 class Federation:
-    """Clients and a server on one device. `wire` carries every message of a round; a test can replace it by a bad one.
+    """Clients and a server on one device. The server has a model of every kind that clients have: `starters`, of which
+    `server` is the first. `wire` carries every message of a round; a test can replace it by a bad one.
 
     `folds` are dealt from the training set unless given. `members` are the clients that live here, by default all K;
     a party of a real network (dml/flower) is a federation of one client, or of the server alone.
@@ -65,20 +66,41 @@ class Federation:
 
     def __post_init__(self) -> None:
         train, unseen = self.images.train, self.images.unseen
-        self.folds = self.folds or plan(train.labels.numpy(), self.experiment, self.seed)
+        self.folds = self.folds or deal(train.labels.numpy(), self.experiment, self.seed)
         self.train, self.labels = _rows_of_pixels(train.images, self.device), train.labels.to(self.device)
         self.unseen, self.unseen_labels = _rows_of_pixels(unseen.images, self.device), unseen.labels
-        weights = stream(self.seed, SERVER, "weights")  # the same for every party
-        initial = VisionNet(self.experiment.size, len(self.images.classes), weights).to(self.device)
-        self.server = Client(SERVER, initial, self.experiment, self.seed)
+        kinds = self.experiment.models.split(",")
+        self.starters = {kind: Client(SERVER, self.model(kind), self.experiment, self.seed) for kind in kinds}
+        self.server = self.starters[kinds[0]]
         everyone = range(self.experiment.clients)
         members = everyone if self.members is None else self.members
-        self.clients = [Client(index, deepcopy(initial), self.experiment, self.seed) for index in members]
+        models = {index: deepcopy(self.starters[kinds[index % len(kinds)]].model) for index in members}
+        self.clients = [Client(index, model, self.experiment, self.seed) for index, model in models.items()]
         self.post = Post(lambda sender, data: self.wire(sender, data), self.device)
+
+    def model(self, kind: str, party: int = SERVER) -> Net:
+        """A new model; the server's initial weights are the same for everybody, and other arms' too."""
+        weights = stream(self.seed, party, "weights")
+        return build(kind, self.experiment.size, len(self.images.classes), weights).to(self.device)
+
+    def groups(self) -> Iterator[tuple[Client, list[Client]]]:
+        """Each kind of model: the server's, and the clients that have it."""
+        for kind, starter in self.starters.items():
+            yield starter, [client for client in self.clients if client.model.kind == kind]
+
+    def mixture(self, client: Client) -> np.ndarray:
+        """The share of each class in all of a client's private folds, [C]."""
+        own = np.concatenate([self.private(round_index, client) for round_index in self.rounds()])
+        return mixture(self.images.train.labels.numpy()[own], len(self.images.classes))
 
     def rounds(self) -> range:
         """The rounds, counted from 1."""
         return range(1, self.experiment.rounds + 1)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the public images have labels that a client may see."""
+        return self.experiment.public_fold != "unlabelled"
 
     def private(self, round_index: int, client: Client) -> np.ndarray:
         """A client's private fold of a round, as indices."""

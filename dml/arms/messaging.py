@@ -1,6 +1,6 @@
 """What the parties of a federation say: messages made, carried through the ledger, and believed or refused."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -21,12 +21,13 @@ def hand_out(fed: Federation, public: bool = False) -> None:
     """The set-up, round 0 of the ledger: every client gets the server's model, and the `public` folds if the arm
     refines on them. Each has an optimiser of its own.
     """
-    everyone = [client.index for client in fed.clients]
-    messages: list[Message] = [weights(fed, fed.server, 0), *(public_folds(fed) if public else [])]
-    for message in messages:
-        fed.post.enter(message, message.encode(), everyone)
-    for client in fed.clients:
-        client.load(fed.server.parameters())
+    for starter, group_ in fed.groups():
+        model = weights(fed, starter, 0)
+        fed.post.enter(model, model.encode(), [client.index for client in group_])
+        for client in group_:
+            client.load(starter.parameters())
+    for message in public_folds(fed) if public else ():
+        fed.post.enter(message, message.encode(), [client.index for client in fed.clients])
 
 
 def public_folds(fed: Federation) -> list[Examples]:
@@ -54,9 +55,11 @@ def public_labels(fed: Federation, round_index: int) -> Tensor:
 
 
 def predictions(fed: Federation, client: Client, round_index: int) -> Losses | Predictions:
-    """A client's upload in DML: losses for two classes, as published; class probabilities for more."""
+    """A client's upload in DML: losses for two classes, as published; class probabilities for more, and where nobody
+    has a label to read a loss with.
+    """
     log_p = log_probabilities(predict(client, fed.train[fed.public(round_index)]))
-    if len(fed.images.classes) == 2:
+    if len(fed.images.classes) == 2 and fed.labelled:
         losses = model_loss(log_p, public_labels(fed, round_index))
         return Losses(round=round_index, sender=client.index, losses=losses)
     return Predictions(round=round_index, sender=client.index, probabilities=log_p.exp())
@@ -79,9 +82,9 @@ def upload(fed: Federation, messages: Iterable[M], encoding: str = "float32") ->
     return received
 
 
-def broadcast(fed: Federation, message: M, encoding: str = "float32") -> M:
-    """What every client receives from the server, in the encoding that answers the one of the uploads."""
-    return fed.post.carry(message, [client.index for client in fed.clients], ANSWER[encoding])
+def broadcast(fed: Federation, message: M, encoding: str = "float32", to: Sequence[Client] | None = None) -> M:
+    """What every client, or those in `to`, receives from the server, in the encoding that answers the uploads'."""
+    return fed.post.carry(message, [client.index for client in to or fed.clients], ANSWER[encoding])
 
 
 def refuse(fed: Federation, round_index: int, client: int, why: object) -> None:

@@ -10,7 +10,7 @@ from dml.arms.federation import Federation, Right
 from dml.data.folds import split_fold
 from dml.streams import SERVER, stream
 from dml.training.clients import Client, correct, predict
-from dml.training.metrics import disagreement, scores
+from dml.training.metrics import disagreement, personal_accuracy, scores
 
 LATE = 3  # rounds: what the last of them reach is less chance than the last one alone (data/analysis_plan.md)
 
@@ -34,7 +34,7 @@ def unseen_logits(fed: Federation, party: Client) -> Tensor:
     """
     own = party.parameters()
     for parameters, logits in fed.asked:
-        if all(torch.equal(value, parameters[name]) for name, value in own.items()):
+        if own.keys() == parameters.keys() and all(torch.equal(value, parameters[name]) for name, value in own.items()):
             return logits
     logits = predict(party, fed.unseen).cpu()
     fed.asked.append(({name: value.clone() for name, value in own.items()}, logits))
@@ -79,6 +79,9 @@ def report(fed: Federation, parties: Sequence[Client] | None = None, share: floa
     for party, values in zip(parties, logits, strict=True):
         for metric, value in scores(values, labels).items():
             fed.record(last, party.index, f"unseen {metric}", value)
+        if fed.experiment.skewed and party.index != SERVER:
+            value = personal_accuracy(values, labels, fed.mixture(party))
+            fed.record(last, party.index, "unseen personal accuracy", value)
     for party in parties if parties == fed.clients else ():
         folds = [split_fold(fed.private(round_index, party), share) for round_index in fed.rounds()]
         seen, held = (np.concatenate(part) for part in zip(*folds, strict=True))

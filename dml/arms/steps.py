@@ -13,9 +13,9 @@ from dml.training.clients import Client, Fit
 
 
 def pretrain(fed: Federation) -> list[Fit]:
-    """The server's model, which all will start from, on the fold for it."""
+    """The server's models, from which all will start, on the fold for them."""
     fold, _ = split_fold(fed.folds.pretrain, fed.experiment.train_share)
-    return fit_server(fed, 0, "pretrain", fold)
+    return [_fit(fed, starter, 0, "pretrain", fold) for starter in fed.starters.values()]
 
 
 def local(fed: Federation, round_index: int, share: float | None = None, mixed: bool = False) -> list[Fit]:
@@ -23,22 +23,30 @@ def local(fed: Federation, round_index: int, share: float | None = None, mixed: 
     share = share or fed.experiment.train_share
     folds = {client: split_fold(fed.private(round_index, client), share)[0] for client in fed.clients}
     if mixed:
+        _require_labels(fed)
         public = fed.folds.public[round_index - 1]
         folds = {client: np.concatenate((fold, public)) for client, fold in folds.items()}
     return [_fit(fed, client, round_index, "local", fold) for client, fold in folds.items()]
 
 
 def refine(fed: Federation, round_index: int, form: str = "", tables: Mapping[int, Tensor] | None = None) -> list[Fit]:
-    """Each client on the round's public fold; with its peers' mean table where there is one."""
+    """Each client on the round's public fold; with its peers' mean table where there is one. Where images have no
+    labels, who has no table has nothing to learn.
+    """
     tables, fold = tables or {}, fed.folds.public[round_index - 1]
-    return [
+    fits = [
         _fit(fed, client, round_index, "public", fold, form if client.index in tables else "", tables.get(client.index))
         for client in fed.clients
+        if fed.labelled or client.index in tables
     ]
+    epochs, rate = fed.experiment.public_epochs, fed.experiment.public_rate
+    return [replace(fit, labelled=fed.labelled, epochs=epochs, learning_rate=rate) for fit in fits]
 
 
 def fit_server(fed: Federation, round_index: int, phase: str, fold: np.ndarray) -> list[Fit]:
     """The server's own model on a fold."""
+    if phase == "global":
+        _require_labels(fed)
     return [_fit(fed, fed.server, round_index, phase, fold)]
 
 
@@ -47,6 +55,11 @@ def pool(fed: Federation) -> list[Fit]:
     everything = np.concatenate((fed.folds.pretrain, *fed.folds.public, *sum(fed.folds.private, ())))
     shuffled = stream(fed.seed, SERVER, "pool").permutation(everything)
     return fit_server(fed, 0, "pooled", split_fold(shuffled, fed.experiment.train_share)[0])
+
+
+def _require_labels(fed: Federation) -> None:
+    if not fed.labelled:
+        raise ValueError("public_fold='unlabelled': this arm trains on the labels of the public images")
 
 
 def keep_public(fed: Federation) -> None:

@@ -15,7 +15,7 @@ from dml.training.clients import Fit
 
 
 def fedavg(fed: Federation, public: str = "", encoding: str = "float32") -> Iterator[list[Fit]]:
-    """Federated averaging: the plain mean of all weights replaces every client's.
+    """Federated averaging: the plain mean of all weights replaces every client's; where models differ, of each kind.
 
     With `public` the clients take the same public images and labels as DML's, the matched comparison that the paper
     lacks: "before" the average or "after" it in public steps like DML's, or "mixed" with the private images.
@@ -29,14 +29,15 @@ def fedavg(fed: Federation, public: str = "", encoding: str = "float32") -> Iter
             yield steps.refine(fed, round_index)
         uploads = (messaging.weights(fed, client, round_index) for client in fed.clients)
         received = messaging.upload(fed, uploads, encoding)
-        if received:
-            average = Weights(round=round_index, sender=SERVER, values=mean(received))
-            down = messaging.broadcast(fed, average, encoding)
-            for client in fed.clients:
-                client.load(down.values)
+        for _, alike in fed.groups():
+            if own := [message for message in received if message.sender in {client.index for client in alike}]:
+                average = Weights(round=round_index, sender=SERVER, values=mean(own))
+                down = messaging.broadcast(fed, average, encoding, alike)
+                for client in alike:
+                    client.load(down.values)
         if public == "after":
             yield steps.refine(fed, round_index)
-        one_model = received and public != "after"
+        one_model = received and public != "after" and len(fed.starters) == 1
         record.sample_accuracy(fed, round_index, fed.clients[:1] if one_model else None)
     record.report(fed)
 
@@ -75,7 +76,11 @@ def part_of(experiment: Experiment, round_index: int) -> str:
 
 
 def mean(messages: Sequence[Weights], scales: Sequence[float] | None = None) -> dict[str, Tensor]:
-    """The sum of scale * weights over the clients divided by their number (not by the sum of the scales)."""
+    """The sum of scale * weights over the clients divided by their number (not by the sum of the scales). Raises
+    ValueError for models of different kinds.
+    """
+    if any(message.values.keys() != messages[0].values.keys() for message in messages):
+        raise ValueError("models of different kinds have no average: this arm needs one kind for all clients")
     pairs = list(zip(scales or [1.0] * len(messages), messages, strict=True))
     return {
         name: cast(Tensor, sum(scale * message.values[name] for scale, message in pairs)) / len(messages)

@@ -39,6 +39,20 @@ def plan(labels: np.ndarray, experiment: Experiment, seed: int) -> Folds:
     )
 
 
+def deal(labels: np.ndarray, experiment: Experiment, seed: int) -> Folds:
+    """The folds of an experiment: `plan`, or what dml/data/partition makes of it where the experiment is skewed."""
+    if not experiment.skewed and experiment.public_fold != "skewed":
+        return plan(labels, experiment, seed)
+    from dml.data import partition  # an annex
+
+    return partition.deal(labels, experiment, seed)
+
+
+def mixture(labels: np.ndarray, classes: int) -> np.ndarray:
+    """The share of each class among labels, [C]."""
+    return np.bincount(labels, minlength=classes) / max(1, len(labels))
+
+
 def stratified(labels: np.ndarray, count: int, rng: np.random.Generator) -> list[np.ndarray]:
     """So many disjoint folds of nearly equal size and class balance, as indices, each shuffled."""
     classes = (rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels))

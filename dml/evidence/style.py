@@ -5,7 +5,6 @@ import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from dml.data.audit import BLOCK, grey
 from dml.data.images import Images, Split
 from dml.files import DataError
 
@@ -32,6 +31,8 @@ def sharpness(split: Split) -> np.ndarray:
 
     Raises DataError for images under 3 pixels, which have no Laplacian.
     """
+    from dml.data.audit import BLOCK, grey  # an annex
+
     if split.images.shape[-1] < 3:
         raise DataError(f"images of {split.images.shape[-1]} pixels have no Laplacian; decode at 3 or more")
     return np.concatenate([_laplacian(grey(block)).var((1, 2)).double().numpy() for block in split.images.split(BLOCK)])

@@ -14,8 +14,11 @@ from dml.arms.catalogue import ARMS, CONTROLS, Arm
 from dml.arms.federation import Federation
 from dml.arms.outputs import dml
 from dml.arms.weights import fedavg, mean
+from dml.config import Experiment
 from dml.exchange.messages import Chosen, Losses, Weights
 from dml.exchange.topologies import add_up, chosen_peers_of
+from dml.fingerprint import PACKAGE
+from dml.models import WIDTHS
 from dml.streams import SERVER, stream
 from dml.training.clients import Fit
 
@@ -110,8 +113,21 @@ RUNGS: dict[str, Arm] = {
 
 
 def find(arm: str) -> Arm:
-    """An arm or a rung by name. Raises KeyError."""
-    return (ARMS | CONTROLS | RUNGS)[arm]
+    """An arm or a rung by name, or one of DML's relatives. Raises KeyError."""
+    if arm in (own := ARMS | CONTROLS | RUNGS):
+        return own[arm]
+    from dml.arms.relatives.catalogue import RELATIVES  # an annex
+
+    return RELATIVES[arm]
+
+
+def code_of(experiment: Experiment, arm: str) -> tuple[str, ...]:
+    """The modules of annexes that a result depends on, beside those of every result (`cache.CODE`)."""
+    folders = [] if arm in ARMS | CONTROLS | RUNGS else ["arms/relatives"]
+    folders += [] if set(experiment.models.split(",")) <= WIDTHS.keys() else ["zoo"]
+    files = [file for folder in folders for file in sorted((PACKAGE / folder).glob("*.py"))]
+    modules = [".".join(file.relative_to(PACKAGE).with_suffix("").parts) for file in files]
+    return (*modules, *(["data.partition"] if experiment.skewed or experiment.public_fold == "skewed" else []))
 
 
 def rungs_for(names: Sequence[str], classes: int) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from dml.config import Experiment
 from dml.data.images import Images, images_of, require
 from dml.experiment import cache, jobs
 from dml.experiment.jobs import Job
-from dml.experiment.ladder import find, rungs_for
+from dml.experiment.ladder import code_of, find, rungs_for
 from dml.training import machine, workers
 
 RESULTS = ["seed", "arm", "round", "client", "metric", "value"]
@@ -56,7 +56,10 @@ def places(
     """Where the cache keeps each (seed, arm), computed or not: of every arm, or of the named `arms` and rungs."""
     chosen = rungs_for(arms, len(images.classes)) if arms else arms_for(len(images.classes))
     return {
-        (seed, arm): cache.place("arms", f"{arm}-seed{seed}", "json", experiment, images.sha256, [arm, seed], device)
+        (seed, arm): cache.place(
+            *("arms", f"{arm}-seed{seed}", "json", experiment, images.sha256, [arm, seed], device),
+            code_of(experiment, arm),
+        )
         for seed in seeds
         for arm in chosen
     }

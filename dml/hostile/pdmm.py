@@ -95,7 +95,7 @@ def ring(fed: Federation, penalty: float = PENALTY) -> Iterator[list[Fit]]:
     told = {(i, j): dict(fed.server.parameters()) for i in range(clients) for j in edges[i]}  # by j, to i
     for round_index in fed.rounds():
         for fit in steps.local(fed, round_index):
-            pulls = [told[fit.client.index, j] for j in edges[fit.client.index]]
+            pulls: list[Named] = [told[fit.client.index, j] for j in edges[fit.client.index]]
             fed.history.extend(solve(fit, average(pulls), penalty))
         record.public_accuracy(fed, round_index)
         news = dict(told)

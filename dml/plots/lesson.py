@@ -1,11 +1,17 @@
 """The figures of notebook 00: who has what, and one round, before and after."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dml.experiment.lesson import Lesson
 from dml.plots.style import COLOURS, DOUBLE, LOOKS, caption, drawn, figure, legend_above, percent, sheet
+
+if TYPE_CHECKING:
+    from dml.experiment.lesson import Lesson  # an annex
 
 SHOWN = 16  # images of a fold
 STAGES = {

@@ -73,8 +73,8 @@ def screen_cells() -> "list[Cell]":
 
 
 def grid_cells(screen: pd.DataFrame | None = None) -> "list[Cell]":
-    """Every guarded arm at the attack that was its worst in the screen, with 0, 1, 2 and 4 liars of 10 as far as the
-    rule bears them; and what hears nobody. Raises DataError before the screen is on record.
+    """Every guarded arm at its worst attack of the screen, with 0, 1, 2 and 4 liars of 10 as far as the rule
+    bears them; and what hears nobody. Raises DataError before the screen is on record.
     """
     from dml.hostile.cells import Cell
 

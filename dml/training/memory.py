@@ -58,7 +58,8 @@ def fit_remembered(fit: Fit) -> list[Epoch]:
 def _key(fit: Fit) -> bytes:
     """A hash of all that determines what a fit leads to."""
     client = fit.client
-    facts = [asdict(client.experiment), client.index, fit.round, fit.phase, fit.form, client.model.classes]
+    facts = [asdict(client.experiment), client.index, fit.round, fit.phase, client.model.kind, client.model.classes]
+    facts += [fit.epochs, fit.learning_rate, fit.proximal]  # without a table there is no form, and there are labels
     facts += [client.streams[name].bit_generator.state for name in STREAMS]
     hashed = hashlib.blake2b(repr(facts).encode())
     tensors = [*client.parameters().values(), fit.images, fit.labels]

@@ -43,6 +43,16 @@ def scores(logits: Tensor, labels: np.ndarray) -> dict[str, float]:
     }
 
 
+def personal_accuracy(logits: Tensor, labels: np.ndarray, shares: np.ndarray) -> float:
+    """Accuracy on images mixed as a client's own are: the recall of each class, weighted by its `shares` [C].
+
+    So one common unseen set serves every client, and none is thrown away. A class without an image counts as missed.
+    """
+    right, counted = decisions(logits) == labels, np.bincount(labels, minlength=len(shares))
+    recalled = np.bincount(labels, weights=right, minlength=len(shares)) / np.maximum(1, counted)
+    return float(shares @ recalled)
+
+
 def calibration_error(p: np.ndarray, labels: np.ndarray) -> float:
     """Expected calibration error (Guo et al. 2017): |confidence - accuracy| of a bin, mean over its images."""
     confidence, right = p.max(1), p.argmax(1) == labels

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.nn.utils.rnn import pad_sequence
 
-from dml.training.clients import Client, Epoch, Fit, adam, autocast, correct, objective, to_float
+from dml.training.clients import Client, Epoch, Fit, adam, autocast, correct, fit_one, objective, to_float
 from dml.training.memory import fit_remembered
 
 
@@ -26,9 +26,12 @@ def carry_out(fits: Sequence[Fit]) -> list[list[Epoch]]:
 def fit_all(fits: Sequence[Fit]) -> list[list[Epoch]]:
     """The histories of all fits, in their order; those that can share a stack do."""
     stacks = defaultdict(list)
-    for position, fit in enumerate(fits):
-        stacks[_signature(fit)].append(position)
     histories: dict[int, list[Epoch]] = {}
+    for position, fit in enumerate(fits):
+        if fit.client.model.stackable:
+            stacks[_signature(fit)].append(position)
+        else:
+            histories[position] = fit_one(fit)
     for positions in stacks.values():
         histories.update(zip(positions, fit_stack([fits[p] for p in positions]), strict=True))
     return [histories[position] for position in range(len(fits))]
@@ -39,7 +42,8 @@ def _signature(fit: Fit) -> tuple:
     model, batch = fit.client.model, fit.client.experiment.batch
     steps_so_far = 0 if fit.public else _steps(fit.client)
     steps = -(-len(fit.labels) // batch)
-    return model.size, model.classes, fit.phase, steps, steps_so_far, fit.form, fit.table is None
+    shared = model.kind, model.size, model.classes, fit.phase, steps, steps_so_far, fit.form, fit.table is None
+    return *shared, fit.labelled, fit.epochs, fit.learning_rate, fit.proximal
 
 
 def fit_stack(fits: Sequence[Fit]) -> list[list[Epoch]]:
@@ -48,15 +52,16 @@ def fit_stack(fits: Sequence[Fit]) -> list[list[Epoch]]:
     experiment, device, model = first.client.experiment, first.client.device, first.client.model
     names = [name for name, _ in model.named_parameters()]
     stacked = {name: torch.stack([c.parameters()[name] for c in clients]).requires_grad_() for name in names}
-    optimiser = adam(stacked.values(), experiment)
+    optimiser = first.optimiser(stacked.values()) if first.public else adam(stacked.values(), experiment)
     if not first.public:
         _load_moments(optimiser, stacked, clients)
+    began = [parameter.detach().clone() for parameter in stacked.values()] if first.proximal else []
 
     def forward(parameters, images, masks):
         return functional_call(model, parameters, (images, masks))
 
     histories: list[list[Epoch]] = [[] for _ in fits]
-    for epoch in range(1, experiment.epochs + 1):
+    for epoch in first.length:
         losses, right = [], []
         for batches in zip(*(fit.batches() for fit in fits), strict=True):
             indices = [index for index, _ in batches]
@@ -66,10 +71,12 @@ def fit_stack(fits: Sequence[Fit]) -> list[list[Epoch]]:
             table = None
             if first.table is not None:
                 table = _pad([fit.table[i] for fit, i in zip(fits, indices, strict=True) if fit.table is not None])
-            masks = tuple(_pad([m[part] for _, m in batches]) for part in (0, 1))
+            masks = tuple(_pad(list(parts)) for parts in zip(*(m for _, m in batches), strict=True))
             with autocast(device, experiment):
                 logits = vmap(forward)(stacked, to_float(images), masks)
             loss = (objective(first, logits, labels, table) * here).sum(1) / here.sum(1)
+            for now, then in zip(stacked.values(), began, strict=False):
+                loss = loss + first.proximal / 2 * (now - then).square().flatten(1).sum(1)
             optimiser.zero_grad(set_to_none=True)
             loss.sum().backward()  # models share no parameter, so each gets its own gradient
             optimiser.step()
@@ -90,7 +97,7 @@ def _pad(parts: list[Tensor]) -> Tensor:
 
 
 def _steps(client: Client) -> int:
-    state = client.optimiser.state.get(client.model.dense2.bias)
+    state = client.optimiser.state.get(next(client.model.parameters()))
     return int(state["step"]) if state else 0
 
 
