@@ -40,6 +40,8 @@ from dml.flower.relay import Relays
 from dml.flower.settings import FORM, Settings
 from dml.losses import contribution
 
+HONEST = {"rule": "mean", "expected": 1, "liars": 0, "attack": ""}
+
 
 class Grid:
     """A grid in memory: the ClientApp's own functions answer, each node with a folder of its own.
@@ -108,7 +110,7 @@ def config(sandbox):
     """A run config for three clients and two rounds."""
     return {
         **{"arm": "dml", "profile": "smoke", "data": "faces", "own": "", "seed": 0, "clients": 3},
-        **{"deadline": 0.2, "quorum": 0, "secure": False, "clip": 0.02, "out": str(sandbox.folder / "out")},
+        **{"deadline": 0.2, "quorum": 0, "secure": False, "clip": 0.02, **HONEST, "out": str(sandbox.folder / "out")},
     }
 
 

@@ -15,7 +15,6 @@ from dml.exchange.messages import Losses, Predictions, Weights, decode
 from dml.hostile import attacks, poison
 from dml.hostile.attacks import KNOWS, PREDICTIONS, WEIGHTS, View
 from dml.hostile.liars import Liars, corrupt, flat, liars_of, unflat
-from dml.streams import stream
 from dml.training.stack import carry_out
 
 
@@ -228,7 +227,12 @@ def test_the_success_of_a_trigger_counts_images_of_other_classes(federation):
         assert poison.success(fed, fed.server) == expected
 
 
-def test_lies_are_drawn_from_the_liars_own_stream(federation):
-    wires = [Liars(federation(), "random", 2) for _ in range(2)]
-    first, again = ([rng.random() for rng in wire.rng.values()] for wire in wires)
-    assert first == again == [stream(0, index, "noise").random() for index in (1, 2)]
+def test_lies_are_drawn_anew_each_round_and_for_each_liar_and_are_the_same_again(federation):
+    fed = federation()
+
+    def lie(sender, round_index):
+        message = Losses(round=round_index, sender=sender, losses=torch.ones(len(fed.folds.public[round_index - 1])))
+        return Liars(fed, "random", 2).lie(message).losses[:8].tolist()
+
+    assert lie(1, 1) == lie(1, 1)
+    assert len({tuple(lie(sender, round_index)) for sender in (1, 2) for round_index in (1, 2)}) == 4

@@ -60,7 +60,7 @@ def test_every_generated_block_is_its_text():
         README: {("findings", ""), ("verdict table", "")},
         ROOT / "dml" / "flower" / "README.md": {("wire", "")},
         ROOT / "data" / "analysis_plan.md": {("power", "")},
-        RECORDED / "README.md": {("studies", "")},
+        RECORDED / "README.md": {("studies", ""), ("hostile", "")},
     }
     for text in PAGES.values():
         assert redraw.refreshed(text) == text

@@ -1,9 +1,7 @@
 """DML and federated averaging under a rule; under the rule "mean" they would be the arms of dml/arms."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,9 +9,10 @@ from torch import Tensor
 from dml.arms import messaging, record, steps
 from dml.arms.catalogue import Arm
 from dml.arms.federation import Federation
-from dml.exchange.messages import Aggregate, Losses, Message, Predictions, Weights
+from dml.exchange.messages import Aggregate, Losses, Predictions, Weights
 from dml.hostile import rules
 from dml.hostile.liars import flat, unflat
+from dml.hostile.messages import Weighted
 from dml.losses import contribution
 from dml.streams import SERVER
 from dml.training.clients import Fit
@@ -22,16 +21,6 @@ ONE_SUM = ("score", "greed", "experts")  # weights in the one sum; the other rul
 OUTPUT_RULES = (*ONE_SUM, "median", "trimmed mean", "geometric median", "filter", "krum", "multi-krum")
 REFERENCED = ("norm bound", "centred clipping", "fltrust")  # need the last common model
 WEIGHT_RULES = (*(rule for rule in rules.VECTOR if rule != "mean"), *REFERENCED)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Trust(Message):
-    """The weight [K] of every client in a sum, zero for who is not in it: goes down with the sum, so that a client can
-    take its own contribution out.
-    """
-
-    weights: Tensor
-    scalars: ClassVar[tuple[str, ...]] = ("round", "sender")
 
 
 def check(arm: str, rule: str, clients: int, f: int) -> None:
@@ -45,34 +34,45 @@ def check(arm: str, rule: str, clients: int, f: int) -> None:
     rules.allow(rule, clients - alone, f)
 
 
-def guarded(arm: str, rule: str, f: int, clip: float = 0) -> Arm:
+def guarded(arm: str, rule: str, f: int) -> Arm:
     """The arm "dml", "dml-peer-first", "fedavg" or "fedavg+public" under a rule that is told to expect f liars."""
     if arm.startswith("fedavg"):
         return partial(fedavg, rule=rule, f=f, public=arm == "fedavg+public")
-    return partial(dml, rule=rule, f=f, clip=clip, form="peer-first" if arm == "dml-peer-first" else "student-first")
+    return partial(dml, rule=rule, f=f, form="peer-first" if arm == "dml-peer-first" else "student-first")
 
 
-def dml(fed: Federation, rule: str, f: int, form: str = "student-first", clip: float = 0) -> Iterator[list[Fit]]:
+def dml(fed: Federation, rule: str, f: int, form: str = "student-first") -> Iterator[list[Fit]]:
     """Distributed mutual learning whose server does not believe everybody alike."""
     check("dml", rule, fed.experiment.clients, f)
-    answer = Answer(fed, rule, f, form, clip or fed.experiment.clip)
+    answer = Answer(fed, rule, f, form, fed.experiment.clip)
     yield steps.pretrain(fed)
     messaging.hand_out(fed, public=True)
     for round_index in fed.rounds():
         yield steps.local(fed, round_index)
         record.public_accuracy(fed, round_index)
         received = messaging.upload(fed, (messaging.predictions(fed, each, round_index) for each in fed.clients))
-        yield steps.refine(fed, round_index, form, answer(received) if len(received) > 1 else {})
+        yield steps.refine(fed, round_index, form, answer(received))
         record.sample_accuracy(fed, round_index)
     record.report(fed)
 
 
 class Answer:
-    """The server's answer to a round's uploads, and what each client makes of it: its peers' table."""
+    """The server's answer to a round's uploads, and what each client makes of it: its peers' table. Where too few are
+    believed for the rule there is none, and a client refines with the labels alone.
+    """
 
     def __init__(self, fed: Federation, rule: str, f: int, form: str, clip: float):
         self.fed, self.rule, self.f, self.form, self.clip = fed, rule, f, form, clip
         self.weights = torch.ones(fed.experiment.clients, device=fed.device)  # over the rounds, of rule "experts"
+
+    @property
+    def alone(self) -> bool:
+        """Whether every client gets an answer of its own."""
+        return self.rule not in ONE_SUM
+
+    def enough(self, received: list) -> bool:
+        """Whether the rule can do with so many."""
+        return len(received) > 1 and rules.bears(self.rule, len(received) - self.alone, self.f)
 
     def contributions(self, received: list) -> dict[int, Tensor]:
         """What everyone who is believed adds, by client."""
@@ -80,15 +80,16 @@ class Answer:
         return {said.sender: contribution(self.form, said.log_probabilities(labels, self.clip)) for said in received}
 
     def __call__(self, received: list[Losses | Predictions]) -> dict[int, Tensor]:
-        if self.rule in ONE_SUM:
-            total, trust = self.total(received)
-            down, told = messaging.broadcast(self.fed, total), messaging.broadcast(self.fed, trust)
-            peers = {i: without(own, i, down, told) for i, own in self.contributions(received).items()}
-            return {i: table for i, table in peers.items() if table is not None}
+        if not self.enough(received):
+            return {}
+        if not self.alone:
+            down = messaging.broadcast(self.fed, self.total(received))
+            peers = {index: down.without(own, index) for index, own in self.contributions(received).items()}
+            return {index: table for index, table in peers.items() if table is not None}
         return {index: self.fed.post.carry(table, [index]).total for index, table in self.tables(received).items()}
 
-    def total(self, received: list[Losses | Predictions]) -> tuple[Aggregate, Trust]:
-        """The weighted sum, whose weights add up to the number of clients in it; and the weights."""
+    def total(self, received: list[Losses | Predictions]) -> Weighted:
+        """The weighted sum."""
         shares, round_index = self.contributions(received), received[0].round
         clients = list(shares)
         weights = self.weights_of(received, torch.stack(list(shares.values())), clients)
@@ -96,8 +97,7 @@ class Answer:
             self.fed.record(round_index, index, "weight", weight)
         total = torch.einsum("k,knc->nc", weights, torch.stack(list(shares.values())))
         everyone = torch.zeros_like(self.weights).index_put((torch.tensor(clients),), weights)
-        about = {"round": round_index, "sender": SERVER}
-        return Aggregate(total=total, clients=len(clients), **about), Trust(weights=everyone, **about)
+        return Weighted(round=round_index, sender=SERVER, total=total, weights=everyone, clients=len(clients))
 
     def weights_of(self, received: list, shares: Tensor, clients: list[int]) -> Tensor:
         """The rule's weights [n], of sum n."""
@@ -121,13 +121,6 @@ class Answer:
         return made
 
 
-def without(own: Tensor, index: int, down: Aggregate, trust: Trust) -> Tensor | None:
-    """The peers' weighted mean: the client's own part leaves the sum. None when nobody else has a weight."""
-    weight = trust.weights[index]
-    others = down.clients - weight
-    return (down.total - weight * own) / others if others > rules.SMALL * down.clients else None
-
-
 def fedavg(fed: Federation, rule: str, f: int, public: bool = False) -> Iterator[list[Fit]]:
     """Federated averaging whose server makes the common model by a rule. `fltrust` trains the server's own update on
     the round's public fold.
@@ -135,7 +128,7 @@ def fedavg(fed: Federation, rule: str, f: int, public: bool = False) -> Iterator
     check("fedavg", rule, fed.experiment.clients, f)
     yield steps.pretrain(fed)
     messaging.hand_out(fed, public)
-    common: Mapping[str, Tensor] = {name: value.clone() for name, value in fed.server.parameters().items()}
+    combine = Combiner(fed, rule, f)
     for round_index in fed.rounds():
         yield steps.local(fed, round_index)
         record.public_accuracy(fed, round_index)
@@ -143,27 +136,44 @@ def fedavg(fed: Federation, rule: str, f: int, public: bool = False) -> Iterator
             yield steps.refine(fed, round_index)
         received = messaging.upload(fed, (messaging.weights(fed, client, round_index) for client in fed.clients))
         if rule == "fltrust":
-            fed.server.load(common)
+            fed.server.load(combine.common)
             yield steps.fit_server(fed, round_index, "global", fed.folds.public[round_index - 1])
-        if received:
-            x, centre = torch.stack([flat(said.values) for said in received]), flat(common)
-            robust = combined(x, centre, flat(fed.server.parameters()), rule, f)
-            down = messaging.broadcast(
-                fed, Weights(round=round_index, sender=SERVER, values=unflat(robust, received[0].values))
-            )
-            common = down.values
+        if values := combine(received):
+            down = messaging.broadcast(fed, Weights(round=round_index, sender=SERVER, values=values))
             for client in fed.clients:
-                client.load(common)
-        record.sample_accuracy(fed, round_index, fed.clients[:1] if received else None)
+                client.load(down.values)
+        record.sample_accuracy(fed, round_index, fed.clients[:1] if values else None)
     record.report(fed)
 
 
-def combined(x: Tensor, centre: Tensor, root: Tensor, rule: str, f: int) -> Tensor:
-    """The common model [D] of the clients' [n, D], from the last one and, for `fltrust`, the server's own."""
-    if rule == "norm bound":
-        return rules.norm_bound(x, centre)
-    if rule == "centred clipping":  # no radius to tune: the median length of an update
-        return rules.centred_clipping(x, centre, float(rules.median((x - centre).norm(dim=1))))
-    if rule == "fltrust":
-        return rules.fltrust(x, centre, root)
-    return rules.VECTOR[rule](x, f)
+class Combiner:
+    """Makes the common model of all by a rule; None when too few are believed for it. `common` is the last one."""
+
+    def __init__(self, fed: Federation, rule: str, f: int):
+        self.fed, self.rule, self.f = fed, rule, f
+        self.told: dict[str, Tensor] = {}
+
+    @property
+    def common(self) -> Mapping[str, Tensor]:
+        """The last common model: at first the server's, which `fltrust` trains later."""
+        if not self.told:
+            self.told = {name: value.clone() for name, value in self.fed.server.parameters().items()}
+        return self.told
+
+    def __call__(self, received: list[Weights]) -> dict[str, Tensor] | None:
+        centre = flat(self.common)
+        if not received or not rules.bears(self.rule, len(received), self.f):
+            return None
+        x = torch.stack([flat(said.values) for said in received])
+        self.told = unflat(self._combined(x, centre), received[0].values)
+        return self.told
+
+    def _combined(self, x: Tensor, centre: Tensor) -> Tensor:
+        """The common model [D] of the clients' [n, D]."""
+        if self.rule == "norm bound":
+            return rules.norm_bound(x, centre)
+        if self.rule == "centred clipping":  # no radius to tune: the median length of an update
+            return rules.centred_clipping(x, centre, float(rules.median((x - centre).norm(dim=1))))
+        if self.rule == "fltrust":
+            return rules.fltrust(x, centre, flat(self.fed.server.parameters()))
+        return rules.VECTOR[self.rule](x, self.f)

@@ -4,6 +4,7 @@ import json
 import time
 from dataclasses import asdict, dataclass, replace
 from statistics import mean
+from typing import Any
 
 from dml.arms.catalogue import Arm, run
 from dml.arms.federation import Federation
@@ -15,7 +16,9 @@ from dml.hostile.liars import corrupt
 from dml.streams import SERVER
 from dml.training import machine, workers
 
-MODULES = tuple(f"hostile.{name}" for name in ("attacks", "rules", "liars", "poison", "arms", "pdmm", "cells"))
+MODULES = tuple(
+    f"hostile.{name}" for name in ("attacks", "rules", "messages", "liars", "poison", "arms", "pdmm", "cells")
+)
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,10 @@ class Cell:
 
     def experiment(self, base: Experiment) -> Experiment:
         """`base` with this many clients, whose folds keep their size."""
-        changed = replace(base, clients=self.clients, clip=self.clip)
-        if self.label_alpha:
-            changed = replace(changed, label_alpha=self.label_alpha)
-        if not self.labels:
-            changed = replace(changed, public_fold="unlabelled")
+        chosen: dict[str, Any] = {"clients": self.clients, "clip": self.clip}
+        chosen |= {"label_alpha": self.label_alpha} if self.label_alpha else {}
+        chosen |= {} if self.labels else {"public_fold": "unlabelled"}
+        changed = replace(base, **chosen)
         return replace(changed, train_images=round(base.train_images / base.folds * changed.folds))
 
     def begin(self) -> Arm:

@@ -15,6 +15,7 @@ from dml.arms.federation import Federation
 from dml.exchange.messages import FLOOR, Aggregate, Losses, Message, Predictions, Weights, decode
 from dml.hostile import attacks
 from dml.hostile.attacks import KNOWS, PREDICTIONS, WEIGHTS, View
+from dml.hostile.messages import Weighted
 from dml.hostile.poison import TRAINING
 from dml.streams import SERVER, stream
 
@@ -54,8 +55,8 @@ class Liars:
     attack: str
     count: int
     knowledge: str = "all"
+    common: dict[str, Tensor] = field(default_factory=dict)  # the last common parameters that were told
     _heard: list[Message] = field(default_factory=list)  # of this round
-    _common: dict[str, Tensor] = field(default_factory=dict)  # the last common parameters
     _last: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -65,7 +66,7 @@ class Liars:
             raise ValueError(f"{self.attack} has to know {needed(self.attack)}, and may know {self.knowledge}")
         if needed(self.attack) == "all" and self.fed.experiment.clients - self.count < 2:
             raise ValueError(f"{self.attack} with {self.count} liars: it compares at least two honest clients")
-        self.rng = {index: stream(self.fed.seed, index, "noise") for index in liars_of(self.fed, self.count)}
+        self.liars = liars_of(self.fed, self.count)
 
     def __call__(self, sender: int, data: bytes) -> bytes:
         message = decode(data, self.fed.device)
@@ -74,13 +75,14 @@ class Liars:
             return data
         if self._heard and self._heard[0].round != message.round:
             self._heard.clear()
-        if sender not in self.rng:
+        if sender not in self.liars:
             self._heard.append(message)
             return data
-        return self.lie(message, self.rng[sender]).encode()
+        return self.lie(message).encode()
 
-    def lie(self, message: Message, rng) -> Message:
+    def lie(self, message: Message) -> Message:
         """What a liar says instead of a message. Raises ValueError where the attack is none on such a message."""
+        rng = stream(self.fed.seed, message.sender, "noise").spawn(message.round)[-1]  # one a round: no state is kept
         if isinstance(message, Losses | Predictions) and self.attack in PREDICTIONS:
             return self._predictions(message, rng)
         if isinstance(message, Weights) and self.attack in WEIGHTS:
@@ -89,8 +91,8 @@ class Liars:
 
     def _hear_server(self, message: Message) -> None:
         if isinstance(message, Weights):
-            self._common |= message.values
-        if isinstance(message, Aggregate):
+            self.common |= message.values
+        if isinstance(message, Aggregate | Weighted):
             classes, labels = len(self.fed.images.classes), messaging.public_labels(self.fed, message.round)
             mean = message.total / message.clients
             told = mean if mean.shape[1] == classes else mean[:, :classes].clamp_min(FLOOR).log()  # or peer-first's
@@ -109,7 +111,8 @@ class Liars:
         return replace(message, losses=-true.float())
 
     def _weights(self, message: Weights, rng) -> Weights:
-        common = flat({name: (self._common or self.fed.server.parameters())[name] for name in message.values})
+        first = self.fed.server.parameters()
+        common = flat({name: self.common.get(name, first[name]) for name in message.values})
         updates = [flat(each.values) - common for each in (message, *self._same(message))]
         heard = torch.stack(updates[1:] or updates)
         lie = common + WEIGHTS[self.attack][1](updates[0], heard, rng)

@@ -11,7 +11,7 @@ Is it robust by itself, as 2503.10792 argues of consensus? A client that always 
 star to sum_honest grad f_i(w) + c (w - v) = 0: that of federated averaging with one gradient step of rate 1/c.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -33,7 +33,7 @@ def reflect(solution: Named, target: Named) -> dict[str, Tensor]:
     return {name: 2 * value - target[name] for name, value in solution.items()}
 
 
-def average(sent: list[Named]) -> dict[str, Tensor]:
+def average(sent: Sequence[Named]) -> dict[str, Tensor]:
     """The server's solution: the mean of what it was sent."""
     return {name: torch.stack([each[name] for each in sent]).mean(0) for name in sent[0]}
 

@@ -29,10 +29,16 @@ SMALL = 1e-6
 def allow(rule: str, clients: int, f: int) -> None:
     """Raises ValueError, with the arithmetic, when a rule cannot bear f liars among so many clients."""
     factor, more = REQUIRED.get(rule.partition(",")[0], (0, 1))
-    if clients < factor * f + more:
+    if not bears(rule, clients, f):
         raise ValueError(
             f"{rule} with {f} liars needs {factor} * {f} + {more} = {factor * f + more} clients or more, not {clients}"
         )
+
+
+def bears(rule: str, clients: int, f: int) -> bool:
+    """Whether `allow` allows it."""
+    factor, more = REQUIRED.get(rule.partition(",")[0], (0, 1))
+    return clients >= factor * f + more
 
 
 def median(x: Tensor) -> Tensor:

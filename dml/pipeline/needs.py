@@ -55,9 +55,17 @@ def many_clients_jobs(run: Run) -> list[Job]:
     return many_clients.jobs(run.data, run.experiment, chosen.clients, seeds, run.target)
 
 
+def hostile_jobs(run: Run) -> list[Job]:
+    """A liar or none, in one seed."""
+    from dml.pipeline import lies
+
+    return lies.jobs(run)
+
+
 NEEDS: dict[str, tuple[Callable[[Run], list[Job]], ...]] = {  # by the notebook's number
     "02": (accuracy_jobs,),
     "03": (privacy_jobs,),
     "04": (bandwidth_jobs,),
-    "09": (accuracy_jobs, privacy_jobs, bandwidth_jobs, many_clients_jobs),
+    "06": (hostile_jobs,),
+    "09": (accuracy_jobs, privacy_jobs, bandwidth_jobs, many_clients_jobs, hostile_jobs),
 }

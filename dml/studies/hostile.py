@@ -1,7 +1,7 @@
 """The studies of data/plan_hostile.md: their cells, computed seed by seed and added to the tables on record."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from dml.config import SMALL
+from dml.config import SMALL, Experiment
 from dml.data.images import images_of, require
 from dml.experiment import cache, jobs, results
 from dml.experiment.jobs import Job
@@ -147,14 +147,16 @@ def _bears(guard: tuple[str, str, float], liars: int) -> bool:
     return True
 
 
-def jobs_of(study: Study, seeds: Sequence[int], device: str = "auto") -> dict[tuple, Job]:
-    """A job for every seed and cell, by (seed, cell). Raises DataError when the data do not fit."""
+def jobs_of(
+    data: str, cells: "Sequence[Cell]", seeds: Sequence[int], base: Experiment, device: str = "auto"
+) -> "dict[tuple[int, Cell], Job]":
+    """A job for every seed and cell. Raises DataError when the data do not fit."""
     from dml.hostile.cells import MODULES, measure
 
     target, made = machine.device(device), {}
-    for cell in study.cells():
-        experiment = cell.experiment(BASE)
-        images = images_of(study.data, experiment)
+    for cell in cells:
+        experiment = cell.experiment(base)
+        images = images_of(data, experiment)
         require(images, experiment.folds)
         cost = results.cost(experiment, images, "fedavg" if cell.arm.startswith("pdmm") else cell.arm)
         for seed in seeds:
@@ -163,7 +165,7 @@ def jobs_of(study: Study, seeds: Sequence[int], device: str = "auto") -> dict[tu
             file = cache.place("hostile", title, "json", experiment, images.sha256, facts, target, MODULES)
             made[seed, cell] = Job(
                 measure,
-                (study.data, images.sha256, experiment, cell, seed, target.type),
+                (data, images.sha256, experiment, cell, seed, target.type),
                 results.phases(experiment, cell.arm),
                 cost,
                 title=f"{cell.title}, seed {seed}",
@@ -181,11 +183,27 @@ def carry_out(study: Study, seeds: Sequence[int] = (), device: str = "auto", to:
     folder = to / study.name
     for seed in seeds or study.seeds:
         recorded = on_record(folder)
-        missing = {key: job for key, job in jobs_of(study, [seed], device).items() if _key(*key) not in recorded}
-        jobs.carry_out(missing.values())
+        listed = jobs_of(study.data, study.cells(), [seed], BASE, device)
+        missing = [job for key, job in listed.items() if _key(*key) not in recorded]
+        jobs.carry_out(missing)
         if missing:
-            _add(folder, [json.loads(job.files[0].read_text(encoding="utf-8")) for job in missing.values()])
+            _add(folder, [recorded_by(job) for job in missing])
             _tell(study, folder, device)
+
+
+def recorded_by(job: Job) -> dict:
+    """The record that a job has left."""
+    return json.loads(job.files[0].read_text(encoding="utf-8"))
+
+
+def rows(records: Iterable[dict]) -> pd.DataFrame:
+    """Records as a table: columns `KEYS`, metric, value."""
+    made = [
+        {**{key: record[key] for key in KEYS}, "metric": metric, "value": value}
+        for record in records
+        for metric, value in record["values"].items()
+    ]
+    return pd.DataFrame(made, columns=[*KEYS, "metric", "value"])
 
 
 def on_record(folder: Path) -> set[tuple]:
@@ -204,19 +222,14 @@ def _read(file: Path) -> pd.DataFrame:
 
 def _add(folder: Path, records: list[dict]) -> None:
     """Put records into the tables of a folder; costs.csv, which says what is there, last."""
-    rows = [
-        {**{key: record[key] for key in KEYS}, "metric": metric, "value": value}
-        for record in records
-        for metric, value in record["values"].items()
-    ]
     costs = [
         {**{key: record[key] for key in KEYS}, "cpu_s": round(record["cpu_s"], 2), "commit": record["commit"]}
         for record in records
     ]
-    for name, new, keys in (("results", rows, [*KEYS, "metric"]), ("costs", costs, KEYS)):
+    for name, new, keys in (("results", rows(records), [*KEYS, "metric"]), ("costs", pd.DataFrame(costs), KEYS)):
         file = folder / f"{name}.csv"
         old = [_read(file)] if file.is_file() else []
-        table = pd.concat([*old, pd.DataFrame(new)], ignore_index=True).drop_duplicates(keys, keep="last")
+        table = pd.concat([*old, new], ignore_index=True).drop_duplicates(keys, keep="last")
         with replacing(file) as part:
             table.sort_values(keys, kind="stable").to_csv(part, index=False)
 
