@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dml.evidence.confirmatory import test
 from dml.evidence.markdown import estimate, joined, table
 from dml.files import read_table
-from dml.stats import LEVEL, MARGIN, holm_corrected, t_interval
+from dml.stats import ALPHA, holm_corrected, interval, paired
 from dml.studies.hostile import STUDIES_BY_NAME
+from dml.studies.plan import plan
 from dml.studies.study import STUDIES
 
 GUARD = ["arm", "rule", "clip"]
@@ -51,7 +51,7 @@ def differences(results: pd.DataFrame) -> pd.DataFrame:
     for guard, values in by_seed(results[results["arm"] != ALONE]).items():
         rows = []
         for liars, own in sorted(values.items()):
-            accuracy, lost = t_interval(own.to_numpy()), t_interval((values[0] - own).dropna().to_numpy())
+            accuracy, lost = interval(own.to_numpy()), interval((values[0] - own).dropna().to_numpy())
             behind = (against - own).dropna().to_numpy()
             rows.append(
                 {
@@ -59,7 +59,7 @@ def differences(results: pd.DataFrame) -> pd.DataFrame:
                     **{"liars": liars, "attack": attacks[(*guard, liars)]},
                     **{"mean": accuracy.mean, "low": accuracy.low, "high": accuracy.high, "n": accuracy.n},
                     **{"lost": lost.mean, "lost_low": lost.low, "lost_high": lost.high, "behind": behind.mean()},
-                    "p": test(behind, MARGIN, LEVEL).p if len(behind) > 1 and np.ptp(behind) else np.nan,
+                    "p": paired(behind, np.zeros(len(behind)), plan().margin).p,
                 }
             )
         for row, p in zip(rows, holm_corrected([row["p"] for row in rows]), strict=True):
@@ -69,7 +69,7 @@ def differences(results: pd.DataFrame) -> pd.DataFrame:
 
 def break_even(rows: pd.DataFrame) -> int | None:
     """The smallest number of liars at which `ALONE` is above the arm, of one arm's `differences`; None: at none."""
-    beaten = rows[(rows["behind"] > 0) & (rows["p"] < 1 - LEVEL)]
+    beaten = rows[(rows["behind"] > 0) & (rows["p"] < ALPHA)]
     return None if beaten.empty else int(beaten["liars"].min())
 
 
@@ -94,7 +94,7 @@ def _study(name: str, results: pd.DataFrame | None) -> Iterator[str]:
     rows, planned = differences(results), len(STUDIES_BY_NAME[name].seeds)
     n, counts = int(rows["n"].max()), sorted(rows["liars"].unique())
     state = "All" if n == planned else "**Interim, decides nothing**:"
-    own = t_interval(alone(results).to_numpy())
+    own = interval(alone(results).to_numpy())
     yield (
         f"{state} {n} of {planned} seeds. Accuracy of honest clients, %, mean [95 %, Student's t], reduced protocol, "
         f"real photographs; `{ALONE}`, which hears nobody: {estimate(own.mean, own.low, own.high, '.1f')}. Break-even: "
@@ -109,7 +109,9 @@ def _line(guard: Sequence, rows: pd.DataFrame, counts: Sequence[int]) -> tuple:
     arm, rule, clip = guard
     by_count = rows.set_index("liars")
     cells = [
-        estimate(*by_count.loc[count, ["mean", "low", "high"]], ".1f") if count in by_count.index else "refused"
+        estimate(*by_count.loc[count, ["mean", "low", "high"]].to_list(), form=".1f")
+        if count in by_count.index
+        else "refused"
         for count in counts
     ]
     even = break_even(rows)
