@@ -85,9 +85,7 @@ def parser() -> argparse.ArgumentParser:
     listing.set_defaults(act=list_jobs)
 
     planned = commands.add_parser("study", help="compute a study of a plan (data/*plan*.md) and add it to the record")
-    planned.add_argument(
-        "name", metavar="NAME", help="published, reduced or tuned; hostile-veto, hostile-screen, hostile, ..."
-    )
+    planned.add_argument("name", metavar="NAME", help="published, reduced or tuned; hostile-veto, hostile, ...")
     seeds_help = "which seeds (8,9), or how many from 0; all confirmatory ones"
     planned.add_argument("--seeds", type=seeds, default=(), metavar="N|LIST", help=seeds_help)
     planned.set_defaults(act=carry_out_study)
@@ -181,15 +179,16 @@ def list_jobs(args: argparse.Namespace) -> int:
 
 
 def carry_out_study(args: argparse.Namespace) -> int:
-    planned, annexed = plan().studies, hostile.STUDIES_BY_NAME
-    if args.name in annexed:
-        hostile.carry_out(annexed[args.name], args.seeds)
+    planned = plan().studies
+    if chosen := hostile.STUDIES_BY_NAME.get(args.name):
+        hostile.carry_out(chosen, args.seeds)
     elif args.name in planned:
         study.carry_out(planned[args.name], args.seeds or planned[args.name].confirmatory)
     elif args.name == "tuned":
         tuned.carry_out()
     else:
-        raise ValueError(f"study {args.name!r}: choose one of {', '.join((*planned, 'tuned', *annexed))}")
+        known = (*planned, "tuned", *hostile.STUDIES_BY_NAME)
+        raise ValueError(f"study {args.name!r}: choose one of {', '.join(known)}")
     print(f"Tables: {study.STUDIES / args.name}")
     return 0
 

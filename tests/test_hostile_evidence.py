@@ -6,7 +6,7 @@ import pytest
 
 from dml.evidence import hostile
 from dml.plots.hostile import by_liars
-from dml.stats import t_interval
+from dml.stats import interval
 from dml.studies.hostile import KEYS
 
 SEEDS = range(20, 26)
@@ -30,7 +30,7 @@ def test_losses_and_what_cooperating_is_behind():
     assert rows["mean"].tolist() == pytest.approx([0.941, 0.911, 0.801])
     assert rows["lost"].tolist() == pytest.approx([0, 0.03, 0.14])
     assert rows["behind"].tolist() == pytest.approx([-0.042, -0.012, 0.098])
-    own = t_interval(np.array([0.8 + 0.001 * (seed % 3) for seed in SEEDS]))
+    own = interval(np.array([0.8 + 0.001 * (seed % 3) for seed in SEEDS]))
     assert (rows.loc[2, "low"], rows.loc[2, "high"]) == pytest.approx((own.low, own.high))
     assert rows["n"].tolist() == [6, 6, 6] and rows["attack"].tolist() == ["", "veto", "veto"]
 

@@ -6,18 +6,17 @@ The unit is the seed, differences are paired over seeds, intervals and tests are
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from dml.evidence.confirmatory import test
 from dml.evidence.markdown import estimate, joined, table
 from dml.files import read_table
-from dml.stats import LEVEL, MARGIN, holm_corrected, t_interval
+from dml.stats import ALPHA, holm, interval, paired
 from dml.studies.hostile import STUDIES_BY_NAME
 from dml.studies.study import STUDIES
 
 GUARD = ["arm", "rule", "clip"]
 ALONE = "local+public"  # hears nobody: what cooperating has to beat
+MARGIN = 0.01  # of accuracy: within it a rule is called free (data/plan_hostile.md)
 NOTHING = "Nothing is on record yet."
 
 
@@ -49,27 +48,22 @@ def differences(results: pd.DataFrame) -> pd.DataFrame:
     attacks = results.groupby([*GUARD, "liars"], sort=False)["attack"].first()
     against, made = alone(results), []
     for guard, values in by_seed(results[results["arm"] != ALONE]).items():
-        rows = []
+        behind = []
         for liars, own in sorted(values.items()):
-            accuracy, lost = t_interval(own.to_numpy()), t_interval((values[0] - own).dropna().to_numpy())
-            behind = (against - own).dropna().to_numpy()
-            rows.append(
-                {
-                    **dict(zip(GUARD, guard, strict=True)),
-                    **{"liars": liars, "attack": attacks[(*guard, liars)]},
-                    **{"mean": accuracy.mean, "low": accuracy.low, "high": accuracy.high, "n": accuracy.n},
-                    **{"lost": lost.mean, "lost_low": lost.low, "lost_high": lost.high, "behind": behind.mean()},
-                    "p": test(behind, MARGIN, LEVEL).p if len(behind) > 1 and np.ptp(behind) else np.nan,
-                }
-            )
-        for row, p in zip(rows, holm_corrected([row["p"] for row in rows]), strict=True):
-            made.append({**row, "p": p})
+            both = pd.concat([against, own, values[0]], axis=1, join="inner", keys=["alone", "own", "honest"])
+            accuracy, lost = interval(own.to_numpy()), interval((both["honest"] - both["own"]).to_numpy())
+            behind.append(paired(both["alone"], both["own"], MARGIN))
+            row = {**dict(zip(GUARD, guard, strict=True)), "liars": liars, "attack": attacks[(*guard, liars)]}
+            row |= {"mean": accuracy.mean, "low": accuracy.low, "high": accuracy.high, "n": accuracy.n}
+            made.append(row | {"lost": lost.mean, "lost_low": lost.low, "lost_high": lost.high})
+        for row, one in zip(made[-len(behind) :], holm(behind), strict=True):
+            row |= {"behind": one.mean, "p": one.p}
     return pd.DataFrame(made)
 
 
 def break_even(rows: pd.DataFrame) -> int | None:
     """The smallest number of liars at which `ALONE` is above the arm, of one arm's `differences`; None: at none."""
-    beaten = rows[(rows["behind"] > 0) & (rows["p"] < 1 - LEVEL)]
+    beaten = rows[(rows["behind"] > 0) & (rows["p"] < ALPHA)]
     return None if beaten.empty else int(beaten["liars"].min())
 
 
@@ -94,7 +88,7 @@ def _study(name: str, results: pd.DataFrame | None) -> Iterator[str]:
     rows, planned = differences(results), len(STUDIES_BY_NAME[name].seeds)
     n, counts = int(rows["n"].max()), sorted(rows["liars"].unique())
     state = "All" if n == planned else "**Interim, decides nothing**:"
-    own = t_interval(alone(results).to_numpy())
+    own = interval(alone(results).to_numpy())
     yield (
         f"{state} {n} of {planned} seeds. Accuracy of honest clients, %, mean [95 %, Student's t], reduced protocol, "
         f"real photographs; `{ALONE}`, which hears nobody: {estimate(own.mean, own.low, own.high, '.1f')}. Break-even: "

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dml.plots.style import COLOURS, DOUBLE, LOOKS, caption, figure, legend_above, percent, seeds_text
-from dml.stats import t_interval
+from dml.stats import interval
 
 LINES = ("-", "--", "-.", ":")
 MARKERS = "osD^vPXh*<>"
@@ -18,7 +18,7 @@ def by_liars(hostile: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     axes, drawn = fig.subplots(), []
     for place, (guard, part) in enumerate(rows.groupby(["arm", "rule", "clip"], sort=False)):
         name, look = _name(*guard), {"color": COLOURS[place % 10], "linestyle": LINES[place % 4]}
-        estimates = {liars: t_interval(values["value"].to_numpy()) for liars, values in part.groupby("liars")}
+        estimates = {liars: interval(values["value"].to_numpy()) for liars, values in part.groupby("liars")}
         if part["liars"].max() == 0 and guard[0].startswith("local"):
             axes.axhline(estimates[0].mean, label=name, color=LOOKS[guard[0]]["color"], linewidth=1, alpha=0.7)
         else:
@@ -35,7 +35,7 @@ def by_liars(hostile: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     axes.set_xticks(sorted(rows["liars"].unique()))
     percent(axes)
     legend_above(fig, axes, columns=3)
-    attacks = ", ".join(sorted(set(rows["attack"]) - {""}))
+    attacks = ", ".join(sorted(set(rows["attack"].dropna()) - {""}))
     caption(
         fig,
         f"{data}, {seeds_text(hostile)}. Last round, honest clients only; attacks: {attacks}. Mean, 95 % interval "
