@@ -6,18 +6,17 @@ The unit is the seed, differences are paired over seeds, intervals and tests are
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from dml.evidence.markdown import estimate, joined, table
 from dml.files import read_table
-from dml.stats import ALPHA, holm_corrected, interval, paired
+from dml.stats import ALPHA, holm, interval, paired
 from dml.studies.hostile import STUDIES_BY_NAME
-from dml.studies.plan import plan
 from dml.studies.study import STUDIES
 
 GUARD = ["arm", "rule", "clip"]
 ALONE = "local+public"  # hears nobody: what cooperating has to beat
+MARGIN = 0.01  # of accuracy: within it a rule is called free (data/plan_hostile.md)
 NOTHING = "Nothing is on record yet."
 
 
@@ -49,21 +48,16 @@ def differences(results: pd.DataFrame) -> pd.DataFrame:
     attacks = results.groupby([*GUARD, "liars"], sort=False)["attack"].first()
     against, made = alone(results), []
     for guard, values in by_seed(results[results["arm"] != ALONE]).items():
-        rows = []
+        behind = []
         for liars, own in sorted(values.items()):
-            accuracy, lost = interval(own.to_numpy()), interval((values[0] - own).dropna().to_numpy())
-            behind = (against - own).dropna().to_numpy()
-            rows.append(
-                {
-                    **dict(zip(GUARD, guard, strict=True)),
-                    **{"liars": liars, "attack": attacks[(*guard, liars)]},
-                    **{"mean": accuracy.mean, "low": accuracy.low, "high": accuracy.high, "n": accuracy.n},
-                    **{"lost": lost.mean, "lost_low": lost.low, "lost_high": lost.high, "behind": behind.mean()},
-                    "p": paired(behind, np.zeros(len(behind)), plan().margin).p,
-                }
-            )
-        for row, p in zip(rows, holm_corrected([row["p"] for row in rows]), strict=True):
-            made.append({**row, "p": p})
+            both = pd.concat([against, own, values[0]], axis=1, join="inner", keys=["alone", "own", "honest"])
+            accuracy, lost = interval(own.to_numpy()), interval((both["honest"] - both["own"]).to_numpy())
+            behind.append(paired(both["alone"], both["own"], MARGIN))
+            row = {**dict(zip(GUARD, guard, strict=True)), "liars": liars, "attack": attacks[(*guard, liars)]}
+            row |= {"mean": accuracy.mean, "low": accuracy.low, "high": accuracy.high, "n": accuracy.n}
+            made.append(row | {"lost": lost.mean, "lost_low": lost.low, "lost_high": lost.high})
+        for row, one in zip(made[-len(behind) :], holm(behind), strict=True):
+            row |= {"behind": one.mean, "p": one.p}
     return pd.DataFrame(made)
 
 
@@ -108,11 +102,10 @@ def _study(name: str, results: pd.DataFrame | None) -> Iterator[str]:
 def _line(guard: Sequence, rows: pd.DataFrame, counts: Sequence[int]) -> tuple:
     arm, rule, clip = guard
     by_count = rows.set_index("liars")
-    cells = ["refused"] * len(counts)
-    for place, count in enumerate(counts):
-        if count in by_count.index:
-            mean, low, high = by_count.loc[count, ["mean", "low", "high"]]
-            cells[place] = estimate(mean, low, high, ".1f")
+    cells = [
+        estimate(*by_count.loc[count, ["mean", "low", "high"]], ".1f") if count in by_count.index else "refused"
+        for count in counts
+    ]
     even = break_even(rows)
     attack = rows.loc[rows["liars"] > 0, "attack"].max()
     clipped = f"{clip:g}" if arm.startswith("dml") else ""

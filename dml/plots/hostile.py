@@ -35,7 +35,7 @@ def by_liars(hostile: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     axes.set_xticks(sorted(rows["liars"].unique()))
     percent(axes)
     legend_above(fig, axes, columns=3)
-    attacks = ", ".join(sorted(set(rows["attack"]) - {""}))
+    attacks = ", ".join(sorted(set(rows["attack"].dropna()) - {""}))
     caption(
         fig,
         f"{data}, {seeds_text(hostile)}. Last round, honest clients only; attacks: {attacks}. Mean, 95 % interval "
