@@ -14,7 +14,7 @@ from dml.experiment import jobs
 from dml.files import DataError
 from dml.pipeline import fetch as fetching
 from dml.pipeline import output, redraw
-from dml.studies import study
+from dml.studies import skew, study
 from dml.studies.plan import plan
 from dml.training import machine
 
@@ -59,6 +59,8 @@ def _of_a_run(command: argparse.ArgumentParser) -> None:
         command.add_argument(
             f"--{size}", type=int, default=0, metavar="N", help=f"how many {what}; 0: the profile's own"
         )
+    own = "two kinds of model of notebook 05, a name (resnet8) or your own, package.module:function"
+    command.add_argument("--models", default="", metavar="KIND,KIND", help=own)
     device = "auto: a GPU if there is one"
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help=device)
     reference = "float32 is the reference"
@@ -84,8 +86,8 @@ def parser() -> argparse.ArgumentParser:
     _of_a_run(listing)
     listing.set_defaults(act=list_jobs)
 
-    planned = commands.add_parser("study", help="compute a study of data/analysis_plan.md and add it to the record")
-    planned.add_argument("name", metavar="NAME", help="published or reduced")
+    planned = commands.add_parser("study", help="compute a study of one of the plans in data/ and add it to the record")
+    planned.add_argument("name", metavar="NAME", help="published, reduced, skew or models")
     seeds_help = "which seeds (8,9), or how many from 0; all confirmatory ones"
     planned.add_argument("--seeds", type=seeds, default=(), metavar="N|LIST", help=seeds_help)
     planned.set_defaults(act=carry_out_study)
@@ -135,7 +137,14 @@ def _opened(args: argparse.Namespace):
 
     sizes = {"clients": args.clients, "rounds": args.rounds, "train_images": args.train_images}
     return Run.open(
-        args.profile, args.data, args.seeds, args.out, device=args.device, precision=args.precision, **sizes
+        args.profile,
+        args.data,
+        args.seeds,
+        args.out,
+        device=args.device,
+        precision=args.precision,
+        models=args.models,
+        **sizes,
     )
 
 
@@ -179,8 +188,11 @@ def list_jobs(args: argparse.Namespace) -> int:
 
 
 def carry_out_study(args: argparse.Namespace) -> int:
+    if args.name in skew.NAMES:
+        print(f"Tables: {skew.carry_out(args.name, args.seeds)}")
+        return 0
     if args.name not in plan().studies:
-        raise ValueError(f"study {args.name!r}: choose one of {', '.join(plan().studies)}")
+        raise ValueError(f"study {args.name!r}: choose one of {', '.join((*plan().studies, *skew.NAMES))}")
     chosen = plan().studies[args.name]
     study.carry_out(chosen, args.seeds or chosen.confirmatory)
     print(f"Tables: {study.STUDIES / args.name}")

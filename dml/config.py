@@ -115,6 +115,16 @@ class ManyClients:
 
 
 @dataclass(frozen=True)
+class Skewed:
+    """What notebook 05 runs (dml/studies/small.py): a level of skew, a pair of models, and how many seeds."""
+
+    label_alpha: float = 0.1
+    public_folds: tuple[str, ...] = ("balanced", "unlabelled")
+    models: str = "visionnet,visionnet-half"
+    seeds: int = 1
+
+
+@dataclass(frozen=True)
 class Profile:
     """A size at which everything is run: the experiment, how many seeds unless told otherwise, and its studies."""
 
@@ -123,6 +133,7 @@ class Profile:
     ladder: Ladder
     many_clients: ManyClients = ManyClients()
     probe: Probe = Probe()
+    skewed: Skewed = Skewed()
 
 
 SMALL = Experiment(rounds=4, size=40, train_images=600, unseen_images=500)

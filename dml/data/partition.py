@@ -75,11 +75,6 @@ def counts(weights: np.ndarray, sizes: np.ndarray, totals: np.ndarray) -> np.nda
     return whole
 
 
-def distance(shares: np.ndarray, usual: np.ndarray) -> float:
-    """The total variation between two class mixtures: half the sum of the differences, 0 to 1."""
-    return float(np.abs(shares - usual).sum() / 2)
-
-
 def _sizes(total: int, draws: np.ndarray, alpha: float | None, least: int) -> np.ndarray:
     """How many images each of K clients gets, in all rounds: `least`, and a Dirichlet share of the rest."""
     spare = total - len(draws[0]) * least
