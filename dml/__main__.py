@@ -135,17 +135,9 @@ def reproduce(args: argparse.Namespace) -> int:
 def _opened(args: argparse.Namespace):
     from dml.pipeline.run import Run
 
-    sizes = {"clients": args.clients, "rounds": args.rounds, "train_images": args.train_images}
-    return Run.open(
-        args.profile,
-        args.data,
-        args.seeds,
-        args.out,
-        device=args.device,
-        precision=args.precision,
-        models=args.models,
-        **sizes,
-    )
+    names = ("device", "precision", "clients", "rounds", "train_images", "models")
+    options = {name: getattr(args, name) for name in names}
+    return Run.open(args.profile, args.data, args.seeds, args.out, **options)
 
 
 def _executor(address: str):
@@ -188,13 +180,13 @@ def list_jobs(args: argparse.Namespace) -> int:
 
 
 def carry_out_study(args: argparse.Namespace) -> int:
+    studies = plan().studies
+    if args.name not in (*studies, *skew.NAMES):
+        raise ValueError(f"study {args.name!r}: choose one of {', '.join((*studies, *skew.NAMES))}")
     if args.name in skew.NAMES:
-        print(f"Tables: {skew.carry_out(args.name, args.seeds)}")
-        return 0
-    if args.name not in plan().studies:
-        raise ValueError(f"study {args.name!r}: choose one of {', '.join((*plan().studies, *skew.NAMES))}")
-    chosen = plan().studies[args.name]
-    study.carry_out(chosen, args.seeds or chosen.confirmatory)
+        skew.carry_out(args.name, args.seeds)
+    else:
+        study.carry_out(studies[args.name], args.seeds or studies[args.name].confirmatory)
     print(f"Tables: {study.STUDIES / args.name}")
     return 0
 

@@ -46,7 +46,7 @@ class Experiment:
     label_alpha: float | None = None  # Dirichlet concentration of a client's classes; None: all the same, as published
     size_alpha: float | None = None  # and of the clients' sizes
     public_fold: str = "balanced"  # and labelled, as published; "skewed" or "unlabelled"
-    models: str = "visionnet"  # names with commas between, dealt to the clients in turn (dml/models.py)
+    models: str = "visionnet"  # names with commas between, dealt to clients in turn (dml/training/kinds.py)
 
     def __post_init__(self):
         if self.clients < 2:

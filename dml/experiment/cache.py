@@ -24,6 +24,7 @@ CODE = (
         "losses",
         "data.folds",
         "training.clients",
+        "training.kinds",
         "training.memory",
         "training.stack",
         "training.metrics",

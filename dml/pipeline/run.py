@@ -156,9 +156,7 @@ class Run:
         return tables
 
     def many_clients(self) -> pd.DataFrame:
-        """The arms with more and fewer clients; writes clients.csv where the profile and the data set leave room for
-        more.
-        """
+        """The arms with more and fewer clients; writes clients.csv where profile and data leave room for more."""
         chosen = self.sizes.many_clients
         seeds = self.seeds[: chosen.seeds or None]
         table = many_clients.compute(self.data, self.experiment, chosen.clients, seeds, self.device)

@@ -163,7 +163,7 @@ def _collect(study: str, done: Mapping[tuple[str, int, str], tuple[Cell, Job]], 
     _add(folder / "cells.csv", dealt, CELLS, ["cell", "seed", "client"])
     images = images_of(plan().data, next(iter(done.values()))[0].experiment)
     experiments = {here.name: asdict(here.experiment) for grid in plan().grids[study] for here in grid.cells}
-    facts = {"study": study, "data": images.name, "source": images.source, "classes": images.classes}
+    facts: dict[str, Any] = {"study": study, "data": images.name, "source": images.source, "classes": images.classes}
     facts |= {"experiments": experiments, "code_version": store.code_version(), **machine.facts(device)}
     write_text(folder / "manifest.json", json.dumps(facts, indent=1) + "\n")
     _add(folder / "costs.csv", costs, COSTS, KEY)

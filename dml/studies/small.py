@@ -11,8 +11,8 @@ from dml.config import Experiment, Skewed
 from dml.data.images import images_of
 from dml.experiment import results
 from dml.experiment.jobs import Job
-from dml.models import build
 from dml.studies.skew import CELLS, METRICS, RESULTS, Cell, cell, distances
+from dml.training.kinds import build
 
 LABELLED = ("dml", "dml-peer-first", "local+public", "fedavg+public")
 UNLABELLED = ("dml", "local", "fedavg")
