@@ -62,6 +62,8 @@ def _of_a_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help=device)
     reference = "float32 is the reference"
     command.add_argument("--precision", choices=("float32", "bf16"), default="float32", help=reference)
+    own = "two kinds of model of notebook 05, a name (resnet8) or your own, package.module:function"
+    command.add_argument("--models", default="", metavar="KIND,KIND", help=own)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -132,10 +134,9 @@ def reproduce(args: argparse.Namespace) -> int:
 def _opened(args: argparse.Namespace):
     from dml.pipeline.run import Run
 
-    sizes = {"clients": args.clients, "rounds": args.rounds, "train_images": args.train_images}
-    return Run.open(
-        args.profile, args.data, args.seeds, args.out, device=args.device, precision=args.precision, **sizes
-    )
+    names = ("device", "precision", "clients", "rounds", "train_images", "models")
+    options = {name: getattr(args, name) for name in names}
+    return Run.open(args.profile, args.data, args.seeds, args.out, **options)
 
 
 def _executor(address: str):

@@ -102,10 +102,11 @@ def _study(name: str, results: pd.DataFrame | None) -> Iterator[str]:
 def _line(guard: Sequence, rows: pd.DataFrame, counts: Sequence[int]) -> tuple:
     arm, rule, clip = guard
     by_count = rows.set_index("liars")
-    cells = [
-        estimate(*by_count.loc[count, ["mean", "low", "high"]], ".1f") if count in by_count.index else "refused"
-        for count in counts
-    ]
+    cells = ["refused"] * len(counts)
+    for place, count in enumerate(counts):
+        if count in by_count.index:
+            mean, low, high = by_count.loc[count, ["mean", "low", "high"]]
+            cells[place] = estimate(mean, low, high, ".1f")
     even = break_even(rows)
     attack = rows.loc[rows["liars"] > 0, "attack"].max()
     clipped = f"{clip:g}" if arm.startswith("dml") else ""

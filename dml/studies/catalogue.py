@@ -1,15 +1,15 @@
-"""All studies by name: those of data/analysis_plan.md, its tuned arms, and those of data/plan_hostile.md."""
+"""All studies by name, of the plans in data/: analysis_plan.md with its tuned arms, plan_skew.md, plan_hostile.md."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from dml.studies import hostile, study, tuned
+from dml.studies import hostile, skew, study, tuned
 from dml.studies.plan import plan
 
 
 def names() -> tuple[str, ...]:
     """What there is."""
-    return (*plan().studies, "tuned", *hostile.STUDIES_BY_NAME)
+    return (*plan().studies, "tuned", *skew.NAMES, *hostile.STUDIES_BY_NAME)
 
 
 def carry_out(name: str, seeds: Sequence[int] = ()) -> Path:
@@ -23,6 +23,8 @@ def carry_out(name: str, seeds: Sequence[int] = ()) -> Path:
         study.carry_out(planned, seeds or planned.confirmatory)
     elif name == "tuned":
         tuned.carry_out()
+    elif name in skew.NAMES:
+        skew.carry_out(name, seeds)
     else:
         hostile.carry_out(hostile.STUDIES_BY_NAME[name], seeds)
     return study.STUDIES / name
