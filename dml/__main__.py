@@ -14,7 +14,7 @@ from dml.experiment import jobs
 from dml.files import DataError
 from dml.pipeline import fetch as fetching
 from dml.pipeline import output, redraw
-from dml.studies import skew, study
+from dml.studies import hostile, skew, study, tuned
 from dml.studies.plan import plan
 from dml.training import machine
 
@@ -59,12 +59,10 @@ def _of_a_run(command: argparse.ArgumentParser) -> None:
         command.add_argument(
             f"--{size}", type=int, default=0, metavar="N", help=f"how many {what}; 0: the profile's own"
         )
-    own = "two kinds of model of notebook 05, a name (resnet8) or your own, package.module:function"
+    own = "of notebook 05: names (resnet8), or your own as package.module:function"
     command.add_argument("--models", default="", metavar="KIND,KIND", help=own)
-    device = "auto: a GPU if there is one"
-    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help=device)
-    reference = "float32 is the reference"
-    command.add_argument("--precision", choices=("float32", "bf16"), default="float32", help=reference)
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU if any")
+    command.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of the arithmetic")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -86,8 +84,8 @@ def parser() -> argparse.ArgumentParser:
     _of_a_run(listing)
     listing.set_defaults(act=list_jobs)
 
-    planned = commands.add_parser("study", help="compute a study of one of the plans in data/ and add it to the record")
-    planned.add_argument("name", metavar="NAME", help="published, reduced, skew or models")
+    planned = commands.add_parser("study", help="compute a study of a plan (data/*plan*.md) and add it to the record")
+    planned.add_argument("name", metavar="NAME", help="published, reduced, tuned, skew, models, hostile-veto, ...")
     seeds_help = "which seeds (8,9), or how many from 0; all confirmatory ones"
     planned.add_argument("--seeds", type=seeds, default=(), metavar="N|LIST", help=seeds_help)
     planned.set_defaults(act=carry_out_study)
@@ -180,13 +178,17 @@ def list_jobs(args: argparse.Namespace) -> int:
 
 
 def carry_out_study(args: argparse.Namespace) -> int:
-    studies = plan().studies
-    if args.name not in (*studies, *skew.NAMES):
-        raise ValueError(f"study {args.name!r}: choose one of {', '.join((*studies, *skew.NAMES))}")
-    if args.name in skew.NAMES:
+    planned, annexed = plan().studies, hostile.STUDIES_BY_NAME
+    if args.name in annexed:
+        hostile.carry_out(annexed[args.name], args.seeds)
+    elif args.name in skew.NAMES:
         skew.carry_out(args.name, args.seeds)
+    elif args.name in planned:
+        study.carry_out(planned[args.name], args.seeds or planned[args.name].confirmatory)
+    elif args.name == "tuned":
+        tuned.carry_out()
     else:
-        study.carry_out(studies[args.name], args.seeds or studies[args.name].confirmatory)
+        raise ValueError(f"study {args.name!r}: choose one of {', '.join((*planned, 'tuned', *skew.NAMES, *annexed))}")
     print(f"Tables: {study.STUDIES / args.name}")
     return 0
 

@@ -40,12 +40,15 @@ class Experiment:
     epsilon: float = 1e-7  # Adam's, Keras' default
     train_share: float = 0.8  # of a private fold; the rest is validation
     asynchronous_share: float = 0.7
+    clip: float = 1e-7  # no probability below it is believed of a prediction; as published, Keras' epsilon
     deep_every: int = 3  # rounds between two exchanges of the deep layers (asynchronous arm)
     precision: str = "float32"
     glance: int = 1000  # unseen images on which accuracy is followed over the rounds; never to choose anything
     label_alpha: float | None = None  # Dirichlet concentration of a client's classes; None: all the same, as published
     size_alpha: float | None = None  # and of the clients' sizes
     public_fold: str = "balanced"  # and labelled, as published; "skewed" or "unlabelled"
+    public_epochs: int | None = None  # of the refinement; None: as many as of every phase, as published
+    public_rate: float | None = None  # its learning rate; None: that of every phase
     models: str = "visionnet"  # names with commas between, dealt to clients in turn (dml/training/kinds.py)
 
     def __post_init__(self):
@@ -55,6 +58,11 @@ class Experiment:
             raise ValueError("rounds, epochs and batch must be at least 1")
         if self.precision not in ("float32", "bf16"):
             raise ValueError(f"precision={self.precision!r}: choose float32 or bf16")
+        if not 0 < self.clip < 0.5:
+            raise ValueError(f"clip={self.clip}: give a probability above 0 and below 0.5")
+        for name in ("public_epochs", "public_rate"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise ValueError(f"{name}={value!r}: give a number above 0, or None for that of every phase")
         if self.public_fold not in PUBLIC_FOLDS:
             raise ValueError(f"public_fold={self.public_fold!r}: choose one of {', '.join(PUBLIC_FOLDS)}")
         for name in ("label_alpha", "size_alpha"):

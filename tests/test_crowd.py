@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import t as student
 
 from dml.config import PROFILES, Experiment
 from dml.data.images import Images, Split, load
 from dml.evidence import many_clients as crowd
+from dml.stats import paired
 
 BASE = PROFILES["reduced"].experiment
 
@@ -73,12 +75,14 @@ def test_accuracy_and_gains_by_hand():
     gains = crowd.gains(table)
     assert gains["against"].tolist() == [*crowd.STUDIED[1:]] * 2 and gains["n"].eq(2).all()
     assert gains["mean"].tolist() == pytest.approx([0.15] * 3 + [-0.1] * 3)
-    assert np.allclose(gains["p"], 1) and gains["better"].tolist() == [1] * 3 + [0] * 3  # 0.5, six times over
+    assert gains["better"].tolist() == [1] * 3 + [0] * 3
+    alone = 2 * student.sf(0.15 / 0.05, 1)  # of 0.1 and 0.2; the other question, of two equal differences, has p = 0
+    assert gains["p"].tolist() == pytest.approx([alone] * 3 + [0] * 3)
 
 
-def test_eight_seeds_can_decide():
-    """Four numbers of clients are four questions for an arm: 4 * 2 / 2**8 is below 0.05."""
+def test_four_numbers_of_clients_are_four_questions_for_an_arm():
     noise = np.random.default_rng(0).normal(0, 0.001, 8)
     values = {(k, arm): list(0.5 + noise) for k in (2, 5, 10, 20) for arm in crowd.STUDIED[1:]}
     gains = crowd.gains(hand(values | {(k, "dml"): [0.8] * 8 for k in (2, 5, 10, 20)}))
-    assert gains["p"].tolist() == pytest.approx([4 * 2 / 2**8] * 12) and set(gains["verdict"]) == {"higher"}
+    alone = paired(np.full(8, 0.8), 0.5 + noise, 0.005).p
+    assert gains["p"].tolist() == pytest.approx([4 * alone] * 12) and set(gains["verdict"]) == {"higher"}

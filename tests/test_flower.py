@@ -1,7 +1,6 @@
 """The Flower app: the same numbers as in one process, and rounds that survive killed, late and lying clients."""
 
 import os
-import shutil
 import signal
 import socket
 import socketserver
@@ -27,7 +26,6 @@ from flwr.supercore.task_identity import TaskIdentity
 from dml.arms import messaging
 from dml.arms.catalogue import run as in_process
 from dml.arms.federation import Federation
-from dml.config import ROOT
 from dml.data.images import images_of
 from dml.exchange.messages import decode
 from dml.exchange.topologies import add_up
@@ -41,6 +39,8 @@ from dml.flower.processes import DeploymentError, Processes, free_ports
 from dml.flower.relay import Relays
 from dml.flower.settings import FORM, Settings
 from dml.losses import contribution
+
+HONEST = {"rule": "mean", "expected": 1, "liars": 0, "attack": ""}
 
 
 class Grid:
@@ -110,7 +110,7 @@ def config(sandbox):
     """A run config for three clients and two rounds."""
     return {
         **{"arm": "dml", "profile": "smoke", "data": "faces", "own": "", "seed": 0, "clients": 3},
-        **{"deadline": 0.2, "quorum": 0, "secure": False, "out": str(sandbox.folder / "out")},
+        **{"deadline": 0.2, "quorum": 0, "secure": False, "clip": 0.02, **HONEST, "out": str(sandbox.folder / "out")},
     }
 
 
@@ -647,8 +647,10 @@ def test_ctrl_c_twice_leaves_nothing_behind(sandbox):
 # -- the real thing ---------------------------------------------------------------------------------------------------
 
 
-def test_a_deployment_over_tls_survives_a_killed_node(config, sandbox, monkeypatch, capsys):
-    """A SuperLink, three SuperNodes, authentication; one node dies after round 1, without a word."""
+def test_a_deployment_over_tls_survives_a_killed_node_behind_a_proxy_on_odd_paths(config, sandbox, monkeypatch, capsys):
+    """A SuperLink, three SuperNodes, authentication; one node dies after round 1, without a word. The images, the
+    temporary folder and the run's folder lie where they must be quoted, and the proxies that are set are dead.
+    """
     told, started = command_line.tell, []
 
     def tell(deployment, round):
@@ -659,41 +661,25 @@ def test_a_deployment_over_tls_survives_a_killed_node(config, sandbox, monkeypat
                 os.killpg(deployment.processes.running.pop(name).pid, signal.SIGKILL)
 
     monkeypatch.setattr(command_line, "tell", tell)
-    out = sandbox.folder / "out"
-    assert command_line.main(["--clients", "3", "--deadline", "12", "--out", str(out)]) == 0
+    odd = sandbox.folder / """a "b" 'c' 😀 $x #y \\z 漢"""
+    images, out, temporary = (odd / name for name in ("images", "out", "temporary"))
+    folder(images, 30)
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    proxies = {name: DEAD for name in ("http_proxy", "https_proxy", "HTTPS_PROXY")}
+    for name, value in {**proxies, "all_proxy": "socks5://127.0.0.1:9", "TMPDIR": str(temporary)}.items():
+        monkeypatch.setenv(name, value)
+    arguments = ["--clients", "3", "--deadline", "20", "--data", str(images), "--out", str(out)]
+    assert command_line.main(arguments) == 0
     shown = capsys.readouterr().out
     assert "round 1: public accuracy" in shown and "client 2 silent" in shown and "Done in" in shown
     assert pd.read_csv(out / "events.csv")[["round", "client", "event"]].to_numpy().tolist() == [[2, 2, "silent"]]
-    one = alone("dml", config)
+    experiment = Settings.read(config).experiment
+    one = Federation(experiment, images_of(str(images), experiment), config["seed"])
+    in_process("dml", [one])
     rows = pd.read_csv(out / "results.csv").query("round == 1")[["round", "client", "metric", "value"]]
     assert sorted(rows.itertuples(index=False, name=None)) == values(row for row in one.rows if row.round == 1)
     sent = pd.read_csv(out / "wire.csv").query("round == 1")
     assert (sent["tls"] > sent["encoded"] + sent["framing"] + sent["about"]).all() and len(sent) == 6
     assert {path.name for path in out.iterdir()} >= {"manifest.json", "results.csv", "ledger.csv", "logs"}
-    assert living(*started) == []
-
-
-def test_a_deployment_behind_a_proxy_with_odd_paths_on_an_ascii_terminal(sandbox):
-    """The project, its images, the temporary folder and the run's folder: each in a folder that must be quoted."""
-    odd = sandbox.folder / """a "b" 'c' 😀 $x #y \\z 漢"""
-    places = {name: odd / name for name in ("project", "images", "temporary", "out")}
-    shutil.copytree(ROOT / "dml", places["project"] / "dml", ignore=shutil.ignore_patterns("__pycache__"))
-    folder(places["images"], 30)
-    places["temporary"].mkdir()
-    plain = sandbox.environment()
-    environment = {
-        **plain,
-        **{name: DEAD for name in ("http_proxy", "https_proxy", "HTTPS_PROXY")},
-        "all_proxy": "socks5://127.0.0.1:9",
-        "PYTHONPATH": os.pathsep.join((str(places["project"]), plain["PYTHONPATH"])),
-        "PYTHONIOENCODING": "ascii",
-        "TMPDIR": str(places["temporary"]),
-    }
-    where = [sys.executable, "-c", "import dml, os; assert os.path.samefile(os.path.dirname(dml.__file__), 'dml')"]
-    subprocess.run(where, env=environment, cwd=places["project"], check=True)
-    command = [sys.executable, "-m", "dml.flower", "--data", str(places["images"]), "--out", str(places["out"])]
-    ran = subprocess.run(command, env=environment, cwd=places["project"], capture_output=True, encoding="ascii")
-    assert ran.returncode == 0, ran.stderr
-    assert r"\U0001f600" in ran.stdout and "round 2: public accuracy" in ran.stdout and "Done in" in ran.stdout
-    assert (places["out"] / "manifest.json").exists() and pd.read_csv(places["out"] / "events.csv").empty
-    assert not list(places["temporary"].glob("dml-flower-*"))
+    assert living(*started) == [] and not list(temporary.glob("dml-flower-*"))

@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors.torch import save
 
-from dml.exchange.messages import Aggregate, Losses, MessageError, Predictions, Weights, decode
+from dml.exchange.envelope import KINDS
+from dml.exchange.messages import (
+    Aggregate,
+    Chosen,
+    Examples,
+    Losses,
+    MessageError,
+    Predictions,
+    Weights,
+    decode,
+)
 from dml.losses import log_probabilities, model_loss
 from dml.models import VisionNet
 
@@ -140,3 +150,35 @@ def test_checks_of_the_receiver():
         Weights(round=1, sender=0, values={"b": torch.zeros(1)}).check({"a": torch.zeros(1)})
     with pytest.raises(MessageError, match=r"accuracy 1.2 is no number"):
         Weights(round=1, sender=0, values={}, accuracy=1.2).check({})
+
+
+HEAD, PIXELS = {"round": 1, "sender": 0}, torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+VALID = {  # a message of every kind, and what its receiver checks it with
+    "Weights": (Weights(**HEAD, values={"a": torch.zeros(2, 3)}, accuracy=1), ({"a": torch.ones(2, 3)},)),
+    "Losses": (Losses(**HEAD, losses=torch.tensor([0.0, 0.7, 300.0])), (3, 2)),
+    "Predictions": (Predictions(**HEAD, probabilities=torch.tensor([[0.2, 0.3, 0.5], [1, 0, 0]])), (2, 3)),
+    "Aggregate": (Aggregate(**HEAD, total=torch.zeros(2, 3), clients=5), (2, 3)),
+    "Chosen": (
+        Chosen.pick(Losses(**HEAD, losses=torch.tensor([0.1, 0.2, 0.3])), torch.tensor([True, False, True])),
+        (3, 2),
+    ),
+    "Examples": (Examples(**HEAD, images=PIXELS, labels=PIXELS[:, 0, 0, 0]), (8, 2)),
+}
+
+
+@pytest.mark.parametrize("kind", VALID)
+def test_a_valid_message_of_every_kind_passes_its_check(kind):
+    message, expected = VALID[kind]
+    received = decode(message.encode())
+    assert type(received).__name__ == kind and (received.round, received.sender) == (1, 0)
+    assert not hasattr(received, "check") or received.check(*expected) is None
+    core = {name for name, cls in KINDS.items() if cls.__module__ == "dml.exchange.messages"}
+    assert core == set(VALID)
+
+
+@pytest.mark.parametrize("total", [0.998, 1.002, 0.5, 2.0])
+def test_probabilities_that_do_not_sum_to_one_are_refused_and_rounding_is_not(total):
+    p = torch.tensor([[0.25, 0.25, 0.5]])
+    Predictions(**HEAD, probabilities=p * 1.0005).check(1, 3)
+    with pytest.raises(MessageError, match=r"do not sum to 1|outside"):
+        Predictions(**HEAD, probabilities=p * total).check(1, 3)

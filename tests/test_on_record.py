@@ -169,7 +169,7 @@ def test_the_numbers_about_accuracy():
         means = table.groupby(["arm", "seed"])["value"].mean()
         difference = 100 * (means["dml"] - means["fedavg"])
         half = {8: 2.365, 20: 2.093}[len(difference)] * difference.std() / len(difference) ** 0.5  # of a t table
-        told = re.search(r"n = (\d+) .*?in points: (\S+) \[.*?Student's t \[(\S+), (\S+)\]", part).groups()
+        told = re.search(r"n = (\d+) .*?in points: (\S+) \[(\S+), (\S+)\] \(95 %\)", part).groups()
         assert [float(number) for number in told] == pytest.approx(
             [len(difference), difference.mean(), difference.mean() - half, difference.mean() + half], abs=0.006
         )
@@ -207,9 +207,11 @@ def test_the_probability_of_being_sharper():
 def test_the_counts_of_verdicts_are_those_of_its_table():
     block = on_record.block("09_claims")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines() if line[:2] == "| "]
-    assert rows[0][2:] == ["published protocol", "reduced protocol"] and len(rows) > 7
-    for column, part in enumerate(block.split("\n\n")[:2], 2):
-        told = {words: int(count) for count, words in re.findall(r"(\d+) “([^”]+)”", part)}
+    assert rows[0][3:] == ["published protocol", "reduced protocol"] and len(rows) > 7
+    for column, part in enumerate(block.split("\n\n")[:2], 3):
+        told = {
+            words: int(count) for count, words in re.findall(r"(\d+) ([a-z ]+)[,.]", part.partition("answers: ")[2])
+        }
         answers = [row[column] for row in rows[1:] if row[column] != "not asked"]
         assert told == pd.Series(answers).value_counts().to_dict() and f"Of {len(answers)} answers" in part
 

@@ -240,7 +240,7 @@ def test_the_command_leaves_all_it_promises(reproduced):
     assert set(contents(folder)) == {
         *("results.csv", "history.csv", "costs.csv", "images.csv", "ledger.csv", "manifest.json"),
         *(output.LIST, output.LOCK),
-        *("bandwidth_costs.csv", "lesson.csv", "clients.csv", "report/index.html"),
+        *("bandwidth_costs.csv", "lesson.csv", "clients.csv", "hostile.csv", "report/index.html"),
         *(f"bandwidth_{field.name}.csv" for field in fields(bandwidth.BandwidthTables)),
         *(f"notebooks/{path.name}" for path in pipeline.notebooks()),
         *(f"report/{path.stem}.html" for path in pipeline.notebooks()),

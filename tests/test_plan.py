@@ -11,7 +11,7 @@ from dml.arms.record import LATE
 from dml.config import DATA, README, ROOT
 from dml.evidence import power
 from dml.experiment.ladder import find
-from dml.studies import study
+from dml.studies import study, tuned
 from dml.studies.plan import FILE, plan
 
 
@@ -91,6 +91,39 @@ def test_the_history_of_a_study_is_the_mean_over_the_clients(planned, tmp_path):
     means = pd.read_csv(tmp_path / planned.name / "history.csv.gz")
     assert not means.duplicated(["seed", "arm", "round", "phase", "epoch"]).any() and "client" not in means
     assert set(means["phase"]) == {"pretrain", "local", "public"}
+
+
+def test_a_schedule_is_chosen_on_validation_images_of_the_seeds_that_choose():
+    rows = [
+        ("dml", epochs, rate, seed, 4, metric, value)
+        for epochs, rate, on_validation in ((1, 0.001, 0.7), (3, 0.001, 0.8), (3, 0.0003, 0.8))
+        for seed, extra in ((0, -0.1), (1, 0.1), (8, 0.0))
+        for metric, value in (
+            ("validation accuracy", on_validation + extra if seed < 8 else 1 - on_validation),
+            ("unseen accuracy", 1 - on_validation),
+        )
+    ]
+    table = pd.DataFrame(rows, columns=[*tuned.KEY, "round", "metric", "value"])
+    assert tuned.choice(table, range(2)) == {"dml": tuned.Setting("dml", 3, 0.001)}  # of equal ones the first
+    assert tuned.choice(table, [8]) == {"dml": tuned.Setting("dml", 1, 0.001)}
+
+
+def test_tuned_arms_run_on_their_seeds_with_what_was_chosen(planned, tmp_path, monkeypatch):
+    few = replace(plan().tuned, arms=("dml", "local+public"), public_epochs=(1, 2), learning_rates=(0.01,))
+    few = replace(few, chosen_on=range(1), run_on=range(8, 9))
+    monkeypatch.setattr(tuned, "plan", lambda: replace(plan(), tuned=few))
+    folder = tuned.carry_out("cpu", tmp_path, planned)
+    costs, results = pd.read_csv(folder / "costs.csv"), pd.read_csv(folder / "results.csv")
+    assert costs.groupby("seed").size().to_dict() == {0: 4, 8: 2} and costs["commit"].str.match(r"[0-9a-f]{40}").all()
+    chosen = tuned.choice(results, few.chosen_on)
+    ran = costs[costs["seed"] == 8].set_index("arm")
+    assert all(ran.loc[arm, "public_epochs"] == setting.public_epochs for arm, setting in chosen.items())
+    history = results[(results["metric"] == "unseen log loss") & (results["seed"] == 0)]
+    assert history.groupby(["arm", "public_epochs"])["value"].mean().groupby("arm").nunique().eq(2).all()  # it matters
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    monkeypatch.setattr(tuned.jobs, "carry_out", lambda jobs: list(jobs) and pytest.fail("computed again"))
+    tuned.carry_out("cpu", tmp_path, planned)
+    assert {file: file.read_bytes() for file in folder.iterdir()} == before
 
 
 def test_power_of_both_tests_is_what_simulated_seeds_show():

@@ -20,6 +20,7 @@ from dml.files import DataError
 from dml.pipeline import redraw
 from dml.plots import catalogue, style
 from dml.plots import data as split
+from dml.studies.hostile import KEYS
 
 EXPERIMENT = Experiment(rounds=2, epochs=3)
 SCORES = ("accuracy", "precision", "recall", "auc", "log loss", "calibration error")
@@ -84,11 +85,22 @@ def images_table(classes):
     return pd.DataFrame(rows, columns=["set", "class", "measure", "quantile", "value"])
 
 
+def hostile_table(seeds):
+    rows = [
+        (s, arm, 5, f, "veto" if f else "", rule, 1, clip, True, 0.0, "accuracy", 0.9 - 0.1 * f - 0.01 * s)
+        for s in seeds
+        for arm, rule, clip in (("dml", "mean", 1e-7), ("dml", "score", 0.02), ("local+public", "mean", 1e-7))
+        for f in ((0,) if arm == "local+public" else (0, 1))
+    ]
+    return pd.DataFrame(rows, columns=[*KEYS, "metric", "value"])
+
+
 def finished_run(folder, seeds=FOUR_SEEDS, arms=tuple(ARMS), classes=("mask", "no mask"), data="faces"):
     """The folder of a run that has finished."""
     folder.mkdir()
     tables = {"results": results_table(seeds, arms), "history": history_table(seeds, arms)}
     tables |= {"images": images_table(classes), "clients": clients_table(seeds), "lesson": lesson_table()}
+    tables["hostile"] = hostile_table(seeds)
     tables["costs"] = pd.DataFrame([(s, a, 2.0, 1.0, False) for s in seeds for a in arms]).set_axis(
         ["seed", "arm", "wall_s", "cpu_s", "reused"], axis=1
     )

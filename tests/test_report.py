@@ -11,16 +11,17 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from dml.config import RECORDED, ROOT
+from dml.evidence import verdicts
 from dml.pipeline.report import key_figures, report
 from dml.plots.lesson import one_round
 
 FACTS = {"title": "a <test>", "seeds": [0, 3], "device": "cpu", "commit": "abc", "stages_s": {"01_first": 1.5}}
 VERDICTS = pd.DataFrame(
     [
-        ("C1", "more", "does not hold", "a long `text`", "09_x", "n = 3: `a` & b 1.5; c 2.5"),
-        ("C4", "private", "holds only when `this` or that", "another", "03_y", "0.1"),
+        ("C1", "", "more", "", "`a`", "", "a long `text`", "09_x", "n = 3: `a` & b 1.5; c 2.5"),
+        ("C4", "as published", "private", "this", "", "that", "another", "03_y", "0.1"),
     ],
-    columns=["claim", "says", "verdict", "why", "figure", "short"],
+    columns=verdicts.COLUMNS,
 )
 TABLES = ("results", "bandwidth_ladder", "privacy_verdict")
 
@@ -69,8 +70,8 @@ def test_the_index_leads_to_every_notebook_and_shows_the_verdicts(written, look)
     assert "a <test>" in page.locator("p").first.inner_text() and "Seeds 0, 3" in page.locator("p").first.inner_text()
     rows = [row.locator("td").all_inner_texts() for row in page.locator("table").last.locator("tr").all()]
     assert rows[1:] == [
-        ["C1", "more", "does not hold", "n = 3: a & b 1.5", "09"],
-        ["C4", "private", "holds in part", "0.1", "03"],
+        ["C1", "more", "refuted", "n = 3: a & b 1.5", "09"],
+        ["C4", "private, as published", "held in part", "0.1", "03"],
     ]
     page.get_by_text("First").click()
     assert page.title() == "First" and page.locator("h1").inner_text().startswith("First")

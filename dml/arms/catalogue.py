@@ -35,6 +35,7 @@ CONTROLS: dict[str, Arm] = {  # more of them, for the studies of the analysis pl
     "smoothing": smoothing,
     "fedavg, then public": partial(fedavg, public="after"),
     "fedavg+mixed": partial(fedavg, public="mixed"),
+    "dml, clipped": partial(dml, clip=0.02),  # no single peer can veto an image: data/plan_hostile.md
 }
 
 

@@ -21,11 +21,13 @@ def dml(
     encoding: str = "float32",
     every: int = 1,
     blunt: Callable[[Federation, int], Blunted] | None = None,
+    clip: float = 0,
 ) -> Iterator[list[Fit]]:
     """Distributed mutual learning: losses on the public fold go up, one sum comes down, every client refines.
 
     Only `every`-th rounds exchange; in the others, as without peers, there are only labels to refine with. `blunt`
-    gives each client, by its index, what takes something out of its peers' tables before it learns from them.
+    gives each client, by its index, what takes something out of its peers' tables before it learns from them; `clip`
+    stands for the experiment's.
     """
     blunted = {client.index: blunt(fed, client.index) for client in fed.clients} if blunt else {}
     yield steps.pretrain(fed)
@@ -37,7 +39,8 @@ def dml(
         if round_index % every == 0:
             uploads = (messaging.predictions(fed, client, round_index) for client in fed.clients)
             received = messaging.upload(fed, uploads, encoding)
-            contributions, total = add_up(form, received, messaging.public_labels(fed, round_index))
+            labels = messaging.public_labels(fed, round_index)
+            contributions, total = add_up(form, received, labels, clip or fed.experiment.clip)
             if total is not None:
                 down = messaging.broadcast(fed, total, encoding)
                 tables = {index: peers_of(own, down) for index, own in contributions.items()}
@@ -58,7 +61,7 @@ def self_distillation(fed: Federation) -> Iterator[list[Fit]]:
         record.public_accuracy(fed, round_index)
         labels = messaging.public_labels(fed, round_index)
         said = {client.index: messaging.predictions(fed, client, round_index) for client in fed.clients}
-        own = {index: message.log_probabilities(labels) for index, message in said.items()}
+        own = {index: message.log_probabilities(labels, fed.experiment.clip) for index, message in said.items()}
         yield steps.refine(fed, round_index, "student-first", own)
         record.sample_accuracy(fed, round_index)
     record.report(fed)

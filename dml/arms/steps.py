@@ -39,7 +39,8 @@ def refine(fed: Federation, round_index: int, form: str = "", tables: Mapping[in
         for client in fed.clients
         if fed.labelled or client.index in tables
     ]
-    return [replace(fit, labelled=fed.labelled) for fit in fits]
+    epochs, rate = fed.experiment.public_epochs, fed.experiment.public_rate
+    return [replace(fit, labelled=fed.labelled, epochs=epochs, learning_rate=rate) for fit in fits]
 
 
 def fit_server(fed: Federation, round_index: int, phase: str, fold: np.ndarray) -> list[Fit]:

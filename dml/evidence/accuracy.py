@@ -1,49 +1,73 @@
-"""The paper's claims against a run's tables, as a table for the notebook and as text for the README."""
+"""The claims on accuracy against the results of seeds, by the rules of `data/analysis_plan.md`: nothing is chosen here
+that it does not fix.
+"""
 
 import numpy as np
 import pandas as pd
 
-from dml.stats import columns, gaps, holm, paired, per_seed
+from dml.evidence.answers import HELD, OPEN, REFUTED
+from dml.stats import Difference, columns, gaps, holm, paired
+from dml.studies.plan import Comparison, plan
 
-CLAIMS = (
-    ("C1", "unseen accuracy", "fedavg", "higher"),
-    ("C1", "unseen accuracy", "asynchronous", "higher"),
-    ("C1", "unseen accuracy", "fedavg+public", "higher"),
-    ("C1", "unseen accuracy", "local+public", "higher"),
-    ("C1", "unseen accuracy", "self", "higher"),
-    ("C2", "unseen disagreement", "asynchronous", "lower"),
-    ("C2", "unseen disagreement", "local+public", "lower"),
-    ("C2", "gap", "asynchronous", "lower"),
-    ("C2", "gap", "fedavg", "lower"),
-    ("C2", "gap", "local+public", "lower"),
-)
+LATE, LAST = "late unseen accuracy", "unseen accuracy"
 
 
-def claims(results: pd.DataFrame, reported: pd.DataFrame) -> pd.DataFrame:
-    """Claims C1 (more accurate on unseen data) and C2 (generalises better) as paired differences of DML to an arm.
+def claims(results: pd.DataFrame, reported: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Every comparison of the plan whose arms are there, as paired differences of DML to another arm over seeds.
 
-    Columns claim, measure, against, reported, mean, low, high, n, better, p, verdict: "holds" or "fails" when the
-    interval is on one side of zero and p, corrected for the comparisons of the claim (Holm), is below 0.05; else "no
-    difference" when the interval is within one percentage point of zero, else "undecided". Differences are shares;
-    `better` is the share of seeds on which DML is better, `reported` the paper's difference, from one seed.
+    Columns family, measure, against, claimed, reported, mean, low, high, n, least, most, p, flips, equivalent, better,
+    answer. Differences are shares; p and equivalent are corrected within the family; `better` is the share of seeds on
+    which DML is better, `reported` the paper's difference, from one seed. Results from before the plan lack the
+    accuracy of the last three rounds: the last round stands for it, and is named.
     """
-    both, rows = pd.concat([results, gaps(results)]), []
-    published = reported.groupby("arm")["accuracy"].mean()
-    tables = {measure: per_seed(both, measure) for _, measure, _, _ in CLAIMS}
-    for claim in dict.fromkeys(claim for claim, *_ in CLAIMS):
-        comparisons = [each[1:] for each in CLAIMS if each[0] == claim]
-        pairs = [
-            (tables[measure]["dml"].to_numpy(), tables[measure][arm].to_numpy()) for measure, arm, _ in comparisons
+    both, arms, rows = pd.concat([results, gaps(results)]), set(results["arm"]), []
+    means = reported.groupby("arm")["accuracy"].mean() if reported is not None else pd.Series(dtype=float)
+    for family, comparisons in plan().families.items():
+        asked = [comparison for comparison in comparisons if comparison.against in arms]
+        measures = {comparison.measure: measured(results, comparison.measure) for comparison in asked}
+        tables = {measure: values(both, name) for measure, name in measures.items()}
+        differences = [
+            paired(table["dml"].to_numpy(), table[comparison.against].to_numpy(), plan().margin)
+            for comparison, table in ((comparison, tables[comparison.measure]) for comparison in asked)
         ]
-        for (measure, arm, direction), estimate in zip(
-            comparisons, holm([paired(*pair) for pair in pairs]), strict=True
-        ):
-            named = measure == "unseen accuracy" and arm in published
-            verdict = {direction: "holds", "same": "no difference", "undecided": "undecided"}.get(
-                estimate.verdict, "fails"
+        for comparison, difference in zip(asked, holm(differences), strict=True):
+            named = comparison.measure == LATE and family == "C1" and comparison.against in means
+            rows.append(
+                {
+                    "family": family,
+                    "measure": measures[comparison.measure],
+                    "against": comparison.against,
+                    "claimed": comparison.claimed,
+                    "reported": means["dml"] - means[comparison.against] if named else np.nan,
+                    **columns(difference),
+                    **{name: getattr(difference, name) for name in ("least", "most", "p", "flips", "equivalent")},
+                    "better": difference.above_zero if comparison.claimed == "above" else 1 - difference.above_zero,
+                    "answer": answer(comparison, difference),
+                }
             )
-            better = estimate.above_zero if direction == "higher" else 1 - estimate.above_zero
-            reports = published["dml"] - published[arm] if named else np.nan
-            row = {"claim": claim, "measure": measure, "against": arm, "reported": reports, **columns(estimate)}
-            rows.append(row | {"better": better, "p": estimate.p, "verdict": verdict})
     return pd.DataFrame(rows)
+
+
+def measured(results: pd.DataFrame, measure: str) -> str:
+    """The metric that answers for a measure: of accuracy the last round's, where nothing else was kept."""
+    return LAST if measure == LATE and LATE not in set(results["metric"]) else measure
+
+
+def values(results: pd.DataFrame, metric: str, of_clients: str = "mean") -> pd.DataFrame:
+    """One row a seed, one column an arm: a metric's mean over the rounds that have it (the last ones, where it is
+    `late unseen accuracy`) of the mean, or another aggregate, over the clients.
+    """
+    rows = results[results["metric"] == metric]
+    if not metric.startswith("late"):
+        rows = rows[rows["round"] == rows.groupby("arm")["round"].transform("max")]
+    rounds = rows.groupby(["seed", "arm", "round"])["value"].agg(of_clients)
+    return rounds.groupby(["seed", "arm"]).mean().unstack()
+
+
+def answer(comparison: Comparison, difference: Difference) -> str:
+    """Held when the difference has the claimed sign and passes; refuted when it has the other, or is equivalent to
+    zero; else open. Its p values are corrected already.
+    """
+    if difference.verdict in ("open", "same"):
+        return OPEN if difference.verdict == "open" else REFUTED
+    return HELD if (difference.verdict == "higher") == (comparison.claimed == "above") else REFUTED

@@ -13,6 +13,7 @@ from dml.evidence.cost_models import costs
 from dml.evidence.scaling import scaling
 from dml.exchange.ledger import table
 from dml.stats import columns, holm, interval, paired, per_seed
+from dml.studies.plan import plan
 
 TARGETS = (0.85, 0.90, 0.92, 0.94)
 SAMPLE = "unseen sample accuracy"
@@ -36,6 +37,7 @@ class BandwidthTables:
     ladder: pd.DataFrame
     scaling: pd.DataFrame
     links: pd.DataFrame
+    codings: pd.DataFrame
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """The tables by the names of their files."""
@@ -43,9 +45,11 @@ class BandwidthTables:
 
 
 def measure(
-    results: pd.DataFrame, ledger: pd.DataFrame, clients: int, images: int, classes: int = 2
+    results: pd.DataFrame, ledger: pd.DataFrame, codings: pd.DataFrame, clients: int, images: int, classes: int = 2
 ) -> BandwidthTables:
-    """All tables, from the results and the ledger of a run's arms and rungs; `images` is the size of a public fold."""
+    """All tables, from the results and the ledger of a run's arms and rungs; `images` is the size of a public fold,
+    `codings` the table of dml/evidence/codings.py.
+    """
     moved = traffic(ledger, clients)
     curve, rungs = curves(results, moved), ladder(results, moved)
     return BandwidthTables(
@@ -56,13 +60,14 @@ def measure(
         ladder=rungs,
         scaling=scaling(images=images, classes=classes),
         links=costs(rungs),
+        codings=codings,
     )
 
 
 def baseline_of(arm: str) -> str:
     """What an arm's accuracy is compared with: a rung with the float32 arm, an arm with the one that says nothing."""
     silent = {"dml": "self", "fedavg": "local", "asynchronous": "local"}
-    return silent.get(arm, arm.partition(",")[0])
+    return silent.get(arm, arm.rpartition(",")[0] or arm)
 
 
 def traffic(ledger: pd.DataFrame, clients: int) -> pd.DataFrame:
@@ -127,8 +132,10 @@ def ladder(results: pd.DataFrame, moved: pd.DataFrame) -> pd.DataFrame:
     sums = spoken.groupby(["arm", "direction"])[["payload", "encoded"]].sum() / (len(accuracy) * rounds)
     setup = moved[moved["round"] == 0].groupby("arm")["encoded"].sum() / len(accuracy)
     pairs = [(arm, baseline_of(arm)) for arm in accuracy if baseline_of(arm) != arm and baseline_of(arm) in accuracy]
-    estimates = holm([paired(accuracy[arm].to_numpy(), accuracy[against].to_numpy()) for arm, against in pairs])
-    differences, rows = dict(zip(pairs, estimates, strict=True)), []
+    estimates = [
+        paired(accuracy[arm].to_numpy(), accuracy[against].to_numpy(), plan().margin) for arm, against in pairs
+    ]
+    differences, rows = dict(zip(pairs, holm(estimates), strict=True)), []
     for arm in accuracy:
         row = {"arm": arm, **columns(interval(accuracy[arm].to_numpy()))}
         if estimate := differences.get((arm, baseline_of(arm))):
@@ -157,24 +164,3 @@ def front(cost: np.ndarray, value: np.ndarray) -> np.ndarray:
     cheaper, better = cost[:, None] <= cost, value[:, None] >= value
     strictly = (cost[:, None] < cost) | (value[:, None] > value)
     return np.asarray(~(cheaper & better & strictly).any(0))
-
-
-def c3(ladder: pd.DataFrame, targets: pd.DataFrame) -> pd.DataFrame:
-    """Claim C3, that losses need less transmission than weights: columns what, against, dml, other (bytes of one
-    client), ratio (other / dml). Counts of bytes do not vary over seeds but in the rounds that a target takes.
-    """
-    at, goal = ladder.set_index("arm"), targets[targets["target"] == 0.92].set_index("arm")
-    rows = []
-
-    def compare(what: str, against: str, dml: float, other: float) -> None:
-        rows.append((what, against, dml, other, other / dml))
-
-    for other in ("fedavg", "fedavg, 8 bits", "fedavg, top 1 %", "asynchronous"):
-        if other not in at.index:
-            continue
-        one, two = at.loc["dml"], at.loc[other]
-        compare("a round's messages", other, one["up"] + one["down"], two["up"] + two["down"])
-        compare("the run, set-up included", other, one["sent"] + one["setup"], two["sent"] + two["setup"])
-        compare("to 92 %", other, goal.loc["dml", "sent"], goal.loc[other, "sent"])
-        compare("to 92 %, set-up included", other, goal.loc["dml", "with_setup"], goal.loc[other, "with_setup"])
-    return pd.DataFrame(rows, columns=["what", "against", "dml", "other", "ratio"])

@@ -1,98 +1,143 @@
-"""What the README says was found: sentences chosen by the status of each comparison, numbers from the recorded tables.
+"""What the README says was found: sentences chosen by the answer to each comparison, numbers from the recorded tables.
 
 No number and no outcome is typed here: another table gives another sentence, and a test tries it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from dml.config import RECORDED
-from dml.evidence import published, verdicts
+from dml.evidence import confirmatory, published, verdicts
 from dml.evidence.about import About, read
-from dml.evidence.accuracy import claims
-from dml.evidence.bandwidth import c3
+from dml.evidence.accuracy import LATE, claims
+from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, brief
 from dml.evidence.markdown import estimate, joined, span, table
 from dml.evidence.privacy import c4
-from dml.evidence.verdicts import FAILS, GROWTH, HOLDS, SAME, SMALL, UNDECIDED
-from dml.stats import MARGIN, interval, per_seed
+from dml.evidence.transmission import CODED, GROWTH, OURS, PUBLISHED, ROUND, SMALL, ratios
+from dml.stats import interval, per_seed
+from dml.studies.plan import plan
 
-RUNS = {"published protocol": "paper-facemask", "reduced": "reduced-facemask"}  # the recorded ones
-CLAIMS = (  # a row of `verdict_table`: code, figure that tells the two rows of L1 apart, claim, what the paper says
+RUNS = {"published": "paper-facemask", "reduced": "reduced-facemask"}  # the recorded ones, by the study of the plan
+CLAIMS = (  # a row of `verdict_table`: code, system or figure that tells two rows apart, claim, what the paper says
     ("C1", "", "More accurate on unseen images than sharing weights", ""),
     ("C2", "", "Generalises better: less disagreement, smaller gap to training accuracy", "claimed"),
-    ("C3", "", "Fewer bytes than sharing full or partial weights", "claimed"),
-    ("C4", "", "Gives away less of who was in the training data", "claimed"),
+    ("C3", PUBLISHED, "Fewer bytes than sharing full or partial weights, as published", "claimed"),
+    ("C3", OURS, "The same with our one-sum server", ""),
+    ("C4", PUBLISHED, "Gives away less of who was in the training data, as published", "claimed"),
+    ("C4", OURS, "The same under an ideal secure sum", ""),
     ("F2", "", "Cheaper than compressed weights too, public images counted", "future work"),
-    ("L1", "04_scaling", "Messages stay small with many clients, with one sum", "not discussed"),
+    ("L1", PUBLISHED, "Messages stay small with many clients, as published", "not discussed"),
+    ("L1", OURS, "The same with our one-sum server", ""),
     ("L1", "09_clients", "More accurate than FedAvg with many clients", "not discussed"),
     ("L2", "", f"Sharing losses costs little: under {100 * SMALL:g} %", "not analysed"),
 )
+TOP = "fedavg, top 1 %"
 NEAR = 2  # two sizes within this factor are called about as large
 NOTEBOOK = {"C1": "02", "C2": "02", "C4": "03"}  # others: where their figure is drawn
 
 
-def findings(record: Path = RECORDED) -> str:
-    """What the recorded run of the published protocol shows: a line about the run, a bullet each on accuracy, bytes and
-    privacy.
+class Deciding(NamedTuple):
+    """The seeds that speak on accuracy in a protocol: the study's, once all of them are on record; until then those of
+    the recorded run, which are exploratory.
     """
-    folder = record / RUNS["published protocol"]
+
+    protocol: str
+    kind: str  # "confirmatory" or "exploratory"
+    claims: pd.DataFrame
+    missing: str  # what of the study is not on record yet
+
+
+def deciding(record: Path = RECORDED) -> list[Deciding]:
+    """Of the published protocol and of the reduced one."""
+    found = []
+    for protocol, name in RUNS.items():
+        study, about = plan().studies[protocol], About.read(record / name)
+        fresh = confirmatory.decisive(study, record / "studies" / protocol)
+        done, planned = fresh["seed"].nunique(), len(study.confirmatory)
+        if done == planned:
+            found.append(Deciding(protocol, "confirmatory", claims(fresh, about.reported), ""))
+        else:
+            judged = claims(read(record / name, "results"), about.reported)
+            found.append(Deciding(protocol, "exploratory", judged, f"{done} of {planned}"))
+    return found
+
+
+def findings(record: Path = RECORDED) -> str:
+    """What is on record of the paper's claims: a line about the runs, a bullet each on accuracy, on what the peers add,
+    on bytes and on privacy.
+    """
+    folder, speaking = record / RUNS["published"], deciding(record)
     about, results = About.read(folder), read(folder, "results")
-    seeds = sorted(results["seed"].unique())
-    head = (
-        f"Recorded run: {about.title}; exploratory seeds {seeds[0]} to {seeds[-1]}; 95 % intervals. "
-        "Confirmatory seeds are [planned](data/analysis_plan.md)."
-    )
-    ladder, targets, scaling = (read(folder, f"bandwidth_{name}") for name in ("ladder", "targets", "scaling"))
+    missing = [f"{one.missing} ({one.protocol} protocol)" for one in speaking if one.missing]
+    state = f" Confirmatory seeds on record: {' and '.join(missing)}." if missing else ""
+    head = f"Photographs; 95 % intervals; answers as the [plan](data/analysis_plan.md) says.{state}"
+    ladder, scaling, codings = (read(folder, f"bandwidth_{name}") for name in ("ladder", "scaling", "codings"))
     bullets = (
-        accuracy(results, about),
-        traffic(ladder, targets, scaling, about),
+        accuracy(speaking),
+        one_seed(results, about.reported),
+        mechanism(speaking),
+        traffic(ladder, scaling, codings, about),
         privacy(read(folder, "privacy_differences")),
     )
     return joined([head, "", *(f"- {bullet}" for bullet in bullets)])
 
 
-def accuracy(results: pd.DataFrame, about: About) -> str:
-    """DML's accuracy against FedAvg's and the asynchronous arm's, and what becomes of the published advantage."""
-    compared = claims(results, about.reported)
-    rows = {row.against: row for row in compared[compared["claim"] == "C1"].itertuples()}
-    status = {
-        HOLDS: "more accurate, also after correction",
-        FAILS: "less accurate, also after correction",
-        SAME: f"no difference at a margin of {100 * MARGIN:g} point, which was set after the fact",
-        UNDECIDED: f"undecided after correction for {len(rows)} comparisons",
-    }
-    fedavg, asynchronous, values = rows["fedavg"], rows["asynchronous"], per_seed(results, "unseen accuracy")
+def _told(one: Deciding, family: str, against: Sequence[str]) -> str:
+    """Comparisons of a family in a protocol, each with its answer."""
+    rows = one.claims[(one.claims["family"] == family) & one.claims["against"].isin(against)]
+    late = f"last {plan().late_rounds} rounds" if rows["measure"].iloc[0] == LATE else "last round"
+    numbers = "; ".join(f"{verdicts.name_of(row)} {verdicts.points(row)} {row.answer}" for row in rows.itertuples())
+    return f"{one.protocol.capitalize()} protocol ({rows['n'].iloc[0]} {one.kind} seeds, {late}): {numbers}."
+
+
+def accuracy(speaking: Sequence[Deciding]) -> str:
+    """DML's accuracy against FedAvg's and the asynchronous arm's, in both protocols."""
+    fedavg = [one.claims[(one.claims["family"] == "C1") & (one.claims["against"] == "fedavg")] for one in speaking]
+    headline = {
+        (HELD,): "DML is more accurate than FedAvg",
+        (REFUTED,): "DML is not more accurate than FedAvg",
+        (OPEN,): "Whether DML is more accurate than FedAvg is open",
+    }.get(tuple({rows["answer"].iloc[0] for rows in fedavg}), "On FedAvg the two protocols do not say the same")
+    told = " ".join(_told(one, "C1", ("fedavg", "asynchronous")) for one in speaking)
+    return f"**Accuracy** on unseen images, points, DML minus another arm. {told} {headline}."
+
+
+def mechanism(speaking: Sequence[Deciding]) -> str:
+    """What peers add to the labels of the public images, and to being held to a client's own predictions."""
+    told = " ".join(_told(one, "mechanism", ("local+public", "self")) for one in speaking)
+    return f"**What the peers add** to the public labels alone, and to a client's own predictions. {told}"
+
+
+def one_seed(results: pd.DataFrame, reported: pd.DataFrame) -> str:
+    """What becomes of the published advantage over FedAvg among the exploratory seeds of its protocol."""
+    means, values = reported.groupby("arm")["accuracy"].mean(), per_seed(results, "unseen accuracy")
+    theirs = means["dml"] - means["fedavg"]
     gaps = {form: (values[form] - values["fedavg"]).to_numpy() for form in ("dml", "dml-one-term")}
-    means = [interval(each) for each in gaps.values()]
-    kept = "" if all(each.high < fedavg.reported for each in means) else "not "
+    kept = "" if all(interval(values).high < theirs for values in gaps.values()) else "not "
     more = published.prediction(gaps["dml-one-term"])
-    can = "can" if fedavg.reported <= more["high"] else "would hardly"
-    side = "above" if asynchronous.mean > 0 else "below"
+    can = "could be" if theirs <= more["high"] else "would hardly be"
     return (
-        f"**Accuracy** on unseen images, last round, n = {fedavg.n} seeds. "
-        f"DML minus FedAvg is {_measured(fedavg)} points: {status[fedavg.verdict]}. "
-        f"A *mean* advantage of the published size, {100 * fedavg.reported:+.2f} in one seed, is {kept}excluded "
-        "for either form of the loss. "
-        f"A single seed {can} show it: one more with the author's form falls in {span(more['low'], more['high'])}. "
-        f"On average DML is {side} the asynchronous arm, {_measured(asynchronous)}: {status[asynchronous.verdict]}."
+        f"**The published {100 * theirs:+.2f}** over FedAvg is one seed's. As a *mean* it is {kept}excluded for either "
+        f"form of the loss ({more['n']} exploratory seeds, published protocol, last round). It {can} one more seed of "
+        f"the author's form: {span(more['low'], more['high'])}."
     )
 
 
-def traffic(ladder: pd.DataFrame, targets: pd.DataFrame, scaling: pd.DataFrame, about: About) -> str:
-    """Bytes of one client: with one sum from the server, with the public images counted, and as published."""
-    ratios = c3(ladder, targets).set_index(["what", "against"])["ratio"]
-    messages, run = ratios["a round's messages"], ratios["the run, set-up included"]
-    copies = verdicts.forwarded(ladder, about.experiment.clients)
+def traffic(ladder: pd.DataFrame, scaling: pd.DataFrame, codings: pd.DataFrame, about: About) -> str:
+    """Bytes of one client: as published, with one sum from the server, and with the public images counted."""
+    clients = about.experiment.clients
+    ratio = ratios(ladder, codings, clients).set_index(["system", "what", "against"])["ratio"]
     down = scaling[scaling["topology"] == "server, forwarding"].set_index("clients")["down"]
     grows = "grow" if down.max() > GROWTH * down.min() else "do not grow"
     return (
-        "**Bytes** of one client, counted. "
-        f"With one sum from our server, a round's messages are {_times(messages['fedavg'], form=',.0f')}. "
-        f"With the public images sent first as raw pixels, the whole run is {_times(run['fedavg'])} and "
-        f"{_times(run['fedavg, top 1 %'], ' with top-1 % updates')}. "
-        f"With every peer's losses forwarded, as published, a round's messages are {_times(copies, form=',.0f')} and "
-        f"{grows} with the number of clients."
+        "**Bytes** of one client, counted. A round's messages are "
+        f"{_times(ratio[PUBLISHED, ROUND, 'fedavg'], form=',.0f')} as published, where they {grows} with the number of "
+        f"clients; with one sum from our server, {_times(ratio[OURS, ROUND, 'fedavg'], form=',.0f')}. "
+        "Over a run, with images as files and all weights compressed, ours is "
+        f"{_times(ratio[OURS, CODED, 'fedavg'])} and {_times(ratio[OURS, CODED, TOP], ' with top-1 % updates')}."
     )
 
 
@@ -100,52 +145,58 @@ def privacy(differences: pd.DataFrame) -> str:
     """Who reads more of who was in the training data: from weights, or from DML's losses."""
     server, partial, peer, server_summed, peer_summed = c4(differences).itertuples()
     unclear = "was not shown to read more or less"
-    weights = {HOLDS: "reads more", FAILS: "reads less", UNDECIDED: unclear}  # from them than from losses
-    losses = {HOLDS: "reads less", FAILS: "reads more", UNDECIDED: unclear}
-    status = {HOLDS: "holds", FAILS: "fails", UNDECIDED: "is undecided"}
+    weights = {HELD: "reads more", REFUTED: "reads less", OPEN: unclear}  # from them than from losses
+    losses = {HELD: "reads less", REFUTED: "reads more", OPEN: unclear}
 
     def end(row) -> str:
-        return f"({_auc(row)}){': there the claim fails' if row.verdict == FAILS else ''}. "
+        return f"({_auc(row)}){': refuted' if row.answer == REFUTED else ''}. "
 
     return (
-        f"**Privacy**: membership inference, n = {server.n} targets, one round, differences of AUC. "
-        f"A server {weights[server.verdict]} from FedAvg's weights than from one loss vector {end(server)}"
-        f"From partial weights it {weights[partial.verdict]} {end(partial)}"
-        f"A peer of DML as published {losses[peer.verdict]} than a peer of FedAvg {end(peer)}"
-        f"Under an ideal secure sum the claim {status[server_summed.verdict]} for the server ({_auc(server_summed)}) "
-        f"and {status[peer_summed.verdict]} for a peer ({_auc(peer_summed)})."
+        f"**Privacy**: membership inference, one round, n = {server.n} targets, difference of AUC. As published, a "
+        f"server {weights[server.answer]} from weights than from one loss vector {end(server)}"
+        f"From partial weights it {weights[partial.answer]} {end(partial)}"
+        f"A peer of DML {losses[peer.answer]} than a peer of FedAvg {end(peer)}"
+        f"Under an ideal secure sum the claim is {server_summed.answer} for the server ({_auc(server_summed)}) and "
+        f"{peer_summed.answer} for a peer ({_auc(peer_summed)})."
     )
 
 
 def verdict_table(record: Path = RECORDED) -> str:
-    """Every claim in words, what the paper says of it, the numbers of both recorded runs, and the verdict."""
+    """Every claim in words, what the paper says of it, the numbers of both protocols, and the answer."""
     runs = {}
-    for title, name in RUNS.items():
-        folder = record / name
-        runs[title] = verdicts.verdicts(folder, About.read(folder))
+    for one in deciding(record):
+        folder = record / RUNS[one.protocol]
+        judged = verdicts.verdicts(folder, About.read(folder)).to_dict("records")
+        fresh = {row["claim"]: row for row in verdicts.accuracy_rows(one.claims)}
+        rows = [row | fresh.get(row["claim"], {}) for row in judged]
+        runs[one.protocol] = [
+            row | {"short": f"{one.kind}, {row['short'].removeprefix('points, ')}"} if row["claim"] in fresh else row
+            for row in rows
+        ]
     means = published.published().groupby("arm")["accuracy"].mean()
-    gaps = (f"{100 * (means['dml'] - means[arm]):+.2f} over {name}" for arm, name in verdicts.NAMES.items())
-    says = {"C1": f"points: {', '.join(gaps)} (one seed)"}
-    rows = []
-    for code, figure, claim, said in CLAIMS:
-        found = {
-            title: row
-            for title, judged in runs.items()
-            for row in judged.itertuples()
-            if row.claim == code and figure in row.figure
-        }
-        cells = [found[title].short if title in found else "not run" for title in RUNS]
-        places = {row.figure[:2] for row in found.values()}
-        words = {title: verdicts.brief(row.verdict) for title, row in found.items()}
+    gaps = (
+        f"{100 * (means['dml'] - means[arm]):+.2f} over {verdicts.NAMES[arm]}" for arm in ("fedavg", "asynchronous")
+    )
+    says, lines = {"C1": f"points: {', '.join(gaps)} (one seed)"}, []
+    for code, which, claim, said in CLAIMS:
+        named = {protocol: _row(judged, code, which) for protocol, judged in runs.items()}
+        there = {protocol: row for protocol, row in named.items() if row}
+        cells = [row["short"] if row else "not run" for row in named.values()]
+        words = {protocol: brief({status: row[status] for status in STATUSES}) for protocol, row in there.items()}
         same = set(words.values())
-        verdict = same.pop() if len(same) == 1 else "; ".join(f"{title}: {word}" for title, word in words.items())
-        notebook = NOTEBOOK.get(code) or ", ".join(sorted(places))
-        rows.append((f"{claim} ({code})", said or says[code], *cells, f"**{verdict}**", notebook))
-    return joined(table(("claim", "paper", *RUNS, "verdict", "notebook"), rows))
+        answer = same.pop() if len(same) == 1 else "; ".join(f"{protocol}: {word}" for protocol, word in words.items())
+        places = ", ".join(sorted({row["figure"][:2] for row in there.values()}))
+        notebook = NOTEBOOK.get(code) or places
+        lines.append((f"{claim} ({code})", said or says.get(code, ""), *cells, f"**{answer}**", notebook))
+    titles = (f"{protocol} protocol" for protocol in RUNS)
+    return joined(table(("claim", "paper", *titles, "answer", "notebook"), lines))
 
 
-def _measured(row) -> str:
-    return estimate(row.mean, row.low, row.high)
+def _row(judged: list[dict], code: str, which: str) -> dict | None:
+    """The row on a claim: of the system, or with the figure, that is named."""
+    rows = [row for row in judged if row["claim"] == code]
+    chosen = [row for row in rows if not which or which in (row["system"], row["figure"]) or which in row["system"]]
+    return chosen[0] if chosen else None
 
 
 def _auc(row) -> str:

@@ -17,6 +17,7 @@ from dml.experiment import results
 from dml.experiment.jobs import Job
 from dml.files import DataError
 from dml.stats import columns, compared, holm, interval, paired, per_seed
+from dml.studies.plan import plan
 
 STUDIED = ("dml", "self", "fedavg", "local")
 COLUMNS = ["clients", *results.RESULTS]
@@ -77,7 +78,7 @@ def gains(table: pd.DataFrame) -> pd.DataFrame:
     """
     values = {count: per_seed(rows, "unseen accuracy") for count, rows in table.groupby("clients")}
     estimates = {
-        arm: holm([paired(arms["dml"].to_numpy(), arms[arm].to_numpy()) for arms in values.values()])
+        arm: holm([paired(arms["dml"].to_numpy(), arms[arm].to_numpy(), plan().margin) for arms in values.values()])
         for arm in STUDIED[1:]
     }
     return pd.DataFrame(

@@ -8,8 +8,10 @@ import pandas as pd
 
 from dml.evidence import accuracy, privacy, published, verdicts
 from dml.evidence.about import About, read_all
-from dml.evidence.bandwidth import c3
-from dml.stats import ENOUGH, summarise
+from dml.evidence.answers import STATUSES
+from dml.evidence.transmission import ratios
+from dml.stats import summarise
+from dml.studies.plan import plan
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
@@ -34,12 +36,11 @@ def estimate(mean: float, low: float, high: float, form: str = "+.2f", scale: fl
 
 
 def claims(results: pd.DataFrame, costs: pd.DataFrame, reported: pd.DataFrame, title: str) -> str:
-    """Every arm's accuracy and cost, and every claim on accuracy; per cent and percentage points."""
+    """Every arm's accuracy and cost, and every comparison of the analysis plan; per cent and percentage points."""
     summary = summarise(results, "unseen accuracy")
     means = reported.groupby("arm")["accuracy"].mean()
     seconds = costs.groupby("arm")["cpu_s"].mean()
     n = int(summary["n"].max())
-    kind = "BCa" if n >= ENOUGH else f"Student's t (BCa from {ENOUGH} on)"
     arms = [
         (
             f"`{row.arm}`",
@@ -49,27 +50,33 @@ def claims(results: pd.DataFrame, costs: pd.DataFrame, reported: pd.DataFrame, t
         )
         for row in summary.itertuples()
     ]
-    claimed = [
+    head = (
+        f"Data: {title}; n = {n} seeds; intervals are Student's t, 95 % over seeds; p of a difference, and of "
+        f"equivalence within {100 * plan().margin:g} points, after Holm's correction within the family. The rules are "
+        "those of the analysis plan."
+    )
+    titles = ("arm", "reported (one seed)", "accuracy at the last round, %: mean [interval]", "CPU seconds a seed")
+    return joined([head, "", *table(titles, arms), "", *compared(accuracy.claims(results, reported))])
+
+
+def compared(claimed: pd.DataFrame) -> list[str]:
+    """The lines of a table of `accuracy.claims`, in percentage points."""
+    rows = [
         (
-            row.claim,
+            row.family,
             f"`{row.against}`",
             row.measure,
             "" if np.isnan(row.reported) else f"{100 * row.reported:+.2f}",
-            f"{100 * row.mean:+.2f} {span(row.low, row.high)}",
+            estimate(row.mean, row.low, row.high),
             f"{row.better * row.n:g} of {row.n}",
-            "" if np.isnan(row.p) else f"{row.p:.2g}",
-            row.verdict,
+            *("" if np.isnan(p) else f"{p:.2g}" for p in (row.p, row.flips, row.equivalent)),
+            "" if np.isnan(row.most) else f"{100 * row.most:+.2f}",
+            f"**{row.answer}**",
         )
-        for row in accuracy.claims(results, reported).itertuples()
+        for row in claimed.itertuples()
     ]
-    head = (
-        f"Data: {title}; n = {n} seeds; intervals are 95 % over seeds: {kind}; p by sign flips, corrected for the "
-        "comparisons of a claim (Holm)."
-    )
-    titles = ("arm", "reported (one seed)", "unseen accuracy, %: mean [interval]", "CPU seconds a seed")
-    measured = "measured: mean [interval], points"
-    compared = ("claim", "DML minus", "of", "reported", measured, "better on", "p", "verdict")
-    return joined([head, "", *table(titles, arms), "", *table(compared, claimed)])
+    tests = ("p", "p of sign flips", "p of equivalence", "at most", "answer")
+    return table(("family", "DML minus", "of", "reported", "mean [95 %]", "better on", *tests), rows)
 
 
 def comparison(measured: pd.DataFrame, exact: pd.DataFrame) -> str:
@@ -94,21 +101,21 @@ def probes(verdict: pd.DataFrame, differences: pd.DataFrame, reconstruction: pd.
         for attack, rows in gains.groupby("attack", sort=False)
     ]
     answers = [
-        (row.claim, row.question, f"{row.mean:+.3f} {span(row.low, row.high, '+.3f', 1)}", row.verdict)
+        (row.claim, row.question, f"{row.mean:+.3f} {span(row.low, row.high, '+.3f', 1)}", f"**{row.answer}**")
         for row in privacy.c4(differences).itertuples()
     ]
     head = (
         f"Data: {title}; membership: n = {first['n']:.0f} targets, {first['trials']:,.0f} trials, 95 % over "
         "targets; the strongest attack of each view, chosen on other targets. 0.5 is guessing."
     )
-    asked = ("claim", "who looks: membership AUC, weights minus predictions", "difference [95 %]", "verdict")
+    asked = ("claim", "who looks: membership AUC, weights minus predictions", "difference [95 %]", "answer")
     recovered = ("reconstruction", "from", "images", "mean gain over the mean image, dB", "recovered")
     views = table(list(shown), shown.itertuples(index=False))
     return joined([head, "", *views, "", *table(asked, answers), "", *table(recovered, attacks)])
 
 
-def bandwidth(ladder: pd.DataFrame, targets: pd.DataFrame, title: str) -> str:
-    """The ladder, and claim C3; bytes of one client, accuracies in per cent."""
+def bandwidth(ladder: pd.DataFrame, targets: pd.DataFrame, codings: pd.DataFrame, about: About) -> str:
+    """The ladder, what a person's coding makes of it, and claim C3; bytes of one client, accuracies in per cent."""
     n, goal = int(ladder["n"].max()), targets[targets["target"] == 0.92].set_index("arm")
     rows = []
     for row in ladder.itertuples():
@@ -127,11 +134,14 @@ def bandwidth(ladder: pd.DataFrame, targets: pd.DataFrame, title: str) -> str:
                 points,
             )
         )
-    ratios = [
-        (f"`{row.against}`", row.what, f"{row.other:,.0f}", f"{row.dml:,.0f}", f"{row.ratio:,.2f}")
-        for row in c3(ladder, targets).dropna(subset=["ratio"]).itertuples()
+    times = [
+        (row.system, f"`{row.against}`", row.what, f"{row.other:,.0f}", f"{row.dml:,.0f}", f"{row.ratio:,.2f}")
+        for row in ratios(ladder, codings, about.experiment.clients).itertuples()
     ]
-    head = f"Data: {title}; n = {n} seeds; bytes of one client, headers included; intervals are 95 % over seeds."
+    weighed = [
+        (row.what, row.coding, f"{row.bytes:,.0f}", f"{row.plain:,.0f}", f"{row.n:,}") for row in codings.itertuples()
+    ]
+    head = f"Data: {about.title}; n = {n} seeds; bytes of one client, headers included; intervals are 95 % over seeds."
     titles: tuple[str, ...] = (
         "arm",
         "a round, up (numbers alone)",
@@ -141,8 +151,9 @@ def bandwidth(ladder: pd.DataFrame, targets: pd.DataFrame, title: str) -> str:
         "FedAvg's messages / these",
     )
     titles += ("to 92 %: seeds, bytes", "unseen accuracy, %", "minus", "points")
-    compared = ("C3: `dml` against", "of", "its bytes", "dml's", "ratio")
-    return joined([head, "", *table(titles, rows), "", *table(compared, ratios)])
+    coded = ("what", "coding", "bytes", "bytes that the ledger counts", "n")
+    compared = ("DML", "against", "of", "its bytes", "DML's", "ratio")
+    return joined([head, "", *table(titles, rows), "", *table(coded, weighed), "", *table(compared, times)])
 
 
 def wires(measured: dict[str, pd.DataFrame]) -> str:
@@ -164,8 +175,11 @@ def wires(measured: dict[str, pd.DataFrame]) -> str:
 
 def judged(table_: pd.DataFrame, title: str) -> str:
     """The verdicts of a run."""
-    rows = [(row.claim, row.says, f"**{row.verdict}**", row.why, f"`{row.figure}`") for row in table_.itertuples()]
-    titles = ("claim", "the paper says", "verdict", "evidence", "figure")
+    rows = [
+        (row.claim, row.system, row.says, *(getattr(row, status) for status in STATUSES), row.why, f"`{row.figure}`")
+        for row in table_.itertuples()
+    ]
+    titles = ("claim", "DML", "the paper says", *STATUSES, "evidence", "figure")
     return joined([f"Data: {title}.", "", *table(titles, rows)])
 
 
@@ -180,8 +194,8 @@ def texts(folder: Path, about: About) -> dict[str, str]:
     if there := read_all(folder, ("privacy_verdict", "privacy_differences", "privacy_reconstruction")):
         verdict, differences, pictures = there
         texts_by_name["privacy"] = probes(verdict, differences, pictures, about.title)
-    if there := read_all(folder, ("bandwidth_ladder", "bandwidth_targets")):
-        ladder, targets = there
-        texts_by_name["bandwidth"] = bandwidth(ladder, targets, about.title)
+    if there := read_all(folder, ("bandwidth_ladder", "bandwidth_targets", "bandwidth_codings")):
+        ladder, targets, codings = there
+        texts_by_name["bandwidth"] = bandwidth(ladder, targets, codings, about)
     table = verdicts.verdicts(folder, about)
     return texts_by_name | ({"verdicts": judged(table, about.title)} if len(table) else {})

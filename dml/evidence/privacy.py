@@ -5,6 +5,8 @@
 
 import pandas as pd
 
+from dml.evidence.answers import HELD, OPEN, REFUTED
+
 QUESTIONS = {  # (view, minus): who asks
     ("weights", "losses"): "server: FedAvg's weights minus DML's losses",
     ("partial weights", "losses"): "server: partial weights minus DML's losses",
@@ -15,16 +17,16 @@ QUESTIONS = {  # (view, minus): who asks
 
 
 def c4(differences: pd.DataFrame) -> pd.DataFrame:
-    """Claim C4 for each adversary, as trained: columns claim, question, mean, low, high, n, verdict.
+    """Claim C4 for each adversary, as trained: columns claim, question, mean, low, high, n, answer.
 
     The mean is the area under the ROC curve for the view that shares weights less that for the view that shares
-    predictions: the claim "holds" when the interval is above zero, "fails" when it is below, else it is "undecided".
+    predictions: the claim is held when the interval is above zero, refuted when it is below, else open.
     """
     rows = []
     trained = differences[differences["dial"] == "as trained"].set_index(["view", "minus"])
     for pair, question in QUESTIONS.items():
         difference = trained.loc[pair]
-        verdict = "holds" if difference["low"] > 0 else "fails" if difference["high"] < 0 else "undecided"
+        answer = HELD if difference["low"] > 0 else REFUTED if difference["high"] < 0 else OPEN
         keys = {"claim": "C4", "question": question, "mean": difference["value"]}
         rows.append(
             {
@@ -32,7 +34,7 @@ def c4(differences: pd.DataFrame) -> pd.DataFrame:
                 "low": difference["low"],
                 "high": difference["high"],
                 "n": int(difference["n"]),
-                "verdict": verdict,
+                "answer": answer,
             }
         )
     return pd.DataFrame(rows)

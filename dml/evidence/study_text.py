@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 
 from dml.evidence import confirmatory
-from dml.evidence.confirmatory import HELD, OPEN, REFUTED
-from dml.evidence.markdown import estimate, joined, span, table
+from dml.evidence.accuracy import claims
+from dml.evidence.answers import lists, told
+from dml.evidence.markdown import compared, estimate, joined, span, table
+from dml.evidence.verdicts import name_of
 from dml.files import read_table
 from dml.studies.plan import Study, plan
 from dml.studies.study import STUDIES, TABLES
@@ -31,11 +33,7 @@ def text(folder: Path = STUDIES) -> str:
 
 
 def _study(study: Study, folder: Path) -> Iterator[str]:
-    file = folder / TABLES["results"]
-    if not file.is_file():
-        yield NONE
-        return
-    results = confirmatory.complete(read_table(file), study, study.confirmatory)
+    results = confirmatory.decisive(study, folder)
     seeds, planned = sorted(results["seed"].unique()), study.confirmatory
     if len(seeds) < 2:
         yield ONE if seeds else NONE
@@ -46,48 +44,17 @@ def _study(study: Study, folder: Path) -> Iterator[str]:
         f"another arm, points, paired over n = {len(seeds)} seeds; intervals are Student's t, 95 %; p after Holm "
         f"within the family; margin {100 * plan().margin:g} points. Accuracy: the last {plan().late_rounds} rounds."
     )
-    answers = confirmatory.answers(results, study)
-    yield from ["", *_answers(answers), ""]
+    answers = claims(results)
+    yield from ["", *compared(answers), ""]
     for family, rows in answers.groupby("family", sort=False):
-        yield f"- {FAMILIES[family]} ({family}): {_lists(rows)}."
+        asked = dict(zip(map(name_of, rows.itertuples()), rows["answer"], strict=True))
+        yield f"- {FAMILIES[family]} ({family}). {told(lists(asked))}."
     yield from ["", *_images(study, folder, seeds), "", *_secondary(results)]
 
 
 def _listed(seeds: Sequence[int]) -> str:
     whole = list(range(seeds[0], seeds[-1] + 1)) == list(seeds)
     return f"{seeds[0]} to {seeds[-1]}" if whole else ", ".join(map(str, seeds))
-
-
-def _answers(answers: pd.DataFrame) -> list[str]:
-    rows = [
-        (
-            row.family,
-            row.measure.removeprefix("late "),
-            f"`{row.against}`",
-            estimate(row.mean, row.low, row.high),
-            f"{row.p:.2g}",
-            f"{row.flips:.2g}",
-            f"{row.equivalent:.2g}",
-            f"{100 * row.most:+.2f}",
-            f"**{row.answer}**",
-        )
-        for row in answers.itertuples()
-    ]
-    titles = ("family", "of", "DML minus", "mean [95 %]", "p", "sign flips", "p of equivalence", "at most", "answer")
-    return table(titles, rows)
-
-
-def _lists(rows: pd.DataFrame) -> str:
-    """The three lists of a claim."""
-    parts = []
-    for status in (HELD, REFUTED, OPEN):
-        named = [
-            f"{row.measure.removeprefix('late ')} to `{row.against}`"
-            for row in rows.itertuples()
-            if row.answer == status
-        ]
-        parts.append(f"{status} {', '.join(named) or 'none'}")
-    return "; ".join(parts)
 
 
 def _images(study: Study, folder: Path, seeds: Sequence[int]) -> Iterator[str]:

@@ -11,12 +11,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from dml.config import Experiment
 from dml.exchange import encodings
 from dml.exchange.envelope import Message, MessageError, decode
 
 __all__ = ["Aggregate", "Chosen", "Examples", "Losses", "Message", "MessageError", "Predictions", "Weights", "decode"]
 
-FLOOR = 1e-7  # of a probability as a receiver reads it (Keras' epsilon): one peer cannot veto an image for all
+FLOOR = Experiment.clip  # keeps sums finite, no more: one lying peer of four outweighs a label (data/plan_hostile.md)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,14 +61,14 @@ class Losses(Message):
         if (self.losses < 0).any():
             raise MessageError("a negative loss: its probability would be outside [0, 1]")
 
-    def log_probabilities(self, labels: Tensor) -> Tensor:
-        """log P [N, 2], no lower than log FLOOR; p_y = exp(-loss) and the other class has the rest."""
+    def log_probabilities(self, labels: Tensor, clip: float = FLOOR) -> Tensor:
+        """log P [N, 2], no lower than log `clip`; p_y = exp(-loss) and the other class has the rest."""
         true = -self.losses
         other = torch.log(-torch.expm1(true))
         table = torch.where(
             labels.unsqueeze(-1) == torch.arange(2, device=labels.device), true[:, None], other[:, None]
         )
-        return table.clamp_min(torch.log(torch.tensor(FLOOR)).item())
+        return table.clamp_min(torch.log(torch.tensor(clip)).item())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,9 +87,9 @@ class Predictions(Message):
         if ((p.sum(-1) - 1).abs() > 1e-3).any():
             raise MessageError("the probabilities of an image do not sum to 1")
 
-    def log_probabilities(self, labels: Tensor | None = None) -> Tensor:
-        """log P [N, C], no lower than log FLOOR."""
-        return self.probabilities.clamp_min(FLOOR).log()
+    def log_probabilities(self, labels: Tensor | None = None, clip: float = FLOOR) -> Tensor:
+        """log P [N, C], no lower than log `clip`."""
+        return self.probabilities.clamp_min(clip).log()
 
     def losses(self, labels: Tensor) -> Losses:
         """The same predictions as losses; with two classes nothing is lost but float32 rounding near certainty."""
@@ -139,10 +140,11 @@ class Chosen(Message):
         losses = Losses(round=self.round, sender=self.sender, losses=self.losses)
         losses.check(int(self.mask(count).sum()), classes)
 
-    def log_probabilities(self, labels: Tensor) -> Tensor:
+    def log_probabilities(self, labels: Tensor, clip: float = FLOOR) -> Tensor:
         """[N, C + 1]: log P and a 1 for an image that was sent, zeros for one that was not; sums count the senders."""
         mask = self.mask(len(labels))
-        known = Losses(round=self.round, sender=self.sender, losses=self.losses).log_probabilities(labels[mask])
+        sent = Losses(round=self.round, sender=self.sender, losses=self.losses)
+        known = sent.log_probabilities(labels[mask], clip)
         table = known.new_zeros(len(labels), known.shape[1] + 1)
         table[mask] = torch.cat((known, known.new_ones(len(known), 1)), dim=1)
         return table

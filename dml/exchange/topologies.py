@@ -12,19 +12,20 @@ import torch
 from torch import Tensor
 
 from dml.exchange.ledger import Post
-from dml.exchange.messages import Aggregate, Chosen, Losses, Predictions
+from dml.exchange.messages import FLOOR, Aggregate, Chosen, Losses, Predictions
 from dml.losses import contribution, without_own
 from dml.streams import SERVER
 
 Upload = Losses | Predictions | Chosen
 PeerTables = dict[int, Tensor]  # of each client, the mean contribution of its peers [N, columns]
+Sum = tuple[PeerTables, Aggregate | None]
 
 
-def add_up(form: str, received: Sequence[Upload], labels: Tensor) -> tuple[PeerTables, Aggregate | None]:
-    """The contribution of every client that was believed, and the server's sum of them; nothing ({}, None) when fewer
-    than two were: a sum of one is no sum.
+def add_up(form: str, received: Sequence[Upload], labels: Tensor, clip: float = FLOOR) -> Sum:
+    """The contribution of every client that was believed, of probabilities no lower than `clip`, and the server's sum
+    of them; nothing ({}, None) when fewer than two were: a sum of one is no sum.
     """
-    contributions = {message.sender: contribution(form, message.log_probabilities(labels)) for message in received}
+    contributions = {said.sender: contribution(form, said.log_probabilities(labels, clip)) for said in received}
     if len(contributions) < 2:
         return {}, None
     total = torch.stack(list(contributions.values())).sum(0)

@@ -16,7 +16,6 @@ from dml.fingerprint import fingerprint
 from dml.training import machine
 
 NUMERIC = ("torch", "numpy", "scipy", "scikit-learn")  # packages whose version can change a digit
-ADDED = ("label_alpha", "size_alpha", "public_fold", "models")  # to `Experiment`, after the first results
 CODE = (
     *(
         "streams",
@@ -65,16 +64,9 @@ def place(
     """Where the cache keeps a result: a file named by its title and a hash of the experiment, the data, further facts,
     the machine and the versions that compute with them, and the code.
     """
-    determined = [_told(experiment), sha256, *facts, surroundings(device, modules)]
+    determined = [asdict(experiment), sha256, *facts, surroundings(device, modules)]
     key = hashlib.sha256(json.dumps(determined, sort_keys=True).encode()).hexdigest()[:20]
     return config.CACHE / kind / f"{title.replace(' ', '-')}-{key}.{suffix}"
-
-
-def _told(experiment: Experiment) -> dict:
-    """The experiment's fields; those of `ADDED` only where they say something, so that older keys stay."""
-    usual = Experiment()
-    told = asdict(experiment)
-    return {name: value for name, value in told.items() if name not in ADDED or value != getattr(usual, name)}
 
 
 def surroundings(device: torch.device, modules: tuple[str, ...] = ()) -> dict:

@@ -44,12 +44,12 @@ def chosen(fed: Federation, how: str, share: float = 0.5) -> Iterator[list[Fit]]
         labels, uploads, own = messaging.public_labels(fed, round_index), [], {}
         for client in fed.clients:
             losses = cast(Losses, messaging.predictions(fed, client, round_index))  # of two classes: see `rungs_for`
-            own[client.index] = losses.log_probabilities(labels)
+            own[client.index] = losses.log_probabilities(labels, fed.experiment.clip)
             doubt = own[client.index].max(-1).values.neg()  # the less probable the decision, the larger
             if how == "random":
                 doubt = torch.from_numpy(random[client.index].random(len(labels))).to(doubt)
             uploads.append(Chosen.pick(losses, _largest(doubt, share)))
-        sent, total = add_up("student-first", messaging.upload(fed, uploads), labels)
+        sent, total = add_up("student-first", messaging.upload(fed, uploads), labels, fed.experiment.clip)
         tables = {}
         if total is not None:
             down = messaging.broadcast(fed, total)

@@ -22,7 +22,6 @@ from dml.arms.federation import Federation
 from dml.config import Experiment
 from dml.data.folds import Folds, plan, split_fold
 from dml.data.images import Images, require
-from dml.exchange.messages import FLOOR
 from dml.exchange.topologies import add_up, peers_of
 from dml.losses import log_probabilities, model_loss, peer_loss
 from dml.models import VisionNet
@@ -74,7 +73,7 @@ def from_scratch(images: Images, experiment: Experiment, seed: int = 0) -> list[
             true = -model_loss(log_p, y[public])  # only the loss travels; the rest is read from it
             other = torch.log(-torch.expm1(true))
             table = torch.where(y[public, None] == torch.arange(2), true[:, None], other[:, None])
-            said.append(table.clamp_min(math.log(FLOOR)))
+            said.append(table.clamp_min(math.log(experiment.clip)))
         total = torch.stack(said).sum(0)
         for i in clients:
             train(i, fresh[i](), public, peers=(total - said[i]) / (len(clients) - 1))
@@ -115,10 +114,10 @@ def open_lesson(images: Images, clients: int = 3, private: int = 24, public: int
     carry_out(steps.local(fed, 1))
     received = messaging.upload(fed, (messaging.predictions(fed, client, 1) for client in fed.clients))
     labels = messaging.public_labels(fed, 1)
-    contributions, total = add_up(FORM, received, labels)
+    contributions, total = add_up(FORM, received, labels, experiment.clip)
     assert total is not None, "nobody lies here"
     down = messaging.broadcast(fed, total)
-    losses = [model_loss(message.log_probabilities(labels), labels) for message in received]
+    losses = [model_loss(message.log_probabilities(labels, experiment.clip), labels) for message in received]
     return Lesson(fed, losses, {index: peers_of(own, down) for index, own in contributions.items()})
 
 

@@ -20,6 +20,7 @@ from dml.flower import toml
 from dml.flower.processes import DeploymentError
 from dml.flower.settings import DEPLOYABLE, Settings
 
+CLIP = 0.02  # what the recommended arm "dml, clipped" takes; 1e-7 is as published
 TABLES = ("results", "ledger", "events", "wire", "times")  # that the server writes into the run's folder
 
 if TYPE_CHECKING:  # what takes seconds to import is imported in `run`, where Ctrl-C is expected
@@ -34,6 +35,11 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--data", default="faces", metavar="faces|facemask|FOLDER")
     top.add_argument("--clients", type=int, default=0, metavar="N", help="default: as many as the profile has")
     top.add_argument("--secure", action="store_true", help="the server sees only sums of predictions (arm dml)")
+    top.add_argument("--clip", type=float, default=CLIP, metavar="P", help=f"believe no probability below it ({CLIP})")
+    top.add_argument("--rule", default="mean", metavar="NAME", help="how the server believes clients (mean: all alike)")
+    top.add_argument("--expected", type=int, default=1, metavar="N", help="liars that the rule is told to expect (1)")
+    top.add_argument("--liars", type=int, default=0, metavar="N", help="let the last N clients lie: a rehearsal")
+    top.add_argument("--attack", default="veto", metavar="NAME", help="how they lie (veto)")
     top.add_argument("--deadline", type=float, default=120, metavar="SECONDS", help="to wait for answers (120)")
     top.add_argument("--quorum", type=int, default=0, metavar="N", help="answers that are enough (a majority)")
     top.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (data/runs/flower-ARM-PROFILE-DATA)")
@@ -77,7 +83,11 @@ def run(args: argparse.Namespace) -> int:
         name = args.data if named else folder_name(Path(source))
         out /= f"flower-{args.arm}{secure}-{args.profile}-{name}"
     config = {
-        name: getattr(args, name) for name in ("arm", "profile", "seed", "clients", "deadline", "quorum", "secure")
+        name: getattr(args, name)
+        for name in (
+            *("arm", "profile", "seed", "clients", "deadline", "quorum", "secure", "clip"),
+            *("rule", "expected", "liars", "attack"),
+        )
     }
     config |= {"data": source, "own": "", "out": str(out)}
     settings = Settings.read(config)

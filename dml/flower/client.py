@@ -21,13 +21,11 @@ from dml.arms.federation import Federation
 from dml.arms.weights import part_of
 from dml.data.folds import split_fold
 from dml.data.images import images_of
-from dml.exchange.messages import Aggregate, Examples, Message, MessageError, Weights, decode
+from dml.exchange.messages import Examples, Message, MessageError, Weights, decode
 from dml.exchange.secure.server import Member
-from dml.exchange.topologies import peers_of
 from dml.files import DataError
-from dml.flower import site, wire
+from dml.flower import rehearsal, site, wire
 from dml.flower.settings import FORM, Settings
-from dml.losses import contribution
 from dml.models import group
 from dml.streams import SERVER
 from dml.training import machine
@@ -81,7 +79,9 @@ class Visit:
             _, everyone, public = site.dealt(images, self.experiment, self.settings.seed)
             private = [each[self.index] for each in everyone]
             folds = folds or public  # an arm that sends none: only to measure as the in-process arm does
-        return site.federation(self.experiment, images, self.settings.seed, self.index, private, folds)
+        fed = site.federation(self.experiment, images, self.settings.seed, self.index, private, folds)
+        rehearsal.poison(self.settings, fed, self.index)
+        return fed
 
     @cached_property
     def _set_up(self) -> list[Any]:
@@ -121,7 +121,7 @@ class Visit:
 
     def table(self, upload: bytes) -> Tensor:
         """This client's contribution to the sum, from its own predictions."""
-        return contribution(FORM, decode(upload).log_probabilities(messaging.public_labels(self.fed, self.round)))
+        return rehearsal.own_table(self.fed, decode(upload), self.round)
 
     def carry_out(self, fits: list) -> None:
         self.fed.history.extend(epoch for history in carry_out(fits) for epoch in history)
@@ -152,6 +152,7 @@ def predict(message: FlowerMessage, context: Context) -> FlowerMessage:
     visit.resume()
     visit.train()
     upload = messaging.predictions(visit.fed, visit.fed.clients[0], visit.round)
+    upload = rehearsal.said(visit.settings, visit.fed, upload)
     if not visit.settings.secure:
         return visit.reply(upload, upload=upload.encode())
     member = Member(visit.round, visit.index, visit.experiment.clients)
@@ -188,12 +189,12 @@ def _as_member(message: FlowerMessage, context: Context, answer: Callable) -> Fl
 def refine(message: FlowerMessage, context: Context) -> FlowerMessage:
     """Second half: train on the public fold, with the peers' mean when this client is in the sum that was sent."""
     visit = Visit(message, context)
-    upload, tables = visit.resume()["upload"], {}
+    upload = visit.resume()["upload"]
+    tables: dict[int, Tensor] = {}
     for down in visit.received:
-        own = visit.table(upload)
-        _expect(down, Aggregate, visit.round)
-        down.check(*own.shape)
-        tables[visit.index] = peers_of(own, down)
+        _expect(down, type(down), visit.round)
+        table = rehearsal.peers(visit.settings, visit.table(upload), visit.index, down)
+        tables |= {} if table is None else {visit.index: table}
     visit.carry_out(steps.refine(visit.fed, visit.round, FORM, tables))
     record.sample_accuracy(visit.fed, visit.round)
     return visit.reply()
@@ -205,9 +206,11 @@ def weights(message: FlowerMessage, context: Context) -> FlowerMessage:
     visit = Visit(message, context)
     visit.resume()
     fed, (client,) = visit.fed, visit.fed.clients
+    common = {name: value.clone() for name, value in client.parameters().items()}
     visit.train()
     if visit.settings.arm == "fedavg":
-        return visit.reply(messaging.weights(fed, client, visit.round))
+        upload = messaging.weights(fed, client, visit.round)
+        return visit.reply(rehearsal.said(visit.settings, fed, upload, common))
     accuracy = record.accuracy(fed, client, split_fold(fed.private(visit.round, client), visit.trained_share)[1])
     return visit.reply(messaging.weights(fed, client, visit.round, part_of(visit.experiment, visit.round), accuracy))
 

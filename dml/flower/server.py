@@ -24,12 +24,11 @@ from dml.data.images import images_of
 from dml.exchange import ledger
 from dml.exchange.messages import Aggregate, Message, MessageError, Weights
 from dml.exchange.secure.server import Adder, TooFewMembers
-from dml.exchange.topologies import add_up
 from dml.experiment import results
 from dml.files import replacing
-from dml.flower import site
+from dml.flower import answers, site
 from dml.flower.roll_call import RollCall
-from dml.flower.settings import FORM, Settings
+from dml.flower.settings import Settings
 from dml.streams import SERVER
 from dml.training import machine
 from dml.training.metrics import disagreement
@@ -151,16 +150,15 @@ def carry_out_here(fed: Federation, fits: list) -> None:
 
 def dml(run: Run) -> None:
     """Distributed mutual learning: losses on the public fold go up, one sum comes down, every client refines."""
+    answer = answers.of(run.settings, run.fed, run.roll_call)
     for round_index in run.rounds():
         if run.settings.secure:
             members, total = secure_total(run, round_index)
+            down: Mapping[int, Message] = dict.fromkeys(members, total) if total else {}
         else:
-            received = run.uploads(
-                "query.predict", round_index, messaging.predictions(run.fed, run.fed.server, round_index)
-            )
-            contributions, total = add_up(FORM, received, messaging.public_labels(run.fed, round_index))
-            members = list(contributions)
-        run.roll_call.ask("train.refine", round_index, dict.fromkeys(members, total) if total else {})
+            expected = messaging.predictions(run.fed, run.fed.server, round_index)
+            down = answer(run.uploads("query.predict", round_index, expected))
+        run.roll_call.ask("train.refine", round_index, down)
     run.report()
 
 
@@ -195,10 +193,16 @@ def secure_total(run: Run, round_index: int) -> tuple[list[int], Aggregate | Non
 
 
 def fedavg(run: Run) -> None:
-    """Federated averaging: the plain mean of all weights replaces every client's."""
+    """Federated averaging: the plain mean of all weights, or what a rule makes of them, replaces every client's."""
+    combine: Callable[[list[Weights]], dict | None] = mean
+    if run.settings.rule != "mean":
+        from dml.hostile.arms import Combiner  # an annex
+
+        combine = Combiner(run.fed, run.settings.rule, run.settings.expected)
     for round_index in run.rounds():
         received = run.uploads("train.weights", round_index, messaging.weights(run.fed, run.fed.server, round_index))
-        down = received and Weights(round=round_index, sender=SERVER, values=mean(received))
+        values = combine(received) if received else None
+        down = values and Weights(round=round_index, sender=SERVER, values=values)
         run.roll_call.ask("train.load", round_index, dict.fromkeys(run.roll_call.nodes, down) if down else {})
     run.report()
 

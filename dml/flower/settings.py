@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import cast
+from typing import Any, cast
 
 from dml.config import Experiment, profile
 
@@ -23,6 +23,11 @@ class Settings:
     deadline: float  # seconds that the server waits for answers
     quorum: int  # fewer answers than these are not aggregated; 0: a majority
     secure: bool
+    clip: float  # no probability below it is believed of a prediction, so that no single client can veto an image
+    rule: str  # by which the server believes clients (dml/hostile/arms.py); "mean": everybody alike
+    expected: int  # liars that the rule is told to expect
+    liars: int  # the last so many clients lie: a rehearsal
+    attack: str  # how (dml/hostile/liars.py)
     out: str  # the server's folder for tables
 
     @classmethod
@@ -37,9 +42,36 @@ class Settings:
             raise ValueError(
                 f"quorum {settings.quorum}: 1 to {settings.experiment.clients} clients, or 0 for a majority"
             )
+        if settings.rule != "mean":
+            settings.check_rule()
+        if settings.liars:
+            settings.check_attack()
         if not 0 < settings.deadline < math.inf:
             raise ValueError(f"deadline {settings.deadline}: give seconds, above 0")
         return settings
+
+    def check_rule(self) -> None:
+        """Raises ValueError for a rule that is not possible in this run."""
+        from dml.hostile import arms  # an annex
+
+        if self.secure:
+            raise ValueError(f"rule {self.rule!r} compares what clients say, and a secure sum hides it")
+        if self.arm == "asynchronous" or self.rule == "fltrust":
+            raise ValueError(f"rule {self.rule!r} of {self.arm}: this deployment has it not")
+        arms.check(self.arm, self.rule, self.experiment.clients, self.expected)
+
+    def check_attack(self) -> None:
+        """Raises ValueError for an attack that a site cannot rehearse with what is its own."""
+        from dml.hostile import attacks, poison  # an annex
+
+        tables: dict[str, dict[str, Any]] = {"dml": attacks.PREDICTIONS, "fedavg": attacks.WEIGHTS}
+        needs = {name: attack[0] for name, attack in tables.get(self.arm, {}).items()}
+        alone = [name for name, knows in needs.items() if knows != "all" and name != "repeated"]
+        known = (*alone, *poison.TRAINING)
+        if self.attack not in known:
+            raise ValueError(f"attack {self.attack!r} of {self.arm}: choose one of {', '.join(known)}")
+        if not 0 < self.liars < self.experiment.clients:
+            raise ValueError(f"liars {self.liars}: 1 to {self.experiment.clients - 1}, so that somebody is honest")
 
     @property
     def enough(self) -> int:
@@ -49,4 +81,4 @@ class Settings:
     @property
     def experiment(self) -> Experiment:
         chosen = profile(self.profile).experiment
-        return replace(chosen, clients=self.clients or chosen.clients)
+        return replace(chosen, clients=self.clients or chosen.clients, clip=self.clip)

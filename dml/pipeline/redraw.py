@@ -9,11 +9,12 @@ import pandas as pd
 from dml import config
 from dml.config import DATA, FIGURES, README, RECORDED, ROOT
 from dml.data.images import load
-from dml.evidence import findings, markdown, on_record, power, study_text, verdicts
+from dml.evidence import findings, hostile, markdown, on_record, power, study_text, verdicts
 from dml.evidence.about import About
 from dml.files import read_table, write_text
 from dml.plots import catalogue
 from dml.plots.data import contact_sheet
+from dml.plots.hostile import by_liars
 from dml.training import workers
 from dml.training.workers import Task
 
@@ -60,7 +61,8 @@ def redraw_recorded(to: Path) -> None:
     figures are the committed ones, the pages and notebooks that show them are written again too.
     """
     runs = [(folder, to / folder.name) for folder in recorded()]
-    redraw(runs, [Task(draw_faces, (to,))])
+    studied = [Task(draw_liars, (name, to)) for name in hostile.TITLES if hostile.recorded(name) is not None]
+    redraw(runs, [Task(draw_faces, (to,)), *studied])
     for name, text in texts_of_record().items():
         write_text(to / f"{name}.md", text)
     if to.resolve() == FIGURES:
@@ -76,6 +78,7 @@ def texts_of_record() -> dict[str, str]:
         "wire": markdown.wires(wires),
         "power": power.text(),
         "studies": study_text.text(),
+        "hostile": hostile.text(),
     }
 
 
@@ -101,6 +104,12 @@ def draw_faces(to: Path) -> None:
     """A contact sheet of the drawn faces at the paper's size; they come from code, so they need no table."""
     faces = load("faces", size=100, train_count=80, unseen_count=80, cache=config.CACHE / "images")
     contact_sheet(faces).save(to, "01_embedded_faces")
+
+
+def draw_liars(study: str, to: Path) -> None:
+    """Accuracy by the number of liars, in a study on record."""
+    table = hostile.recorded(study)
+    by_liars(table, f"facemask, reduced protocol, study {study}").save(to, f"06_{study.replace('-', '_')}")
 
 
 def refreshed(page: str, figures: Path = FIGURES) -> str:

@@ -20,8 +20,8 @@ from nbconvert.preprocessors import Preprocessor, TagRemovePreprocessor
 
 from dml.config import FIGURES, ROOT
 from dml.evidence.about import has, read
+from dml.evidence.answers import STATUSES, brief
 from dml.evidence.markdown import estimate
-from dml.evidence.verdicts import brief
 from dml.files import write_text
 from dml.stats import summarise
 
@@ -131,8 +131,8 @@ def _count(n: float, what: str) -> str:
 def report(folder: Path, facts: Mapping[str, Any], verdicts: pd.DataFrame) -> Path:
     """Write folder/report/ from folder/notebooks/ and the run's tables. Returns the index.
 
-    `facts` are those of the run's manifest (title, seeds, device, commit, stages_s); `verdicts` has columns claim,
-    says, verdict, figure, short.
+    `facts` are those of the run's manifest (title, seeds, device, commit, stages_s); `verdicts` has the columns of
+    `verdicts.verdicts`.
     """
     exporter = HTMLExporter(
         template_name="classic",
@@ -155,7 +155,13 @@ def report(folder: Path, facts: Mapping[str, Any], verdicts: pd.DataFrame) -> Pa
     environment = Environment(loader=FileSystemLoader(PAGES), autoescape=True)
     index = folder / "report" / "index.html"
     rows = [
-        (row.claim, row.says, brief(row.verdict), EMPHASIS.sub("", row.short.partition("; ")[0]), row.figure[:2])
+        (
+            row.claim,
+            f"{row.says}, {row.system}".rstrip(", "),
+            brief({status: getattr(row, status) for status in STATUSES}),
+            EMPHASIS.sub("", row.short.partition("; ")[0]),
+            row.figure[:2],
+        )
         for row in verdicts.itertuples()
     ]
     contents = environment.get_template("contents.html.j2")

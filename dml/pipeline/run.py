@@ -18,6 +18,7 @@ from dml.data.images import Images, folder_name, images_of
 from dml.evidence import bandwidth, many_clients, style, verdicts
 from dml.evidence.about import About
 from dml.evidence.bandwidth import BandwidthTables
+from dml.evidence.codings import codings
 from dml.experiment import cache, results
 from dml.experiment.jobs import Job
 from dml.experiment.results import ArmTables
@@ -142,13 +143,13 @@ class Run:
         return tables
 
     def bandwidth(self) -> BandwidthTables:
-        """Bytes and accuracy of the ladder; writes bandwidth_*.csv, and ledger.csv, all messages of the first seed."""
-        ladder = self.sizes.ladder
-        seeds = self.seeds[: ladder.seeds or None]
+        """Bytes and accuracy of the ladder, kept as bandwidth_*.csv; the first seed's messages, as ledger.csv."""
+        ladder, seeds = self.sizes.ladder, self.seeds[: self.sizes.ladder.seeds or None]
         measured = results.compute(self.data, self.experiment, seeds, self.device, ladder.arms)
         fold = round(len(self.images.train) / self.experiment.folds)
-        clients, classes = self.experiment.clients, self.about.classes
-        tables = bandwidth.measure(measured.results, measured.ledger, clients, fold, classes)
+        coded = codings(self.images, self.data, self.experiment, seeds[0])
+        sizes = (self.experiment.clients, fold, self.about.classes)
+        tables = bandwidth.measure(measured.results, measured.ledger, coded, *sizes)
         for name, table in tables.tables().items():
             self.write(table, name)
         self.write(measured.costs, "bandwidth_costs")
@@ -156,22 +157,13 @@ class Run:
         return tables
 
     def many_clients(self) -> pd.DataFrame:
-        """The arms with more and fewer clients; writes clients.csv where profile and data leave room for more."""
+        """The arms with more and fewer clients; writes clients.csv where profile and data set leave room for more."""
         chosen = self.sizes.many_clients
         seeds = self.seeds[: chosen.seeds or None]
         table = many_clients.compute(self.data, self.experiment, chosen.clients, seeds, self.device)
         if len(table):
             self.write(table, "clients")
         return table
-
-    def skewed(self) -> pd.DataFrame:
-        """Clients that differ, in classes and in models; writes skew_results.csv and skew_cells.csv."""
-        from dml.studies import small  # an annex
-
-        tables = small.compute(self.data, self.experiment, needs.differing(self), self.seeds, self.device)
-        for name, table in zip(("skew_results", "skew_cells"), tables, strict=True):
-            self.write(table, name)
-        return tables[0]
 
     def judge(self) -> pd.DataFrame:
         """A verdict on every claim that the tables written so far speak of (see `verdicts.verdicts`)."""

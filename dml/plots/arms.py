@@ -18,6 +18,7 @@ from dml.plots.style import (
     seeds_text,
     spread,
 )
+from dml.studies.plan import plan
 
 FORMS = {"dml": "student\nfirst", "dml-peer-first": "peer\nfirst", "dml-one-term": "one\nterm"}
 QUALITY = {
@@ -102,7 +103,10 @@ def paired_differences(results: pd.DataFrame, data: str) -> tuple[Figure, pd.Dat
     fig = Figure(figsize=(DOUBLE, 2.7))
     panels, tables = fig.subplots(1, 2, sharey=False), []
     for axes, against in zip(panels, ("fedavg", "local+public"), strict=True):
-        table, values = stats.compare(results, "unseen accuracy", against), stats.per_seed(results, "unseen accuracy")
+        table, values = (
+            stats.compare(results, "unseen accuracy", against, plan().margin),
+            stats.per_seed(results, "unseen accuracy"),
+        )
         for place, row in enumerate(table.itertuples()):
             look, differences = LOOKS[row.arm], values[row.arm] - values[against]
             axes.scatter(

@@ -20,6 +20,7 @@ from dml.plots.style import (
     seeds_text,
     spread,
 )
+from dml.studies.plan import plan
 
 STEPS = (  # arm, less that arm, and what the difference is
     ("local+public", "local", "labels and steps:\nlocal+public − local"),
@@ -36,10 +37,10 @@ def story(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     values, rows = stats.per_seed(results, "unseen accuracy"), []
     fig = Figure(figsize=(DOUBLE, 2.9))
     axes = fig.subplots()
-    axes.axvspan(-stats.MARGIN, stats.MARGIN, color="0.93", zorder=0)
+    axes.axvspan(-plan().margin, plan().margin, color="0.93", zorder=0)
     for place, (arm, less, title) in enumerate(STEPS):
         differences = (values[arm] - values[less]).to_numpy()
-        estimate = stats.paired(values[arm].to_numpy(), values[less].to_numpy())
+        estimate = stats.paired(values[arm].to_numpy(), values[less].to_numpy(), plan().margin)
         rows.append({"step": title.partition(":")[0], "arm": arm, "minus": less, **stats.compared(estimate)})
         _dots_and_interval(axes, place, differences, estimate, arm)
         axes.text(1.01, place, _words(estimate), va="center", fontsize=6.5, transform=axes.get_yaxis_transform())
@@ -53,12 +54,12 @@ def story(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     caption(
         fig,
         f"{data}, {seeds_text(results)}, paired. Small dots: one seed each; marker, text: mean and {INTERVAL}. "
-        "The first three add up to the fourth. Grey: less than one percentage point.",
+        "The first three add up to the fourth. Grey: less than half a point.",
     )
     return fig, pd.DataFrame(rows)
 
 
-def _dots_and_interval(axes: Axes, place: float, differences: np.ndarray, estimate: stats.Estimate, arm: str) -> None:
+def _dots_and_interval(axes: Axes, place: float, differences: np.ndarray, estimate: stats.Difference, arm: str) -> None:
     color, marker = LOOKS[arm]["color"], LOOKS[arm]["marker"]
     axes.scatter(differences, np.full(len(differences), place + 0.25), s=8, color=color, alpha=0.6, linewidth=0)
     error = spread(estimate.mean, estimate.low, estimate.high)
@@ -153,7 +154,7 @@ def clients(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     left, right = fig.subplots(1, 2)
     left.set(title="unseen accuracy", ylabel="unseen accuracy, %")
     right.set(title="dml minus …", ylabel="difference, points")
-    right.axhspan(-stats.MARGIN, stats.MARGIN, color="0.93", zorder=0)
+    right.axhspan(-plan().margin, plan().margin, color="0.93", zorder=0)
     right.axhline(0, color="0.3", linewidth=0.8)
     for axes, rows, names in ((left, means, "arm"), (right, gains, "against")):
         for place, arm in enumerate(crowd.STUDIED):
@@ -173,6 +174,6 @@ def clients(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
     caption(
         fig,
         f"{data}, {seeds_text(table)}, paired. Mean and {INTERVAL}. Folds "
-        "keep their size: each client has as much data at every K. Grey: less than one percentage point.",
+        "keep their size: each client has as much data at every K. Grey: less than half a point.",
     )
     return fig, pd.concat([means.assign(panel="accuracy"), gains.assign(panel="difference")])

@@ -33,7 +33,7 @@ LOOKS = {
     "pooled": {"color": "0.35", "linestyle": "-", "marker": "*"},
 }
 CLIENTS = sns.color_palette("colorblind", 10)
-INTERVAL = "95 % interval (BCa from six seeds on, t below)"  # of dml/stats.py, for captions
+INTERVAL = "95 % interval (Student's t)"  # of dml/stats.py, for captions
 REPORTED: dict[str, Any] = {"color": "0.5", "linestyle": "--", "linewidth": 1.0}  # the paper's own number, everywhere
 
 

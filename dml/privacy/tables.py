@@ -66,7 +66,7 @@ def balance_errors(table: pd.DataFrame) -> pd.DataFrame:
         some = errors if now == 0 else errors[errors["round"] == now]
         for view, rows_of_view in some.groupby("view", sort=False):
             each = rows_of_view.groupby("federation")[["error", "guess"]].mean()
-            gain = stats.paired(each["guess"].to_numpy(), each["error"].to_numpy())
+            gain = stats.interval(each["guess"].to_numpy() - each["error"].to_numpy())
             rows.append(
                 {
                     "view": view,
@@ -113,7 +113,7 @@ def price_table(games: Mapping[Dial, list[Arrays]], rates: pd.DataFrame, experim
             plain, defence = (view, "") if view in ADVERSARIES else view.split(", ")
             arm = ADVERSARIES[plain].arm
             worth = [game.get(f"accuracy/{arm}, {defence}" if defence else f"accuracy/{arm}") for game in games_of_dial]
-            accuracy = stats.t_interval(np.concatenate([game for game in worth if game is not None]))
+            accuracy = stats.interval(np.concatenate([game for game in worth if game is not None]))
             leak = best.loc[(title(dial), view)]
             rows.append(
                 {

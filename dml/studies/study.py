@@ -1,6 +1,5 @@
 """A study of the analysis plan: its arms and seeds, computed seed by seed and added to the tables on record."""
 
-import gzip
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,7 +10,8 @@ import pandas as pd
 from dml.config import RECORDED
 from dml.data.images import images_of
 from dml.experiment import cache, jobs, results
-from dml.files import read_table, replacing, write_text
+from dml.files import write_text
+from dml.studies import tables
 from dml.studies.plan import Study
 from dml.training import machine
 
@@ -29,16 +29,10 @@ def carry_out(study: Study, seeds: Sequence[int], device: str = "auto", to: Path
     """
     target, folder = machine.device(device), to / study.name
     for seed in seeds:
-        missing = [arm for arm in study.arms if (seed, arm) not in on_record(folder)]
+        missing = [arm for arm in study.arms if (seed, arm) not in tables.there(folder / TABLES["costs"], PAIR)]
         if missing:
             jobs.carry_out(results.arm_jobs(study.data, study.experiment, [seed], target, missing))
             collect(study, [seed], device, to)
-
-
-def on_record(folder: Path) -> set[tuple[int, str]]:
-    """The (seed, arm) whose rows are in the tables of a study."""
-    file = folder / TABLES["costs"]
-    return set(read_table(file)[PAIR].itertuples(index=False, name=None)) if file.is_file() else set()
 
 
 def collect(study: Study, seeds: Sequence[int], device: str = "auto", to: Path = STUDIES) -> None:
@@ -46,15 +40,20 @@ def collect(study: Study, seeds: Sequence[int], device: str = "auto", to: Path =
     target, folder = machine.device(device), to / study.name
     images = images_of(study.data, study.experiment)
     files = results.places(images, study.experiment, seeds, target, study.arms)
-    new = {pair: file for pair, file in files.items() if file.is_file() and pair not in on_record(folder)}
+    done = tables.there(folder / TABLES["costs"], PAIR)
+    new = {pair: file for pair, file in files.items() if file.is_file() and pair not in done}
     if not new:
         return
     parts = {pair: json.loads(file.read_text(encoding="utf-8")) for pair, file in new.items()}
     measured = results.tables(parts, set())
     costs = measured.costs.drop(columns="reused").assign(processor=machine.processor(target))
+
+    def place(table: pd.DataFrame) -> pd.Series:
+        return table["seed"] * len(study.arms) + table["arm"].map(list(study.arms).index)
+
     for name, table in {"results": measured.results, "right": measured.right, "history": measured.history}.items():
-        _add(folder / TABLES[name], _brief(table, DETAIL.get(name)), study.arms)
-    _add(folder / TABLES["costs"], costs, study.arms)  # the last table: what it names is in the others
+        tables.add(folder / TABLES[name], _brief(table, DETAIL.get(name)), PAIR, place)
+    tables.add(folder / TABLES["costs"], costs, PAIR, place)  # the last table: what it names is in the others
     facts = {
         "study": study.name,
         "profile": study.profile,
@@ -75,15 +74,3 @@ def _brief(table: pd.DataFrame, values: list[str] | None) -> pd.DataFrame:
         return table
     keys = [name for name in table if name not in ("client", *values)]
     return table.groupby(keys, sort=False, as_index=False)[values].mean().round(6)
-
-
-def _add(file: Path, rows: pd.DataFrame, arms: Sequence[str]) -> None:
-    """Put the rows of new pairs into a table, which stays in the order of seeds and arms."""
-    old = read_table(file) if file.is_file() else rows.iloc[:0]
-    fresh = ~pd.MultiIndex.from_frame(old[PAIR]).isin(pd.MultiIndex.from_frame(rows[PAIR]))  # a killed run's half
-    table = pd.concat([old[fresh], rows], ignore_index=True) if len(old) else rows
-    place = table["seed"] * len(arms) + table["arm"].map(list(arms).index)
-    table = table.iloc[place.argsort(kind="stable")]
-    content = table.to_csv(index=False).encode()
-    with replacing(file) as part:  # without its time and name inside, equal tables are equal bytes
-        part.write_bytes(gzip.compress(content, mtime=0) if file.suffix == ".gz" else content)

@@ -1,0 +1,30 @@
+"""How a claim is answered: each of its comparisons is held, refuted or open, and the claim is these three lists."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+HELD, REFUTED, OPEN = "held", "refuted", "open"
+STATUSES = (HELD, REFUTED, OPEN)
+
+
+def lists(asked: Mapping[str, str]) -> dict[str, str]:
+    """The names of the comparisons by status, in words: keys `STATUSES`, "" where there is none."""
+    return {status: ", ".join(name for name, answer in asked.items() if answer == status) for status in STATUSES}
+
+
+def told(answered: Mapping[str, str]) -> str:
+    """The lists that are not empty, one after the other."""
+    return "; ".join(f"**{status}**: {answered[status]}" for status in STATUSES if answered[status])
+
+
+def brief(answered: Mapping[str, str]) -> str:
+    """One answer where all comparisons have it; else in part what is held, or refuted."""
+    there = [status for status in STATUSES if answered[status]]
+    return there[0] if len(there) == 1 else f"{there[0]} in part"
+
+
+def points(row) -> str:
+    """A difference of shares with its interval, in percentage points."""
+    span = "" if np.isnan(row.low) else f" [{100 * row.low:+.2f}, {100 * row.high:+.2f}]"
+    return f"{100 * row.mean:+.2f}{span}"

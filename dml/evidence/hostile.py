@@ -1,0 +1,121 @@
+"""How many liars each method bears, from the tables of the studies of data/plan_hostile.md; nothing is typed here.
+
+The unit is the seed, differences are paired over seeds, intervals and tests are Student's t.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dml.evidence.markdown import estimate, joined, table
+from dml.files import read_table
+from dml.stats import ALPHA, holm_corrected, interval, paired
+from dml.studies.hostile import STUDIES_BY_NAME
+from dml.studies.plan import plan
+from dml.studies.study import STUDIES
+
+GUARD = ["arm", "rule", "clip"]
+ALONE = "local+public"  # hears nobody: what cooperating has to beat
+NOTHING = "Nothing is on record yet."
+
+
+def recorded(name: str, folder: Path = STUDIES) -> pd.DataFrame | None:
+    """The results of a study, if there are any."""
+    file = folder / name / "results.csv"
+    return read_table(file).fillna({"attack": ""}) if file.is_file() else None
+
+
+def by_seed(results: pd.DataFrame, metric: str = "accuracy") -> dict[tuple, dict[int, pd.Series]]:
+    """A metric by seed, of every (arm, rule, clip) and number of liars."""
+    rows = results[(results["metric"] == metric) & results["labels"]]
+    made: dict[tuple, dict[int, pd.Series]] = {}
+    for (*guard, liars), values in rows.groupby([*GUARD, "liars"], sort=False):
+        made.setdefault(tuple(guard), {})[liars] = values.set_index("seed")["value"]
+    return made
+
+
+def alone(results: pd.DataFrame) -> pd.Series:
+    """The accuracy of `ALONE` by seed."""
+    return by_seed(results[results["arm"] == ALONE]).popitem()[1][0]
+
+
+def differences(results: pd.DataFrame) -> pd.DataFrame:
+    """Of every guarded arm and number of liars: columns `GUARD`, liars, attack; mean, low, high, n of its accuracy;
+    lost, lost_low, lost_high against no liar; behind, p: `ALONE` minus the arm, p after Holm over the arm's numbers of
+    liars.
+    """
+    attacks = results.groupby([*GUARD, "liars"], sort=False)["attack"].first()
+    against, made = alone(results), []
+    for guard, values in by_seed(results[results["arm"] != ALONE]).items():
+        rows = []
+        for liars, own in sorted(values.items()):
+            accuracy, lost = interval(own.to_numpy()), interval((values[0] - own).dropna().to_numpy())
+            behind = (against - own).dropna().to_numpy()
+            rows.append(
+                {
+                    **dict(zip(GUARD, guard, strict=True)),
+                    **{"liars": liars, "attack": attacks[(*guard, liars)]},
+                    **{"mean": accuracy.mean, "low": accuracy.low, "high": accuracy.high, "n": accuracy.n},
+                    **{"lost": lost.mean, "lost_low": lost.low, "lost_high": lost.high, "behind": behind.mean()},
+                    "p": paired(behind, np.zeros(len(behind)), plan().margin).p,
+                }
+            )
+        for row, p in zip(rows, holm_corrected([row["p"] for row in rows]), strict=True):
+            made.append({**row, "p": p})
+    return pd.DataFrame(made)
+
+
+def break_even(rows: pd.DataFrame) -> int | None:
+    """The smallest number of liars at which `ALONE` is above the arm, of one arm's `differences`; None: at none."""
+    beaten = rows[(rows["behind"] > 0) & (rows["p"] < ALPHA)]
+    return None if beaten.empty else int(beaten["liars"].min())
+
+
+def text(folder: Path = STUDIES) -> str:
+    """A table for each study on record: accuracy by number of liars, and where cooperating stops to pay."""
+    lines = []
+    for name, title in TITLES.items():
+        lines += [f"### {title}", "", *_study(name, recorded(name, folder)), ""]
+    return joined(lines[:-1])
+
+
+TITLES = {
+    "hostile-veto": "One lie in the published method: 5 clients",
+    "hostile": "Each rule at its worst attack: 10 clients",
+}
+
+
+def _study(name: str, results: pd.DataFrame | None) -> Iterator[str]:
+    if results is None or not {ALONE, "dml"} <= set(results["arm"]):
+        yield NOTHING
+        return
+    rows, planned = differences(results), len(STUDIES_BY_NAME[name].seeds)
+    n, counts = int(rows["n"].max()), sorted(rows["liars"].unique())
+    state = "All" if n == planned else "**Interim, decides nothing**:"
+    own = interval(alone(results).to_numpy())
+    yield (
+        f"{state} {n} of {planned} seeds. Accuracy of honest clients, %, mean [95 %, Student's t], reduced protocol, "
+        f"real photographs; `{ALONE}`, which hears nobody: {estimate(own.mean, own.low, own.high, '.1f')}. Break-even: "
+        "the fewest liars at which it is above the arm (paired t, p < 0.05 after Holm over the arm's numbers of liars)."
+    )
+    yield ""
+    titles = ("arm", "rule", "clip", "worst attack", *(f"{count} liars" for count in counts), "break-even")
+    yield from table(titles, [_line(guard, part, counts) for guard, part in rows.groupby(GUARD, sort=False)])
+
+
+def _line(guard: Sequence, rows: pd.DataFrame, counts: Sequence[int]) -> tuple:
+    arm, rule, clip = guard
+    by_count = rows.set_index("liars")
+    cells = [
+        estimate(*by_count.loc[count, ["mean", "low", "high"]].to_list(), form=".1f")
+        if count in by_count.index
+        else "refused"
+        for count in counts
+    ]
+    even = break_even(rows)
+    attack = rows.loc[rows["liars"] > 0, "attack"].max()
+    clipped = f"{clip:g}" if arm.startswith("dml") else ""
+    last = f"not up to {rows['liars'].max()}" if even is None else f"{even}"
+    return f"`{arm}`", "" if rule == "mean" else rule, clipped, attack, *cells, last

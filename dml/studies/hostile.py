@@ -1,0 +1,248 @@
+"""The studies of data/plan_hostile.md: their cells, computed seed by seed and added to the tables on record."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from dml.config import SMALL, Experiment
+from dml.data.images import images_of, require
+from dml.experiment import cache, jobs, results
+from dml.experiment.jobs import Job
+from dml.files import DataError, read_table, replacing, write_text
+from dml.studies.study import STUDIES
+from dml.training import machine
+
+if TYPE_CHECKING:  # an annex: imported inside functions alone
+    from dml.hostile.cells import Cell
+
+BASE = replace(SMALL, unseen_images=2000, glance=0)  # the reduced protocol; only the end is looked at
+CLIP = 0.02
+OF = 10  # clients of the grid
+FIELDS = ("arm", "clients", "liars", "attack", "rule", "expected", "clip", "labels", "label_alpha")
+KEYS = ["seed", *FIELDS]
+GUARDED = (  # arm, rule, clip: what is put to the test
+    ("dml", "mean", SMALL.clip),
+    ("dml", "mean", CLIP),
+    ("dml-peer-first", "mean", CLIP),
+    *(("dml", rule, CLIP) for rule in ("score", "experts", "median")),
+    ("fedavg", "mean", SMALL.clip),
+    *(
+        ("fedavg", rule, SMALL.clip)
+        for rule in (
+            *("median", "trimmed mean", "multi-krum", "centred clipping", "fltrust"),
+            "nearest neighbours, median",
+        )
+    ),
+    ("pdmm, c = 0.1", "mean", SMALL.clip),
+)
+ON_OUTPUTS = ("veto", "partial veto", "scaled flip", "worst honest", "min-max", "inner product", "label flip")
+ON_WEIGHTS = ("flip", "scaled", "noise", "alie", "min-max", "inner product", "label flip")
+LIARS = (1, 2, 4)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A name, the seeds that decide, and the cells; on the data set `data`."""
+
+    name: str
+    seeds: range
+    cells: Callable[[], "list[Cell]"]
+    data: str = "facemask"
+
+
+def veto_cells() -> "list[Cell]":
+    """Form x clip x labels x liars, 0 to 2 of 5, and the arm that hears nobody."""
+    from dml.hostile.cells import Cell
+
+    made = [Cell("local+public", 5)]
+    for arm, clip, liars in product(("dml", "dml-peer-first"), (SMALL.clip, CLIP), (0, 1, 2)):
+        made.append(Cell(arm, 5, liars, "veto" if liars else "", clip=clip))
+        if liars < 2:
+            made.append(replace(made[-1], labels=False))
+    return made
+
+
+def screen_cells() -> "list[Cell]":
+    """Every attack on every guarded arm, 2 of 10: which is its worst one?"""
+    return [_cell(guard, 2, attack) for guard in GUARDED for attack in _attacks(guard[0])]
+
+
+def grid_cells(screen: pd.DataFrame | None = None) -> "list[Cell]":
+    """Every guarded arm at its worst attack of the screen, with 0, 1, 2 and 4 liars of 10 as far as the rule
+    bears them; and what hears nobody. Raises DataError before the screen is on record.
+    """
+    from dml.hostile.cells import Cell
+
+    worst = worst_attacks(_screened() if screen is None else screen)
+    made = [Cell("local", OF), Cell("local+public", OF)]
+    for guard in GUARDED:
+        made.append(_cell(guard, 0, ""))
+        made += [_cell(guard, liars, worst[guard[:3]]) for liars in LIARS if _bears(guard, liars)]
+    return list(dict.fromkeys(made))
+
+
+def training_cells() -> "list[Cell]":
+    """The same lie for every method: 2 of 10 train on flipped labels; the backdoor on the plain arms."""
+    plain = [guard for guard in GUARDED if guard[1] == "mean"]
+    return [_cell(guard, 2, "backdoor") for guard in plain] + [_cell(guard, 2, "label flip") for guard in GUARDED]
+
+
+def skewed_cells() -> "list[Cell]":
+    """Honest outliers look hostile: the same rules where clients hold different classes (Dirichlet, 0.3)."""
+    chosen = [guard for guard in GUARDED if guard[1] in ("mean", "score", "median") and guard[2:] != (SMALL.clip,)]
+    return [
+        replace(_cell(guard, liars, "veto" if liars else ""), label_alpha=0.3) for guard in chosen for liars in (0, 2)
+    ]
+
+
+STUDIES_BY_NAME = {
+    study.name: study
+    for study in (
+        Study("hostile-veto", range(20, 40), veto_cells),
+        Study("hostile-screen", range(1), screen_cells),
+        Study("hostile", range(20, 30), grid_cells),
+        Study("hostile-training", range(20, 25), training_cells),
+        Study("hostile-skewed", range(20, 25), skewed_cells),
+    )
+}
+
+
+def worst_attacks(screen: pd.DataFrame) -> dict[tuple[str, str, float], str]:
+    """The attack with the lowest mean accuracy on each guarded arm, by (arm, rule, clip)."""
+    rows = screen[screen["metric"] == "accuracy"]
+    means = rows.groupby(["arm", "rule", "clip", "attack"], sort=False)["value"].mean().reset_index()
+    lowest = means.loc[means.groupby(["arm", "rule", "clip"], sort=False)["value"].idxmin()]
+    return {(row.arm, row.rule, row.clip): row.attack for row in lowest.itertuples()}
+
+
+def _screened() -> pd.DataFrame:
+    file = STUDIES / "hostile-screen" / "results.csv"
+    if not file.is_file():
+        raise DataError(f"{file} is not there: the screen comes first (python -m dml study hostile-screen)")
+    return read_table(file)
+
+
+def _attacks(arm: str) -> tuple[str, ...]:
+    return ON_OUTPUTS if arm.startswith("dml") else ON_WEIGHTS
+
+
+def _cell(guard: tuple[str, str, float], liars: int, attack: str) -> "Cell":
+    """A rule is told how many lie, and 2 where nobody does or one: what it costs then is part of the question."""
+    from dml.hostile.cells import Cell
+
+    arm, rule, clip = guard
+    return Cell(arm, OF, liars, attack, rule, 0 if rule == "mean" else max(2, liars), clip)
+
+
+def _bears(guard: tuple[str, str, float], liars: int) -> bool:
+    try:
+        _cell(guard, liars, "").begin()
+    except ValueError:
+        return False
+    return True
+
+
+def jobs_of(
+    data: str, cells: "Sequence[Cell]", seeds: Sequence[int], base: Experiment, device: str = "auto"
+) -> "dict[tuple[int, Cell], Job]":
+    """A job for every seed and cell. Raises DataError when the data do not fit."""
+    from dml.hostile.cells import MODULES, measure
+
+    target, made = machine.device(device), {}
+    for cell in cells:
+        experiment = cell.experiment(base)
+        images = images_of(data, experiment)
+        require(images, experiment.folds)
+        cost = results.cost(experiment, images, "fedavg" if cell.arm.startswith("pdmm") else cell.arm)
+        for seed in seeds:
+            facts = [asdict(cell), seed]
+            title = f"{cell.arm}-seed{seed}".replace("/", "-")
+            file = cache.place("hostile", title, "json", experiment, images.sha256, facts, target, MODULES)
+            made[seed, cell] = Job(
+                measure,
+                (data, images.sha256, experiment, cell, seed, target.type),
+                results.phases(experiment, cell.arm),
+                cost,
+                title=f"{cell.title}, seed {seed}",
+                files=(file,),
+                device=target,
+            )
+    return made
+
+
+def carry_out(study: Study, seeds: Sequence[int] = (), device: str = "auto", to: Path = STUDIES) -> None:
+    """Compute what is not on record of a study, seed by seed; after each seed its rows are in `to`/<study>.
+
+    A killed run goes on where it stopped. Raises DataError when the data do not fit.
+    """
+    folder = to / study.name
+    for seed in seeds or study.seeds:
+        recorded = on_record(folder)
+        listed = jobs_of(study.data, study.cells(), [seed], BASE, device)
+        missing = [job for key, job in listed.items() if _key(*key) not in recorded]
+        jobs.carry_out(missing)
+        if missing:
+            _add(folder, [recorded_by(job) for job in missing])
+            _tell(study, folder, device)
+
+
+def recorded_by(job: Job) -> dict:
+    """The record that a job has left."""
+    return json.loads(job.files[0].read_text(encoding="utf-8"))
+
+
+def rows(records: Iterable[dict]) -> pd.DataFrame:
+    """Records as a table: columns `KEYS`, metric, value."""
+    made = [
+        {**{key: record[key] for key in KEYS}, "metric": metric, "value": value}
+        for record in records
+        for metric, value in record["values"].items()
+    ]
+    return pd.DataFrame(made, columns=[*KEYS, "metric", "value"])
+
+
+def on_record(folder: Path) -> set[tuple]:
+    """The (seed, cell's values) whose rows are in a study's tables."""
+    file = folder / "costs.csv"
+    return set(_read(file)[KEYS].itertuples(index=False, name=None)) if file.is_file() else set()
+
+
+def _key(seed: int, cell: "Cell") -> tuple:
+    return (seed, *asdict(cell).values())
+
+
+def _read(file: Path) -> pd.DataFrame:
+    return read_table(file).fillna({"attack": ""})
+
+
+def _add(folder: Path, records: list[dict]) -> None:
+    """Put records into the tables of a folder; costs.csv, which says what is there, last."""
+    costs = [
+        {**{key: record[key] for key in KEYS}, "cpu_s": round(record["cpu_s"], 2), "commit": record["commit"]}
+        for record in records
+    ]
+    for name, new, keys in (("results", rows(records), [*KEYS, "metric"]), ("costs", pd.DataFrame(costs), KEYS)):
+        file = folder / f"{name}.csv"
+        old = [_read(file)] if file.is_file() else []
+        table = pd.concat([*old, new], ignore_index=True).drop_duplicates(keys, keep="last")
+        with replacing(file) as part:
+            table.sort_values(keys, kind="stable").to_csv(part, index=False)
+
+
+def _tell(study: Study, folder: Path, device: str) -> None:
+    images, target = images_of(study.data, BASE), machine.device(device)
+    facts = {
+        "study": study.name,
+        "data": images.name,
+        "source": images.source,
+        "classes": images.classes,
+        "experiment": asdict(BASE),
+        "code_version": cache.code_version(),
+        **machine.facts(target),
+    }
+    write_text(folder / "manifest.json", json.dumps(facts, indent=1) + "\n")

@@ -1,0 +1,31 @@
+"""Tables of studies: rows are added seed by seed, and equal tables are equal bytes."""
+
+import gzip
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from dml.files import read_table, replacing
+
+
+def add(
+    file: Path, rows: pd.DataFrame, key: Sequence[str], place: Callable[[pd.DataFrame], pd.Series] | None = None
+) -> None:
+    """Put rows into a table (CSV or CSV.gz) and take out what it had of the same keys, a killed run's half. The table
+    is in the order of the keys, or of what `place` says of each row.
+    """
+    names = list(key)
+    old = read_table(file) if file.is_file() else rows.iloc[:0]
+    left = old[~pd.MultiIndex.from_frame(old[names]).isin(pd.MultiIndex.from_frame(rows[names]))]
+    table = pd.concat([left, rows], ignore_index=True) if len(left) else rows
+    order = place(table).argsort(kind="stable") if place else None
+    table = table.iloc[order] if order is not None else table.sort_values(names, kind="stable")
+    content = table.to_csv(index=False).encode()
+    with replacing(file) as part:  # without its time and name inside, equal tables are equal bytes
+        part.write_bytes(gzip.compress(content, mtime=0) if file.suffix == ".gz" else content)
+
+
+def there(file: Path, key: Sequence[str]) -> set[tuple]:
+    """The keys of the rows in a table; none where there is no table."""
+    return set(read_table(file)[list(key)].itertuples(index=False, name=None)) if file.is_file() else set()

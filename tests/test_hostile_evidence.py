@@ -1,0 +1,72 @@
+"""How many liars a method bears: the tables of the studies read, hand-computed on made-up ones."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dml.evidence import hostile
+from dml.plots.hostile import by_liars
+from dml.stats import interval
+from dml.studies.hostile import KEYS
+
+SEEDS = range(20, 26)
+
+
+def results(**accuracy):
+    """One row a seed: dml with 0, 1 and 2 liars, and the arm that hears nobody."""
+    rows = []
+    for seed in SEEDS:
+        wobble = 0.001 * (seed % 3)
+        cells = [("local+public", "mean", 1e-7, 0, "", 0.90), ("dml", "mean", 0.02, 0, "", 0.94)]
+        cells += [("dml", "mean", 0.02, int(f[1:]), "veto", value) for f, value in accuracy.items()]
+        for arm, rule, clip, f, attack, value in cells:
+            noise = wobble if arm == "dml" else -wobble
+            rows.append((seed, arm, 5, f, attack, rule, 0, clip, True, 0.0, "accuracy", value + noise))
+    return pd.DataFrame(rows, columns=[*KEYS, "metric", "value"])
+
+
+def test_losses_and_what_cooperating_is_behind():
+    rows = hostile.differences(results(f1=0.91, f2=0.80)).set_index("liars")
+    assert rows["mean"].tolist() == pytest.approx([0.941, 0.911, 0.801])
+    assert rows["lost"].tolist() == pytest.approx([0, 0.03, 0.14])
+    assert rows["behind"].tolist() == pytest.approx([-0.042, -0.012, 0.098])
+    own = interval(np.array([0.8 + 0.001 * (seed % 3) for seed in SEEDS]))
+    assert (rows.loc[2, "low"], rows.loc[2, "high"]) == pytest.approx((own.low, own.high))
+    assert rows["n"].tolist() == [6, 6, 6] and rows["attack"].tolist() == ["", "veto", "veto"]
+
+
+@pytest.mark.parametrize(("second", "expected"), [(0.80, 2), (0.91, None)])
+def test_break_even_is_the_fewest_liars_at_which_hearing_nobody_is_better(second, expected):
+    assert hostile.break_even(hostile.differences(results(f1=0.92, f2=second))) == expected
+
+
+def test_a_difference_that_may_be_chance_is_no_break_even():
+    table = results(f1=0.92, f2=0.90)
+    liars = table["liars"] == 2
+    table.loc[liars, "value"] = 0.897 + 0.02 * np.array([1, -1, 1, -1, 1, -1])  # behind on average, surely not
+    assert hostile.break_even(hostile.differences(table)) is None
+
+
+def test_unlabelled_cells_are_another_question():
+    table = results(f1=0.92)
+    other = table[table["arm"] == "dml"].assign(labels=False, value=0.1)
+    both = hostile.differences(pd.concat([table, other]))
+    pd.testing.assert_frame_equal(both, hostile.differences(table))
+
+
+def test_the_page_says_what_is_on_record(tmp_path):
+    assert hostile.text(tmp_path).count(hostile.NOTHING) == 2
+    (tmp_path / "hostile-veto").mkdir()
+    results(f1=0.92, f2=0.80).to_csv(tmp_path / "hostile-veto" / "results.csv", index=False)
+    page = hostile.text(tmp_path)
+    assert "**Interim, decides nothing**: 6 of 20 seeds" in page
+    (line,) = [line for line in page.splitlines() if line.startswith("| `dml`")]
+    assert line.startswith("| `dml` |  | 0.02 | veto | 94.1 [94.0, 94.2] | 92.1") and line.endswith("| 2 |")
+    assert "nan" not in page
+
+
+def test_the_figure_draws_every_line_and_the_level_of_who_hears_nobody():
+    drawn = by_liars(results(f1=0.92, f2=0.80), "a test")
+    lines = drawn.table.groupby("line")["liars"].agg(list).to_dict()
+    assert lines == {"dml, clip 0.02": [0, 1, 2], "local+public": [0]}
+    assert "n = 6 seeds" in drawn.caption and "attacks: veto" in drawn.caption
