@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 HELD, REFUTED, OPEN = "held", "refuted", "open"
 STATUSES = (HELD, REFUTED, OPEN)
 
@@ -20,3 +22,9 @@ def brief(answered: Mapping[str, str]) -> str:
     """One answer where all comparisons have it; else in part what is held, or refuted."""
     there = [status for status in STATUSES if answered[status]]
     return there[0] if len(there) == 1 else f"{there[0]} in part"
+
+
+def points(row) -> str:
+    """A difference of shares with its interval, in percentage points."""
+    span = "" if np.isnan(row.low) else f" [{100 * row.low:+.2f}, {100 * row.high:+.2f}]"
+    return f"{100 * row.mean:+.2f}{span}"

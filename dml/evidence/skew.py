@@ -1,11 +1,12 @@
 """When mutual learning helps: the map and its table, from the tables of dml/studies/skew.py or of notebook 05."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
-from dml.evidence.markdown import estimate, joined, table
-from dml.stats import columns, interval
+from dml.evidence.answers import HELD, OPEN, REFUTED, lists, points
+from dml.stats import Estimate, columns, interval
 
 RULES = ("local", "local+public", "fedavg", "fedavg+public")  # without an exchange of outputs
 MARGIN = 0.01  # of accuracy: what "equal" means, as data/plan_skew.md says
@@ -19,7 +20,8 @@ STANDS_FOR = {"unlabelled": "balanced", "skewed": "balanced"}  # arms that use n
 MAP = ["cell", "distance", "public_fold", "against", "mean", "low", "high", "n", "state", "dml", "best", "accuracy"]
 MODELS = ["kind", "mean", "low", "high", "n", "alone"]
 TABLES = ("skew_results", "skew_cells")
-HELD, FAILED, OPEN = "holds", "does not hold", "undecided"
+LITTLE = 0.05  # of a distance: clients that hold the same classes
+ANSWERS = {ABOVE: HELD, BELOW: REFUTED, EQUAL: REFUTED, UNDECIDED: OPEN}
 
 
 def fields_of(cell: str) -> dict[str, str]:
@@ -81,8 +83,8 @@ def state(low: float, high: float) -> str:
     return EQUAL if low > -MARGIN and high < MARGIN else UNDECIDED
 
 
-def difference(results: pd.DataFrame, cell: str, arm: str, other: str, metric: str = "unseen accuracy"):
-    """An arm minus another in a cell, paired over the seeds that have both: a `stats.Estimate`."""
+def difference(results: pd.DataFrame, cell: str, arm: str, other: str, metric: str = "unseen accuracy") -> Estimate:
+    """An arm minus another in a cell, paired over the seeds that have both."""
     both = by_seed(results, metric)[cell][[arm, other]].dropna()
     return interval((both[arm] - both[other]).to_numpy())
 
@@ -101,100 +103,38 @@ def model_gains(results: pd.DataFrame, cell: str, kinds: Sequence[str], arm: str
     return pd.DataFrame(found, columns=MODELS).sort_values("alone", ignore_index=True)
 
 
-def advice(map_: pd.DataFrame) -> str:
-    """The table "if your clients ... then ...", in Markdown."""
-    rows = [
-        (
-            "hold the same classes" if row.distance < 0.05 else f"are {row.distance:.2f} apart from the whole",
-            LABELLED[row.public_fold],
-            THEN[row.state].format(against=f"`{row.against}`"),
-            f"{estimate(row.mean, row.low, row.high)} to `{row.against}`",
-            f"`{row.best}` {100 * row.accuracy:.1f}",
-            row.n,
-        )
-        for row in map_.itertuples()
-    ]
-    titles = ("if your clients", "and public images are", "then", "DML minus the best rule without, points [95 %]")
-    return joined(table((*titles, "highest mean, %", "n"), rows))
-
-
-THEN = {
-    ABOVE: "use DML",
-    BELOW: "use {against}",
-    EQUAL: "either: within a point",
-    UNDECIDED: "undecided with so many seeds",
-}
-
-
-def judged(tables: Sequence[pd.DataFrame], _: object = None) -> list[tuple]:
-    """Verdict rows (`verdicts.COLUMNS`) of what the paper leaves open: F3, data that differ; F4, models that differ."""
+def judged(tables: Sequence[pd.DataFrame], _: object = None) -> list[dict]:
+    """Verdict rows (see `verdicts.COLUMNS`) of what the paper leaves open: F3, data that differ; F4, models that do."""
     results, cells = tables
-    map_ = skew_map(results, cells)
-    skewed, rows = map_[map_["distance"] >= 0.05], []
+    map_, rows = skew_map(results, cells), []
+    skewed = map_[map_["distance"] >= LITTLE]
     if len(skewed):
-        asked = {f"images are {LABELLED[r.public_fold]}, {r.distance:.2f} apart": r.state for r in skewed.itertuples()}
-        numbers = "; ".join(
-            f"{words}: {_points(row)} to `{row.against}`" for words, row in zip(asked, skewed.itertuples(), strict=True)
-        )
-        row = skewed.iloc[-1]
-        short = f"points, n = {row['n']}: {row['distance']:.2f} apart, {LABELLED[row['public_fold']]} {_points(row)}"
-        rows.append(
-            (
-                "F3",
-                "helps where clients' classes differ (future work)",
-                verdict(asked),
-                f"DML minus the best rule without outputs, points, n = {skewed['n'].max()}: {numbers}",
-                "05_map",
-                short,
-            )
-        )
+        asked = {f"{LABELLED[row.public_fold]}, {row.distance:.2f} apart": row for row in skewed.itertuples()}
+        says, what = "helps where clients' classes differ (future work)", "the best rule without outputs"
+        rows.append(_row("F3", says, asked, f"DML minus {what}", "05_map"))
     mixed = [cell for cell in by_seed(results) if "," in fields_of(cell).get("models", "")]
     for cell in mixed[:1]:
         gains = model_gains(results, cell, fields_of(cell)["models"].split(","))
-        asked = {f"the model is {row.kind}": state(row.low, row.high) for row in gains.itertuples()}
-        words = "; ".join(f"{row.kind} {_points(row)}" for row in gains.itertuples())
-        rows.append(
-            (
-                "F4",
-                "helps clients with different models (future work)",
-                verdict(asked),
-                f"DML minus `local+public` of the same model, points, n = {gains['n'].max()}: {words}",
-                "05_models",
-                f"points, n = {gains['n'].max()}: {words}",
-            )
-        )
+        asked = {row.kind: row for row in gains.itertuples()}
+        says, what = "helps clients with different models (future work)", "`local+public` of the same model"
+        rows.append(_row("F4", says, asked, f"DML minus {what}", "05_models"))
     return rows
 
 
-def def_kt(results: pd.DataFrame, cell: str) -> tuple | None:
-    """The verdict row of Def-KT in a cell: whether teaching adds to moving, and how DML stands to it; None without."""
+def def_kt(results: pd.DataFrame, cell: str) -> list[dict]:
+    """The verdict row of Def-KT in a cell: does teaching add to moving? None where its control is missing."""
     arms = by_seed(results).get(cell, pd.DataFrame()).columns
-    if not {"def-kt", "def-kt, only moved", "dml"} <= set(arms):
-        return None
-    taught = difference(results, cell, "def-kt", "def-kt, only moved")
-    ours = difference(results, cell, "dml", "def-kt")
-    asked = {"a model that merely moves is the baseline": state(taught.low, taught.high)}
-    why = f"points, n = {taught.n}: Def-KT minus its control that merely moves models {_points(taught)}; DML minus "
-    why += f"Def-KT {_points(ours)}"
-    return (
-        "Def-KT",
-        "mutual teaching of a moved model helps (a related method's claim)",
-        verdict(asked),
-        why,
-        "05_relatives",
-        f"n = {taught.n}: taught {_points(taught)}; DML to it {_points(ours)}",
-    )
+    if not {"def-kt", "def-kt, only moved"} <= set(arms):
+        return []
+    asked = {"than models that merely move": difference(results, cell, "def-kt", "def-kt, only moved")}
+    says = "models that move and teach each other are better (a related method)"
+    return [_row("Def-KT", says, asked, "Def-KT minus its control", "05_relatives")]
 
 
-def verdict(states: Mapping[str, str]) -> str:
-    """The verdict from the state of each comparison, by name."""
-    good = [name for name, found in states.items() if found == ABOVE]
-    if len(good) == len(states):
-        return HELD
-    if good:
-        return f"holds only when {' or '.join(good)}"
-    return FAILED if any(found in (BELOW, EQUAL) for found in states.values()) else "cannot be tested with so few seeds"
-
-
-def _points(row) -> str:
-    return estimate(row.mean, row.low, row.high)
+def _row(claim: str, says: str, asked: Mapping[str, Any], what: str, figure: str) -> dict:
+    """A verdict from rows or estimates that have mean, low, high and n, by what each is about."""
+    answered = {name: ANSWERS[state(found.low, found.high)] for name, found in asked.items()}
+    told = "; ".join(f"{name} {points(found)} {answered[name]}" for name, found in asked.items())
+    counted = f"points, n = {max(found.n for found in asked.values())}"
+    row = {"claim": claim, "says": says, **lists(answered), "figure": figure}
+    return row | {"why": f"{what}, {counted}: {told}", "short": f"{counted}: {told}"}

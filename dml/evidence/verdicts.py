@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dml.evidence import many_clients, privacy, transmission
+from dml.evidence import many_clients, privacy, skew, transmission
 from dml.evidence.about import About, read_all
 from dml.evidence.accuracy import claims
-from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, lists
+from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, lists, points
 from dml.evidence.transmission import OURS, PUBLISHED
 
 COLUMNS = ["claim", "system", "says", *STATUSES, "why", "figure", "short"]
@@ -46,12 +46,6 @@ def verdicts(folder: Path, about: About) -> pd.DataFrame:
         if there := read_all(folder, names):
             rows += make(there, about)
     return pd.DataFrame(rows, columns=COLUMNS).fillna("").sort_values("claim", kind="stable", ignore_index=True)
-
-
-def points(row) -> str:
-    """A difference of shares with its interval, in percentage points."""
-    span = "" if np.isnan(row.low) else f" [{100 * row.low:+.2f}, {100 * row.high:+.2f}]"
-    return f"{100 * row.mean:+.2f}{span}"
 
 
 def _accuracy(tables: list[pd.DataFrame], about: About) -> list[dict]:
@@ -145,4 +139,5 @@ JUDGES: dict[Callable, tuple[str, ...]] = {
     transmission.judged: ("bandwidth_ladder", "bandwidth_scaling", "bandwidth_codings"),
     _privacy: ("privacy_differences",),
     _many: ("clients",),
+    skew.judged: skew.TABLES,
 }

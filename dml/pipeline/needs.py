@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dml.config import Experiment, Skewed
+from dml.config import Experiment
 from dml.data.images import Images
 from dml.evidence import many_clients
 from dml.experiment import results
@@ -56,18 +55,6 @@ def many_clients_jobs(run: Run) -> list[Job]:
     return many_clients.jobs(run.data, run.experiment, chosen.clients, seeds, run.target)
 
 
-def hostile_jobs(run: Run) -> list[Job]:
-    """A liar or none, in one seed."""
-    from dml.pipeline import lies
-
-    return lies.jobs(run)
-
-
-def differing(run: Run) -> Skewed:
-    """What notebook 05 runs: the profile's, with the user's models where there are any."""
-    return replace(run.sizes.skewed, models=run.models) if run.models else run.sizes.skewed
-
-
 def checked(seeds: Sequence[int], usual: int) -> tuple[int, ...]:
     """The seeds of a run, by default the first `usual` ones. Raises ValueError for what are no seeds."""
     if isinstance(seeds, int):
@@ -78,18 +65,25 @@ def checked(seeds: Sequence[int], usual: int) -> tuple[int, ...]:
     return seeds
 
 
-def skewed_jobs(run: Run) -> list[Job]:
+def differing_jobs(run: Run) -> list[Job]:
     """Clients that differ, in classes and in models."""
-    from dml.studies import small  # an annex
+    from dml.pipeline import differing
 
-    return small.jobs(run.data, run.experiment, differing(run), run.seeds, run.target)
+    return differing.jobs(run)
+
+
+def hostile_jobs(run: Run) -> list[Job]:
+    """A liar or none, in one seed."""
+    from dml.pipeline import lies
+
+    return lies.jobs(run)
 
 
 NEEDS: dict[str, tuple[Callable[[Run], list[Job]], ...]] = {  # by the notebook's number
     "02": (accuracy_jobs,),
     "03": (privacy_jobs,),
     "04": (bandwidth_jobs,),
-    "05": (skewed_jobs,),
+    "05": (differing_jobs,),
     "06": (hostile_jobs,),
     "09": (accuracy_jobs, privacy_jobs, bandwidth_jobs, many_clients_jobs, hostile_jobs),
 }

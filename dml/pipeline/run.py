@@ -157,22 +157,13 @@ class Run:
         return tables
 
     def many_clients(self) -> pd.DataFrame:
-        """The arms with more and fewer clients; writes clients.csv where profile and data leave room for more."""
+        """The arms with more and fewer clients; writes clients.csv where profile and data set leave room for more."""
         chosen = self.sizes.many_clients
         seeds = self.seeds[: chosen.seeds or None]
         table = many_clients.compute(self.data, self.experiment, chosen.clients, seeds, self.device)
         if len(table):
             self.write(table, "clients")
         return table
-
-    def skewed(self) -> pd.DataFrame:
-        """Clients that differ, in classes and in models; writes skew_results.csv and skew_cells.csv."""
-        from dml.studies import small  # an annex
-
-        tables = small.compute(self.data, self.experiment, needs.differing(self), self.seeds, self.device)
-        for name, table in zip(("skew_results", "skew_cells"), tables, strict=True):
-            self.write(table, name)
-        return tables[0]
 
     def judge(self) -> pd.DataFrame:
         """A verdict on every claim that the tables written so far speak of (see `verdicts.verdicts`)."""

@@ -1,0 +1,96 @@
+"""The map, the gains by model and the verdict rows, from small tables whose answers are known."""
+
+import pandas as pd
+import pytest
+
+from dml.evidence.skew import (
+    ABOVE,
+    BELOW,
+    EQUAL,
+    UNDECIDED,
+    def_kt,
+    difference,
+    fields_of,
+    judged,
+    model_gains,
+    skew_map,
+    state,
+)
+from dml.evidence.skew_text import advice
+from dml.plots import skew as drawing
+from dml.studies.skew import CELLS, RESULTS
+
+HIGH = "label_alpha 0.1; public_fold balanced"
+BLIND = "label_alpha 0.1; public_fold unlabelled"
+MIXED = "label_alpha inf; models visionnet,resnet8"
+WOBBLE = (0.0, 0.002, -0.002, 0.001)
+
+
+@pytest.fixture
+def tables():
+    """Four seeds, two clients; labelled DML is 2 points under fedavg+public, unlabelled 10 points over local."""
+    means = {
+        HIGH: {"dml": 0.90, "local": 0.70, "local+public": 0.85, "fedavg": 0.60, "fedavg+public": 0.92},
+        BLIND: {"dml": 0.80},
+        MIXED: {"dml": 0.91, "local+public": 0.90},
+    }
+    means[HIGH] |= {"def-kt": 0.93, "def-kt, only moved": 0.929}
+    rows = []
+    for cell, arms in means.items():
+        for place, (arm, mean) in enumerate(arms.items()):
+            for seed, wobble in enumerate(WOBBLE):
+                for client in (0, 1):
+                    gain = 0.04 if cell == MIXED and arm == "dml" and client == 1 else 0
+                    value = mean + gain + wobble * (place % 2) + (0.01 if client else -0.01)
+                    rows.append((cell, seed, arm, client, "unseen accuracy", value))
+    cells = [
+        (cell, seed, c, 100, 0.0 if cell == MIXED else 0.38) for cell in means for seed in range(4) for c in (0, 1)
+    ]
+    return pd.DataFrame(rows, columns=RESULTS), pd.DataFrame(cells, columns=CELLS)
+
+
+def test_the_map_compares_with_the_best_rule_of_the_cell_or_of_its_twin(tables):
+    found = skew_map(*tables).set_index("cell")
+    assert list(found.index) == [HIGH, BLIND]  # a cell of models is no place on this map
+    high, blind = found.loc[HIGH], found.loc[BLIND]
+    assert (high["against"], high["state"], high["best"], high["n"]) == ("fedavg+public", BELOW, "def-kt", 4)
+    assert high["mean"] == pytest.approx(-0.02, abs=1e-3) and high["distance"] == pytest.approx(0.38)
+    assert (blind["against"], blind["state"], blind["best"]) == ("local", ABOVE, "dml")  # not local+public: no labels
+    assert blind["mean"] == pytest.approx(0.10, abs=1e-3)
+
+
+def test_states():
+    assert [state(*bounds) for bounds in ((0.01, 0.02), (-0.02, -0.01), (-0.009, 0.009), (-0.02, 0.02))] == [
+        ABOVE,
+        BELOW,
+        EQUAL,
+        UNDECIDED,
+    ]
+    assert state(float("nan"), float("nan")) == UNDECIDED  # one seed
+    assert fields_of(HIGH) == {"label_alpha": "0.1", "public_fold": "balanced"}
+
+
+def test_gains_of_each_model_over_itself_the_weak_first(tables):
+    table = model_gains(tables[0], MIXED, ["visionnet", "resnet8"])
+    assert table["kind"].tolist() == ["visionnet", "resnet8"] and table["n"].tolist() == [4, 4]
+    assert table["mean"].tolist() == pytest.approx([0.01, 0.05], abs=1e-3)
+
+
+def test_verdict_rows(tables):
+    third, fourth = judged(tables)
+    assert third["claim"] == "F3" and "without labels, 0.38 apart" in third["held"]
+    assert third["refuted"] == "labelled and balanced, 0.38 apart" and third["open"] == ""
+    assert fourth["claim"] == "F4" and "resnet8" in fourth["held"] and "n = 4" in fourth["short"]
+    (moved,) = def_kt(tables[0], HIGH)
+    assert moved["refuted"] and not moved["held"]  # a tenth of a point: within the margin
+    assert def_kt(tables[0], BLIND) == []
+    assert difference(tables[0], HIGH, "dml", "local").mean == pytest.approx(0.2, abs=1e-3)
+
+
+def test_the_table_of_advice_and_the_figures(tables):
+    lines = advice(skew_map(*tables)).splitlines()
+    assert len(lines) == 4 and "are 0.38 apart from the whole" in lines[2] and "use `fedavg+public`" in lines[2]
+    assert "without labels" in lines[3] and "use DML" in lines[3] and lines[3].endswith("| 4 |")
+    for draw in (drawing.the_map, drawing.who_gains, drawing.relatives):
+        drawn = draw(*tables, "drawn for a test")
+        assert drawn.png and len(drawn.table) and "drawn for a test" in drawn.caption
