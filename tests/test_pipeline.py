@@ -25,7 +25,7 @@ from dml.plots import catalogue
 from dml.training import machine
 
 UNDRAWN = {"00_pictures", "01_contact_sheet"}  # figures that show images, which no table holds
-SUFFIXES = ("pdf", "png", "csv", "txt")
+SUFFIXES = ("pdf", "png", "svg", "csv", "txt")
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 FIRST = 'data = "faces"  # or another\nseeds = []\n'
 

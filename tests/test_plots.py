@@ -4,22 +4,28 @@ import json
 import re
 from dataclasses import asdict
 from functools import cache
+from itertools import combinations
 from shutil import copy
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
-from dml.arms.catalogue import ARMS
+from dml import stats
+from dml.arms.catalogue import ARMS, CONTROLS
 from dml.config import PROFILES, RECORDED, Experiment
 from dml.evidence import many_clients as crowd
 from dml.evidence import markdown, published
 from dml.evidence.about import About, read
 from dml.files import DataError
 from dml.pipeline import redraw
-from dml.plots import catalogue, style
+from dml.plots import bandwidth, catalogue, claims, failures, looks, melting, overview, rows, style
 from dml.plots import data as split
+from dml.plots.looks import LOOKS
 from dml.studies.hostile import KEYS
 
 EXPERIMENT = Experiment(rounds=2, epochs=3)
@@ -38,7 +44,8 @@ def results_table(seeds, arms):
             metrics = [f"unseen {score}" for score in SCORES]
             if arm != "pooled":
                 metrics += ["train accuracy", "validation accuracy", "unseen disagreement"]
-                rows += [(seed, arm, r, c, "public accuracy", random.uniform(0.5, 1)) for r in (1, 2) for c in parties]
+                looks = ("public accuracy", "unseen sample accuracy")
+                rows += [(seed, arm, r, c, m, random.uniform(0.5, 1)) for r in (1, 2) for c in parties for m in looks]
             rows += [(seed, arm, 2, c, metric, random.uniform(0.5, 1)) for c in parties for metric in metrics]
     return pd.DataFrame(rows, columns=RESULTS)
 
@@ -140,16 +147,27 @@ def text_of(pdf):
 
 
 def test_redraw_writes_every_figure_its_table_its_caption_and_the_claims(redrawn):
-    names = {f"{name}.{suffix}" for name in catalogue.FIGURES for suffix in ("pdf", "png", "csv", "txt")}
+    names = {f"{name}.{suffix}" for name in catalogue.FIGURES for suffix in ("pdf", "png", "svg", "csv", "txt")}
     texts = {"claims.md", "privacy.md", "bandwidth.md", "verdicts.md"}
     assert {path.name for path in redrawn.iterdir()} == names | texts
 
 
 @pytest.mark.parametrize("name", catalogue.FIGURES)
-def test_the_caption_is_kept_beside_the_figure_and_is_its_alternative_text(name, four, redrawn):
+def test_the_caption_stands_beside_the_figure_and_the_alternative_text_says_what_is_seen(name, four, redrawn):
     figure = drawn(name, four)
-    assert (redrawn / f"{name}.txt").read_text(encoding="utf-8") == f"{figure.caption}\n" and len(figure.caption) > 20
-    assert figure._repr_png_() == (figure.png, {"alt": figure.caption})
+    assert (redrawn / f"{name}.txt").read_text(encoding="utf-8") == f"{figure.caption}\n" and len(figure.caption) > 60
+    assert figure._repr_png_() == (figure.png, {"alt": figure.alt}) and len(figure.alt.split()) >= 8
+    assert figure.alt != figure.caption and "\n" not in figure.alt
+
+
+def test_jupyter_shows_the_picture_and_its_caption_under_it(four, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    figure = drawn("02_learning", four)
+    figure._ipython_display_()
+    picture, text = shown
+    assert picture.data == figure.png and picture.alt == figure.alt
+    assert text.data == figure.caption
 
 
 @pytest.mark.parametrize("name", catalogue.FIGURES)
@@ -157,14 +175,17 @@ def test_a_figure_is_the_same_file_each_time(name, four, redrawn):
     again = drawn(name, four)
     assert (redrawn / f"{name}.pdf").read_bytes() == again.pdf
     assert (redrawn / f"{name}.png").read_bytes() == again.png  # drawn by another process
+    assert (redrawn / f"{name}.svg").read_bytes() == again.svg
 
 
 @pytest.mark.parametrize("name", catalogue.FIGURES)
-def test_a_pdf_states_no_date(name, redrawn):
+def test_neither_pdf_nor_svg_states_a_date(name, redrawn):
     pdf = (redrawn / f"{name}.pdf").read_bytes()
     assert pdf.startswith(b"%PDF-") and pdf.rstrip().endswith(b"%%EOF") and len(pdf) > 3000
     assert b"Producer" in text_of(pdf) and not re.search(rb"CreationDate|ModDate", text_of(pdf))
     assert b"/Type3" not in text_of(pdf)  # fonts that publishers refuse
+    svg = (redrawn / f"{name}.svg").read_bytes()
+    assert svg.rstrip().endswith(b"</svg>") and b"<dc:date>" not in svg and len(svg) < 2e6
 
 
 @pytest.mark.parametrize("name", catalogue.FIGURES)
@@ -175,22 +196,44 @@ def test_the_csv_beside_a_figure_is_the_table_drawn(name, four, redrawn):
     pd.testing.assert_frame_equal(kept, table, check_dtype=False, rtol=1e-11)  # 12 significant digits are kept
 
 
+WIDTHS = (style.SINGLE, style.TEXT, style.DOUBLE)
+
+
 @pytest.mark.parametrize("name", catalogue.FIGURES)
-def test_a_figure_shows_itself_as_png_and_is_as_wide_as_a_journal_page(name, redrawn):
+def test_a_figure_is_as_wide_as_a_column_in_every_format_at_300_dots_an_inch(name, redrawn):
     png = (redrawn / f"{name}.png").read_bytes()
     width, height = int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
-    assert png.startswith(b"\x89PNG") and width > height > 100
+    assert png.startswith(b"\x89PNG") and width > height > 100 and width in {round(300 * inches) for inches in WIDTHS}
     box = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ([\d.]+) ?\]", (redrawn / f"{name}.pdf").read_bytes())
-    assert float(box[1]) / 72 == pytest.approx(style.DOUBLE, abs=0.1)
+    points = re.search(rb'<svg [^>]*width="([\d.]+)pt"', (redrawn / f"{name}.svg").read_bytes())
+    assert float(box[1]) == pytest.approx(0.24 * width, abs=0.1) == float(points[1])
+
+
+@pytest.mark.parametrize("name", catalogue.FIGURES)
+def test_every_word_of_a_figure_can_be_read_and_none_is_cut_off(name, four):
+    """At the printed width: 6 points or more, on the paper, with a true minus, no arm by its code's name."""
+    recipe, about = catalogue.FIGURES[name], About(EXPERIMENT, "faces", "a test")
+    facts = (getattr(about, fact) for fact in recipe.facts)
+    with style.house_style():
+        fig, _, _ = style.laid_out(recipe.draw.__wrapped__, *(read(four, table) for table in recipe.tables), *facts)
+        fig.draw_without_rendering()
+        words = [text for text in fig.findobj(Text) if text.get_visible() and text.get_text().strip()]
+        assert words and min(text.get_fontsize() for text in words) >= style.SMALLEST
+        drawn_in, (width, height) = fig.get_tightbbox(), fig.get_size_inches()
+        assert min(drawn_in.x0, drawn_in.y0, width - drawn_in.x1, height - drawn_in.y1) > -0.02, "cut off"
+    told = [text.get_text() for text in words if not text.get_text().startswith("$")]  # powers of ten are mathematics
+    assert not [word for word in told if re.search(r"(?<![\w.,])-\d", word)], "a hyphen for a minus"
+    assert not {*LOOKS} & {*told}, "an arm by its code's name"
 
 
 def test_saving_twice_leaves_only_the_figure(tmp_path):
-    figure = style.Drawn(pd.DataFrame({"x": [0.1 + 0.2]}), b"pdf", b"png", "three tenths")
+    figure = style.Drawn(pd.DataFrame({"x": [0.1 + 0.2]}), b"pdf", b"png", b"svg", "three tenths")
     for _ in range(2):
         figure.save(tmp_path / "new", "one")
     assert {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()} == {
         "one.pdf": b"pdf",
         "one.png": b"png",
+        "one.svg": b"svg",
         "one.csv": b"x\n0.3\n",
         "one.txt": b"three tenths\n",
     }
@@ -207,9 +250,11 @@ def test_one_seed_of_three_classes_draws_every_figure_without_intervals(tmp_path
     redraw.redraw([(run, tmp_path / "to")])
     assert all((tmp_path / "to" / f"{name}.pdf").stat().st_size > 3000 for name in catalogue.FIGURES)
     tables = {name: pd.read_csv(tmp_path / "to" / f"{name}.csv") for name in catalogue.FIGURES}
-    for name in ("02_unseen_accuracy", "02_paired_differences", "02_quality", "02_agreement"):
+    for name in ("02_unseen_accuracy", "02_quality", "02_agreement", "02_learning", "02_failures"):
         assert tables[name]["mean"].notna().all() and tables[name][["low", "high"]].isna().all(axis=None)
-    assert set(tables["02_kl_forms"]["arm"]) == {"dml", "dml-peer-first"}
+    assert set(tables["02_kl_forms"]["arm"]) == {"dml", "dml-peer-first"} and set(tables["02_failures"]["called"]) == {
+        "any"
+    }
     assert {"images: a", "images: b", "images: c"} <= set(tables["01_fold_plan"].columns)
 
 
@@ -245,16 +290,6 @@ def test_unseen_accuracy_shows_every_seed_as_the_mean_of_its_clients(four):
     assert table.loc["dml", "mean"] == pytest.approx(values["dml"].mean())
 
 
-def test_client_accuracy_shows_mean_and_range_over_seeds(four):
-    table = drawn("02_client_accuracy", four).table.set_index(["arm", "client"])
-    results = results_table(FOUR_SEEDS, ARMS)
-    mine = results[(results["metric"] == "unseen accuracy") & (results["arm"] == "dml") & (results["client"] == 3)]
-    row = table.loc[("dml", 3)]
-    expected = (mine["value"].mean(), mine["value"].min(), mine["value"].max(), 4)
-    assert (row["mean"], row["min"], row["max"], row["count"]) == pytest.approx(expected)
-    assert len(table) == 3 * EXPERIMENT.clients
-
-
 def test_reported_numbers_stand_only_beside_the_papers_own_protocol_and_images(four):
     paper = PROFILES["paper"].experiment
     means = published.published().groupby("arm")["accuracy"].mean()
@@ -263,15 +298,7 @@ def test_reported_numbers_stand_only_beside_the_papers_own_protocol_and_images(f
     assert np.isnan(found["local"])
     for experiment, data in ((paper, "faces"), (EXPERIMENT, "facemask"), (PROFILES["smoke"].experiment, "facemask")):
         assert About(experiment, data, "").reported.empty
-    for name in ("02_unseen_accuracy", "02_client_accuracy"):
-        assert drawn(name, four).table["reported"].isna().all()
-
-
-def test_paired_differences_are_drawn_against_both_arms(four):
-    table = drawn("02_paired_differences", four).table
-    assert set(table["against"]) == {"fedavg", "local+public"} and len(table) == 2 * (len(ARMS) - 1)
-    both = table.set_index(["arm", "against"])["mean"]
-    assert both["fedavg", "local+public"] == pytest.approx(-both["local+public", "fedavg"])
+    assert drawn("02_unseen_accuracy", four).table["reported"].isna().all()
 
 
 def test_agreement_shows_the_gap_and_leaves_the_pooled_model_out(four):
@@ -283,32 +310,206 @@ def test_agreement_shows_the_gap_and_leaves_the_pooled_model_out(four):
     assert "pooled" not in set(table["arm"])
 
 
-def test_histories_give_every_client_all_its_epochs_in_order(four):
-    table = drawn("02_histories", four).table
-    assert set(table["seed"]) == {0} and "pooled" not in set(table["arm"])
-    epochs = EXPERIMENT.epochs
-    for arm, phases in [
-        ("fedavg", ["pretrain", "local", "local"]),
-        ("dml", ["pretrain", *["local", "public"] * 2]),
-        ("asynchronous", ["pretrain", *["local", "global"] * 2]),
-    ]:
-        for client in range(EXPERIMENT.clients):
-            mine = table[(table["arm"] == arm) & (table["client"] == client)]
-            assert mine["step"].tolist() == list(range(1, epochs * len(phases) + 1))
-            assert mine["phase"].tolist() == [phase for phase in phases for _ in range(epochs)]
-            assert mine["shared"].tolist() == [p in ("public", "global") for p in phases for _ in range(epochs)]
-    server = table[(table["arm"] == "asynchronous") & table["shared"]]
-    assert server.groupby("step")["loss"].nunique().eq(1).all()
-
-
-def test_rounds_show_the_mean_over_clients_and_the_range_over_seeds(four):
-    table = drawn("02_rounds", four).table.set_index(["arm", "round"])
+def test_learning_curves_show_the_mean_over_clients_and_count_their_seeds(four):
+    table = drawn("02_learning", four).table.set_index(["arm", "round"])
     results = results_table(FOUR_SEEDS, ARMS)
-    mine = results[(results["metric"] == "public accuracy") & (results["arm"] == "self") & (results["round"] == 2)]
-    seeds = mine.groupby("seed")["value"].mean()
+    of_arm = results[(results["metric"] == "unseen sample accuracy") & (results["arm"] == "self")]
+    seeds = of_arm[of_arm["round"] == 2].groupby("seed")["value"].mean()
     row = table.loc[("self", 2)]
-    assert (row["mean"], row["min"], row["max"]) == pytest.approx((seeds.mean(), seeds.min(), seeds.max()))
+    assert (row["mean"], row["n"]) == pytest.approx((seeds.mean(), 4)) and row["low"] < row["mean"] < row["high"]
     assert len(table) == 2 * (len(ARMS) - 1)
+    fewer = results.drop(of_arm.index[of_arm["seed"] == 5])
+    figure = catalogue.FIGURES["02_learning"].draw(fewer, "a test")
+    counts = figure.table.groupby("arm")["n"].max()
+    assert (
+        counts["self"] == 3 and counts["dml"] == 4 and "Student's t for n = 3, Student's t for n = 4" in figure.caption
+    )
+
+
+def test_errors_follow_from_precision_recall_and_the_numbers_of_images():
+    """By hand: of 40 unmasked 36 are found, and 12 of 60 masked are called unmasked: precision 36/48, recall 36/40."""
+    images = pd.DataFrame(
+        [("unseen", "mask", "count", np.nan, 60), ("unseen", "no mask", "count", np.nan, 40)],
+        columns=["set", "class", "measure", "quantile", "value"],
+    )
+    rows = [(0, "dml", 1, 0, "unseen precision", 36 / 48), (0, "dml", 1, 0, "unseen recall", 36 / 40)]
+    table = failures.errors(pd.DataFrame(rows, columns=RESULTS), images).set_index("called")["mean"]
+    assert table["first"] == pytest.approx(12 / 60) and table["second"] == pytest.approx(4 / 40)
+
+
+def test_recorded_errors_and_accuracy_are_of_the_same_images():
+    results, images = (read(RECORDED / "paper-facemask", name) for name in ("results", "images"))
+    table = failures.errors(results, images).pivot(index="arm", columns="called", values="mean")
+    accuracy = stats.summarise(results, "unseen accuracy").set_index("arm")["mean"]
+    assert (1 - table.mean(axis=1)).to_dict() == pytest.approx(accuracy.to_dict(), abs=2e-6)  # classes of equal size
+
+
+def test_the_waterfall_adds_up_and_its_star_is_the_published_difference(four):
+    figure = drawn("09_story", four)
+    steps = figure.table.set_index(["arm", "minus"])
+    parts = [("local+public", "local"), ("self", "local+public"), ("dml", "self")]
+    assert sum(steps.loc[part, "mean"].item() for part in parts) == pytest.approx(
+        steps.loc[("dml", "local"), "mean"].item()
+    )
+    assert steps.loc[("dml", "self"), "from"].item() == pytest.approx(
+        sum(steps.loc[p, "mean"].item() for p in parts[:2])
+    )
+    means = published.published().groupby("arm")["accuracy"].mean()
+    gap = steps.loc[("dml", "fedavg")]
+    assert gap["one published"].item() == pytest.approx(means["dml"] - means["fedavg"])
+    assert f"{gap['one reached'].item():.0f} of n = 4 seeds reach" in figure.caption
+    runs = [(results_table(seeds, ARMS), name) for seeds, name in ((FOUR_SEEDS, "a"), (ONE_SEED, "b"))]
+    both = claims.stories(runs)
+    assert set(both.table["run"]) == {"a", "b"} and len(both.table) == 2 * len(figure.table)
+
+
+def test_the_ratios_of_bytes_are_those_of_the_ladder(four):
+    ladder = read(four, "bandwidth_ladder").set_index("arm")
+    table = drawn("04_bytes", four).table.dropna(subset="ratio").set_index(["row", "against"])["ratio"]
+    dml, fedavg = ladder.loc["dml"], ladder.loc["fedavg"]
+    assert table.iloc[0] == pytest.approx((fedavg["up"] + fedavg["down"]) / (dml["up"] + dml["down"]))
+    assert table.iloc[1] == pytest.approx((fedavg["up"] + fedavg["down"]) / (dml["up"] * EXPERIMENT.clients))
+    whole = ladder["setup"] + ladder["sent"]
+    for arm in ("fedavg", "fedavg, 8 bits", "fedavg, top 1 %"):
+        assert table[melting.WHOLE, arm] == pytest.approx(whole[arm] / whole["dml"])
+
+
+def test_bytes_on_the_wire_are_means_of_the_rounds_between(tmp_path):
+    columns = ["round", "client", "direction", "encoded", "tls"]
+    wires = {}
+    for arm, sent in (("dml", 2.0), ("fedavg", 100.0)):
+        rows = [(r, 0, way, sent, sent + 50) for r in (1, 2) for way in ("up", "down")]
+        wires[arm] = pd.DataFrame([(0, 0, "down", 9e9, 9e9), *rows, (3, 0, "up", 9e9, 9e9)], columns=columns)
+    assert melting.on_the_wire(wires)["ratio"].tolist() == pytest.approx([50, 150 / 52])
+    assert melting.on_the_wire({"dml": wires["dml"]}).empty
+
+
+def test_the_areas_of_the_overview_are_the_bytes_of_the_messages(four):
+    table = drawn("04_overview", four).table.set_index(["arm", "direction"])["bytes"]
+    ladder = read(four, "bandwidth_ladder").set_index("arm")
+    for arm in ("dml", "fedavg"):
+        assert table[arm, "up"].item() == ladder.loc[arm, "up"] and table[arm, "down"].item() == ladder.loc[arm, "down"]
+    assert [overview.size_of(count) for count in (983, 1569990, 7452036, 2e9)] == [
+        "983 B",
+        "1.57 MB",
+        "7.45 MB",
+        "2 GB",
+    ]
+
+
+def test_an_arm_that_sends_nothing_stands_at_a_real_zero(four):
+    """Not at the axis' least power of ten: its place is behind the break, with a 0 below it."""
+    table = drawn("04_accuracy_for_bytes", four).table
+    assert (
+        table.loc[table["arm"] == "local", "sent"].eq(0).all() and (table.loc[table["arm"] == "dml", "sent"] > 0).all()
+    )
+    with style.house_style():
+        recipe = catalogue.FIGURES["04_ladder"]
+        fig, _, _ = style.laid_out(recipe.draw.__wrapped__, *(read(four, name) for name in recipe.tables), "a test")
+    axes = fig.axes[0]
+    (zero,) = (text for text in axes.texts if text.get_text() == "0")
+    assert axes.get_xlim()[0] < zero.get_position()[0] < min(axes.get_xticks())
+
+
+# -- counts -----------------------------------------------------------------------------------------------------------
+
+
+def test_dots_beyond_the_axis_are_counted_at_its_edge_and_in_the_caption():
+    ladder, accuracy = (read(RECORDED / "reduced-facemask", f"bandwidth_{name}") for name in ("ladder", "accuracy"))
+    values = accuracy.pivot(index="seed", columns="arm", values="value")
+    rungs = ladder.dropna(subset="difference")
+    off = sum((values[row.arm] - values[row.against]).abs().gt(bandwidth.APART).sum() for row in rungs.itertuples())
+    figure = catalogue.FIGURES["04_ladder"].draw(ladder, accuracy, "a test")
+    assert off > 7 and f"{off} dots beyond the axis" in figure.caption
+    axes = Figure().subplots()
+    axes.set_xlim(0, 1)
+    assert rows.beyond(axes, 0, np.array([-1, -2, 0.5, 3]), "dml") == 3
+    assert [text.get_text() for text in axes.texts] == ["◂2", "1▸"]
+
+
+def test_an_axis_holds_intervals_and_all_but_far_outliers():
+    low, high = rows.reach([np.array([1.0, 2, 3, 4, 100])], [-1, float("nan")])
+    assert low < -1 and 4 < high < 100
+
+
+@pytest.mark.parametrize("name", ["03_membership", "03_canaries", "03_roc", "03_controls", "03_price"])
+def test_captions_of_probes_name_every_n_that_is_drawn(name, four):
+    figure = drawn(name, four)
+    assert all(re.search(rf"\b{n:.0f}\b", figure.caption) for n in figure.table["n"].dropna().unique())
+
+
+def test_controls_that_leave_out_one_half_are_said_not_hidden(four):
+    caption = drawn("03_controls", four).caption
+    assert "at 0.472 [0.456, 0.488], which is not explained" in caption and "30 clients (FedMIA)" in caption
+    table = drawn("03_controls", four).table
+    control = table[(table["against"] != "members") & (table["attack"] != "strongest")]
+    off = ((control["low"] > 0.5) | (control["high"] < 0.5)).sum()
+    assert f"of {len(control)} control intervals {off} leave it out" in caption
+
+
+def test_the_interval_named_is_the_one_that_is_used():
+    assert [style.method(n) for n in (2, stats.ENOUGH - 1, stats.ENOUGH)] == [
+        "Student's t",
+        "Student's t",
+        "BCa bootstrap",
+    ]
+    values = np.array([0.1, 0.3, 0.2, 0.25, 0.4])
+    assert stats.interval(values) == stats.t_interval(values)  # below
+
+
+# -- one grammar ------------------------------------------------------------------------------------------------------
+
+
+def luminance(colour):
+    return linear(colour) @ np.array([0.2126, 0.7152, 0.0722])
+
+
+def linear(colour):
+    shares = np.array(to_rgb(colour))
+    return np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+
+
+DEUTERANOPIA = np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]])  # Machado 2009
+
+
+def test_every_arm_has_a_name_and_a_look_of_its_own():
+    assert set(LOOKS) == set(looks.NAMES) == {*ARMS, *CONTROLS}
+    assert (
+        len({look["color"] for look in LOOKS.values()})
+        == len({look["marker"] for look in LOOKS.values()})
+        == len(LOOKS)
+    )
+    assert len(set(looks.NAMES.values())) == len(looks.NAMES)
+
+
+def test_colours_stand_out_from_paper_and_from_one_another_even_without_green():
+    for arm in LOOKS:
+        assert 1.05 / (luminance(LOOKS[arm]["color"]) + 0.05) >= 2.95, arm
+    for first, second in combinations(ARMS, 2):
+        seen = [np.cbrt(np.clip(DEUTERANOPIA @ linear(LOOKS[arm]["color"]), 0, 1)) for arm in (first, second)]
+        assert np.linalg.norm(seen[0] - seen[1]) > 0.1, (first, second)
+
+
+def test_a_rung_has_its_own_marker_whatever_else_a_run_has():
+    rungs = {arm for profile in PROFILES.values() for arm in profile.ladder.arms if arm not in LOOKS}
+    assert {rung.split(", ", 1)[1] for rung in rungs} == set(looks.RUNGS)
+    assert len({marker for _, marker in looks.RUNGS.values()}) == len(looks.RUNGS)
+    assert looks.look("dml, 8 bits")["marker"] == looks.look("fedavg, 8 bits")["marker"] == "v"
+    assert looks.look("dml, 8 bits")["color"] == LOOKS["dml"]["color"]
+    assert (
+        looks.name("dml, every 2nd") == "DML, every 2nd round"
+        and looks.name("fedavg, then public") in looks.NAMES.values()
+    )
+
+
+def test_names_and_numbers_are_as_in_the_field():
+    assert (
+        looks.data_name("facemask (3 train, 5 unseen), paper")
+        == "Face-mask photos (3 train, 5 unseen), published protocol"
+    )
+    assert looks.data_name("a test") == "a test"
+    assert looks.protocol("facemask (3,832 train, 5,988 unseen), reduced") == "reduced protocol"
+    assert looks.signed(-1.789) == "−1.79" and looks.signed(0.5, "+.1f") == "+0.5"
 
 
 def test_fold_plan_deals_every_training_image_once(four):
@@ -316,12 +517,6 @@ def test_fold_plan_deals_every_training_image_once(four):
     assert len(table) == EXPERIMENT.folds and table["images"].sum() == 61
     assert table[["images: mask", "images: no mask"]].sum().tolist() == [30, 31]
     assert table["seen by"].value_counts().to_dict() == {"all": 3} | {f"client {i}": 2 for i in range(5)}
-
-
-def test_every_arm_has_a_look_of_its_own():
-    assert set(style.LOOKS) == set(ARMS)
-    looks = {(str(look["color"]), look["linestyle"], look["marker"]) for look in style.LOOKS.values()}
-    assert len(looks) == len(ARMS) == len({look["marker"] for look in style.LOOKS.values()})
 
 
 def test_a_contact_sheet_is_a_seeded_choice(pictures):

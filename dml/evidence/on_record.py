@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from dml.config import RECORDED, ROOT
+from dml.config import FIGURES, RECORDED, ROOT
 from dml.evidence import transmission as sizes
 from dml.evidence import verdicts
 from dml.evidence.about import About, read
@@ -194,16 +194,22 @@ def verdict(published: Recorded, reduced: Recorded) -> list[str]:
 
 
 FINDINGS = {  # by the stem of the notebook
-    "00_quickstart": Finding(one_round, "01_embedded_faces", "drawn faces of both sets, the default data"),
+    "00_quickstart": Finding(
+        one_round, "paper-facemask/04_overview", "who sends what to whom, as areas, and who can read what"
+    ),
     "01_data_split": Finding(style, "paper-facemask/01_style_confound", "sharpness of the pictures by class and set"),
     "02_dml_vs_fedavg": Finding(
-        accuracy, "paper-facemask/02_paired_differences", "each arm's unseen accuracy minus FedAvg's, by seed"
+        accuracy, "paper-facemask/02_learning", "learning curves of every arm, each with its band"
     ),
     "03_privacy_probes": Finding(
-        privacy, "paper-facemask/03_membership", "membership found in each view, and in its overfit control"
+        privacy, "paper-facemask/03_membership", "membership found by each observer of FedAvg, partial weights and DML"
     ),
-    "04_bandwidth": Finding(transmission, "paper-facemask/04_bytes", "bytes of one client: up, down, and set-up"),
-    "09_claims": Finding(verdict, "paper-facemask/09_story", "differences in unseen accuracy between arms, by seed"),
+    "04_bandwidth": Finding(
+        transmission, "04_bytes", "how many times DML's bytes the others' are, the more is counted"
+    ),
+    "09_claims": Finding(
+        verdict, "09_story", "what public labels, own predictions and peers add, and DML minus FedAvg by seed"
+    ),
 }
 
 
@@ -211,7 +217,8 @@ def block(notebook: str, results: Path = RECORDED) -> str:
     """The text under a notebook's question, in Markdown. Raises DataError when a number in it is missing."""
     finding = FINDINGS[notebook]
     runs = Recorded(results / "paper-facemask", "published"), Recorded(results / "reduced-facemask", "reduced")
-    text = "\n\n".join([*finding.tell(*runs), f"![{finding.shows}](../figures/{finding.picture}.png)"])
+    caption = (FIGURES / f"{finding.picture}.txt").read_text(encoding="utf-8").strip()
+    text = "\n\n".join([*finding.tell(*runs), f"![{finding.shows}](../figures/{finding.picture}.png)", caption])
     if re.search(r"\bnan\b", text):
         raise DataError(f"{notebook}: the recorded tables lack a number: {text}")
     return text

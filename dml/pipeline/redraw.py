@@ -10,22 +10,24 @@ from dml import config
 from dml.config import DATA, FIGURES, README, RECORDED, ROOT
 from dml.data.images import load
 from dml.evidence import findings, hostile, markdown, on_record, power, study_text, verdicts
-from dml.evidence.about import About
+from dml.evidence.about import About, read
 from dml.files import read_table, write_text
-from dml.plots import catalogue
+from dml.plots import catalogue, claims, melting
 from dml.plots.data import contact_sheet
 from dml.plots.hostile import by_liars
 from dml.training import workers
 from dml.training.workers import Task
 
 BLOCK = re.compile(r"(<!-- (?!end )([\w ]+?)(?:: (\S+))? -->\n).*?(?=<!-- end -->)", re.DOTALL)  # text, run
-PICTURE = re.compile(r"!\[[^]]*\]\(figures/(\S+)\.png\)")
+PICTURE = re.compile(r"(!\[[^]]+\]\(figures/(\S+)\.png\)\n\n)([^\n]*)")  # and, below it, its caption
 PAGES = (
     README,
     ROOT / "dml" / "flower" / "README.md",
     DATA / "analysis_plan.md",
     RECORDED / "README.md",
 )  # in which such blocks stand
+JOINT = ("09_story", "04_bytes")  # drawn once for all recorded runs
+ALIKE = ("01_fold_plan", "01_style_confound", "04_overview", "04_formulas", "04_links", "04_scaling")  # for the first
 WIRES = RECORDED / "flower"  # what crossed the sockets, one table a deployment (see dml/flower)
 
 
@@ -43,16 +45,22 @@ def judged() -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)[["run", *verdicts.COLUMNS]]
 
 
-def redraw(runs: Sequence[tuple[Path, Path]], more: Sequence[Task] = ()) -> None:
+def redraw(runs: Sequence[tuple[Path, Path]]) -> None:
     """Figures and texts of runs, each given as its folder and where they go, with one process a core.
 
     Raises DataError when a folder holds no finished run.
     """
-    tasks = list(more)
-    for folder, to in runs:
-        about = About.read(folder)
-        tasks.append(Task(tell, (folder, about, to)))
-        tasks += [Task(draw, (name, folder, about, to)) for name in catalogue.present(folder)]
+    carry_out([task for folder, to in runs for task in drawing(folder, to)])
+
+
+def drawing(folder: Path, to: Path, leave: Sequence[str] = ()) -> list[Task]:
+    """What is to be done for one run, but for the figures to leave out."""
+    about = About.read(folder)
+    names = [name for name in catalogue.present(folder) if name not in leave]
+    return [Task(tell, (folder, about, to)), *(Task(draw, (name, folder, about, to)) for name in names)]
+
+
+def carry_out(tasks: Sequence[Task]) -> None:
     workers.carry_out(tasks, title="drawing", unit="figure")
 
 
@@ -60,9 +68,12 @@ def redraw_recorded(to: Path) -> None:
     """Everything of `figures/`: the recorded runs, the deployments, the drawn faces and the pages' texts. Where the
     figures are the committed ones, the pages and notebooks that show them are written again too.
     """
-    runs = [(folder, to / folder.name) for folder in recorded()]
-    studied = [Task(draw_liars, (name, to)) for name in hostile.TITLES if hostile.recorded(name) is not None]
-    redraw(runs, [Task(draw_faces, (to,)), *studied])
+    folders = recorded()
+    tasks = [Task(draw_faces, (to,)), Task(draw_story, (folders, to)), Task(draw_bytes, (folders, to))]
+    tasks += [Task(draw_liars, (name, to)) for name in hostile.TITLES if hostile.recorded(name) is not None]
+    for folder in folders:
+        tasks += drawing(folder, to / folder.name, JOINT if folder == folders[0] else (*JOINT, *ALIKE))
+    carry_out(tasks)
     for name, text in texts_of_record().items():
         write_text(to / f"{name}.md", text)
     if to.resolve() == FIGURES:
@@ -71,11 +82,10 @@ def redraw_recorded(to: Path) -> None:
 
 def texts_of_record() -> dict[str, str]:
     """The texts about all recorded runs and deployments, by name."""
-    wires = {file.stem: read_table(file) for file in sorted(WIRES.glob("*.csv"))}
     return {
         "findings": findings.findings(),
         "verdict_table": findings.verdict_table(),
-        "wire": markdown.wires(wires),
+        "wire": markdown.wires(wires()),
         "power": power.text(),
         "studies": study_text.text(),
         "hostile": hostile.text(),
@@ -112,6 +122,27 @@ def draw_liars(study: str, to: Path) -> None:
     by_liars(table, f"facemask, reduced protocol, study {study}").save(to, f"06_{study.replace('-', '_')}")
 
 
+def draw_story(folders: Sequence[Path], to: Path) -> None:
+    """The waterfall of all recorded runs in one figure."""
+    runs = [(read(folder, "results"), About.read(folder).title) for folder in folders]
+    claims.stories(runs).save(to, "09_story")
+
+
+def draw_bytes(folders: Sequence[Path], to: Path) -> None:
+    """The ratios of bytes of all recorded runs and of the deployments in one figure."""
+    runs = []
+    for folder in folders:
+        about = About.read(folder)
+        tables = (read(folder, f"bandwidth_{name}") for name in ("ladder", "accuracy", "codings"))
+        runs.append((*tables, about.experiment.clients, about.title))
+    melting.meltings(runs, wires()).save(to, "04_bytes")
+
+
+def wires() -> dict[str, pd.DataFrame]:
+    """What crossed the sockets of the recorded deployments, by name."""
+    return {file.stem: read_table(file) for file in sorted(WIRES.glob("*.csv"))}
+
+
 def refreshed(page: str, figures: Path = FIGURES) -> str:
     """A page with the texts and captions that are in `figures`. Raises OSError when it names one that is not."""
 
@@ -120,7 +151,6 @@ def refreshed(page: str, figures: Path = FIGURES) -> str:
         return match[1] + file.read_text(encoding="utf-8")
 
     def picture(match: re.Match) -> str:
-        caption = (figures / f"{match[1]}.txt").read_text(encoding="utf-8").strip()
-        return f"![{caption}](figures/{match[1]}.png)"
+        return match[1] + (figures / f"{match[2]}.txt").read_text(encoding="utf-8").strip()
 
     return PICTURE.sub(picture, BLOCK.sub(text, page))

@@ -217,7 +217,7 @@ class Run:
         return self.save(catalogue.draw(name, self.folder, self.about), name)
 
     def save(self, drawn: Drawn, name: str) -> Drawn:
-        """Keep a figure as PDF, PNG and CSV. Raises DataError when the folder holds somebody else's files."""
+        """Keep a figure as `Drawn.files` says. Raises DataError when the folder holds somebody else's files."""
         for folder in (self.folder, self.figures):
             output.claim(folder)
         output.note(self.folder, drawn.files(self.figures, name))

@@ -1,211 +1,157 @@
-"""The figures of notebook 02 that compare arms, each from the run's results alone."""
+"""The figures of notebook 02 that compare arms at the last round, each from the run's results alone."""
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dml import stats
+from dml.plots import rows
+from dml.plots.looks import PUBLISHED, dot, look
 from dml.plots.style import (
+    BETTER,
     DOUBLE,
     INTERVAL,
-    LOOKS,
-    REPORTED,
-    caption,
+    TEXT,
+    WORSE,
+    about,
     figure,
-    legend_above,
+    letters,
     percent,
     seeds_text,
     spread,
 )
-from dml.studies.plan import plan
 
 FORMS = {"dml": "student\nfirst", "dml-peer-first": "peer\nfirst", "dml-one-term": "one\nterm"}
-QUALITY = {
-    "unseen precision": "precision",
-    "unseen recall": "recall",
-    "unseen auc": "area under ROC",
-    "unseen calibration error": "calibration error",
+CLAIMED = "← claimed for DML"
+QUALITY = {  # metric: title, and which way is better
+    "unseen precision": ("precision, %", BETTER),
+    "unseen recall": ("recall, %", BETTER),
+    "unseen auc": ("area under ROC, %", BETTER),
+    "unseen log loss": ("log loss", WORSE),
+    "unseen calibration error": ("calibration error, %", WORSE),
 }
+AGREEMENT = {
+    "unseen disagreement": ("disagreement, %", CLAIMED),
+    "gap": ("training − unseen accuracy, pp", CLAIMED),
+    "validation accuracy": ("own validation images, %", BETTER),
+}
+NO_SHARES = ("unseen log loss",)
 
 
 @figure("02_unseen_accuracy", "results", facts=("reported", "title"))
-def unseen_accuracy(results: pd.DataFrame, reported: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
-    """Accuracy on the unseen set: every seed (mean of its clients), mean and 95 % interval, reported number dashed."""
+def unseen_accuracy(results: pd.DataFrame, reported: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
+    """Accuracy on the unseen set, one row an arm: every seed as a dot, mean and 95 % interval above, and the paper's
+    own number as a star.
+    """
     table = stats.per_seed(results, "unseen accuracy")
     summary = stats.summarise(results, "unseen accuracy")
     summary["reported"] = summary["arm"].map(reported.groupby("arm")["accuracy"].mean())
-    fig = Figure(figsize=(DOUBLE, 2.9))
+    arms = list(summary["arm"])
+    fig = Figure(figsize=(TEXT, 0.55 + 0.2 * len(arms)))
     axes = fig.subplots()
+    ends = summary[["mean", "low", "high", "reported"]].to_numpy().ravel()
+    axes.set_xlim(*rows.reach([table[arm].to_numpy() for arm in arms], ends))
+    hidden = 0
     for place, row in enumerate(summary.itertuples()):
-        look = LOOKS[row.arm]
-        axes.scatter(_spread(place, len(table)), table[row.arm], s=9, color=look["color"], alpha=0.6, linewidth=0)
-        _interval(axes, place + 0.28, row, look)
-        axes.text(place, 1.01, f"{100 * row.mean:.1f}", ha="center", fontsize=7, transform=axes.get_xaxis_transform())
+        rows.seeds(axes, place, table[row.arm].to_numpy(), row.arm)
+        rows.mean(axes, place, (row.mean, row.low, row.high), row.arm)
+        hidden += rows.beyond(axes, place, table[row.arm].to_numpy(), row.arm)
+        axes.text(1.01, place, f"{100 * row.mean:.1f}", va="center", transform=axes.get_yaxis_transform())
         if not np.isnan(row.reported):
-            axes.hlines(row.reported, place - 0.4, place + 0.4, **REPORTED, label="reported (paper, one seed)")
-    axes.set_xticks(range(len(summary)), summary["arm"], rotation=25, ha="right", rotation_mode="anchor")
-    axes.set_ylabel("unseen accuracy, %")
-    percent(axes)
-    handles, names = axes.get_legend_handles_labels()
-    axes.legend(handles[:1], names[:1], loc="lower right")
-    caption(
-        fig,
-        f"{data}, {seeds_text(results)}. Small dots: one seed each, mean of its clients; "
-        f"bar and number on top: mean and {INTERVAL}.",
+            axes.plot(row.reported, place, linestyle="", markersize=7, label="paper, one seed", **PUBLISHED)
+    rows.names(axes, arms)
+    axes.set_xlabel(f"accuracy on unseen images, last round, %{BETTER}")
+    percent(axes, "x")
+    if shown := axes.get_legend_handles_labels()[0]:
+        axes.legend(shown[:1], ["paper, one seed"], loc="lower left")
+    text = about(
+        data,
+        f"Accuracy on unseen images at the last round, {seeds_text(results)}.",
+        f"Dots: one seed, mean of its clients; marker and number: mean and {INTERVAL} over seeds.",
+        rows.beyond_text(hidden),
     )
-    return fig, summary.merge(table.T.add_prefix("seed ").reset_index(), on="arm")
-
-
-def _spread(place: float, count: int) -> np.ndarray:
-    return place + (np.linspace(-0.2, 0.1, count) if count > 1 else np.zeros(1) - 0.05)
-
-
-def _interval(axes: Axes, place: float, row, look: dict, horizontal: bool = False) -> None:
-    error = spread(row.mean, row.low, row.high)
-    keys = {"color": look["color"], "marker": look["marker"], "capsize": 2, "elinewidth": 1}
-    if horizontal:
-        axes.errorbar(row.mean, place, xerr=error, linestyle="", **keys)
-    else:
-        axes.errorbar(place, row.mean, yerr=error, linestyle="", **keys)
-
-
-@figure("02_client_accuracy", "results", facts=("reported", "title"))
-def client_accuracy(results: pd.DataFrame, reported: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
-    """The paper's own comparison: accuracy on the unseen set by client and arm; reported values as grey dashes."""
-    arms = [arm for arm in ("fedavg", "asynchronous", "dml") if arm in set(results["arm"])]
-    rows = results[(results["metric"] == "unseen accuracy") & results["arm"].isin(arms)]
-    table = rows.groupby(["arm", "client"], sort=False)["value"].agg(["mean", "min", "max", "count"]).reset_index()
-    table = table.merge(reported.rename(columns={"accuracy": "reported"}), how="left", on=["arm", "client"])
-    fig = Figure(figsize=(DOUBLE, 2.3))
-    axes = fig.subplots()
-    for i, arm in enumerate(arms):
-        rows_of_arm = table[table["arm"] == arm]
-        x = rows_of_arm["client"] + (i - 1) * 0.22
-        error = [rows_of_arm["mean"] - rows_of_arm["min"], rows_of_arm["max"] - rows_of_arm["mean"]]
-        look = {key: LOOKS[arm][key] for key in ("color", "marker")}
-        axes.errorbar(x, rows_of_arm["mean"], yerr=error, linestyle="", capsize=2, elinewidth=0.8, label=arm, **look)
-        if rows_of_arm["reported"].notna().any():
-            axes.hlines(rows_of_arm["reported"], x - 0.1, x + 0.1, **REPORTED, label="reported" if i == 0 else "")
-    clients = sorted(table["client"].unique())
-    axes.set_xticks(clients, [f"client {client}" for client in clients])
-    axes.set_ylabel("unseen accuracy, %")
-    percent(axes)
-    legend_above(fig, axes, columns=4)
-    dashed = "" if reported.empty else " Dashed: the paper (one seed)."
-    caption(fig, f"{data}, {seeds_text(results)}. Marker: mean over seeds, bar: their range.{dashed}")
-    return fig, table
-
-
-@figure("02_paired_differences", "results")
-def paired_differences(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
-    """Unseen accuracy of every arm minus FedAvg's (left) and minus local+public's (right), paired over seeds."""
-    fig = Figure(figsize=(DOUBLE, 2.7))
-    panels, tables = fig.subplots(1, 2, sharey=False), []
-    for axes, against in zip(panels, ("fedavg", "local+public"), strict=True):
-        table, values = (
-            stats.compare(results, "unseen accuracy", against, plan().margin),
-            stats.per_seed(results, "unseen accuracy"),
-        )
-        for place, row in enumerate(table.itertuples()):
-            look, differences = LOOKS[row.arm], values[row.arm] - values[against]
-            axes.scatter(
-                differences, np.full(len(differences), place + 0.22), s=8, color=look["color"], alpha=0.6, linewidth=0
-            )
-            _interval(axes, place, row, look, horizontal=True)
-        axes.axvline(0, color="0.3", linewidth=0.8)
-        axes.set_yticks(range(len(table)), table["arm"])
-        axes.invert_yaxis()
-        axes.set_title(f"minus {against}")
-        axes.set_xlabel("difference, percentage points")
-        percent(axes, "x")
-        tables.append(table)
-    caption(
-        fig,
-        f"{data}, {seeds_text(results)}, paired. Small dots: one seed each; marker: mean and {INTERVAL}.",
-    )
-    return fig, pd.concat(tables)
+    return fig, summary.merge(table.T.add_prefix("seed ").reset_index(), on="arm"), text
 
 
 @figure("02_quality", "results")
-def quality(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
-    """Precision, recall, area under ROC and calibration error on the unseen set, every arm."""
-    present = {metric: title for metric, title in QUALITY.items() if metric in set(results["metric"])}
-    table = pd.concat(stats.summarise(results, metric).assign(metric=metric) for metric in present)
-    return _panels(
-        results,
-        table,
-        present,
-        f"{data}, {seeds_text(results)}. Mean of the clients; {INTERVAL}. "
-        "Precision and recall: of class 1, or the mean over more than two classes.",
-    )
+def quality(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
+    """Precision, recall, area under ROC, log loss and calibration error on the unseen set, one row an arm."""
+    present = {metric: titles for metric, titles in QUALITY.items() if metric in set(results["metric"])}
+    meaning = "Precision and recall: of class 1, or the mean over more than two classes."
+    return _panels(results, present, data, "Quality of the predictions on unseen images, last round", meaning)
 
 
 @figure("02_agreement", "results")
-def agreement(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
-    """Claim C2: how often clients disagree on unseen images, and the gap from their own images to unseen ones."""
+def agreement(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
+    """Claim C2, one row an arm: how often clients disagree on unseen images, and the gap from their own training images
+    to unseen ones; beside it accuracy on their own validation images, which is no part of the claim.
+    """
     both = pd.concat([results, stats.gaps(results)])
-    titles = {
-        "unseen disagreement": "disagreement between clients",
-        "gap": "own training - unseen accuracy",
-        "validation accuracy": "accuracy, own validation images",
-    }
-    table = pd.concat(stats.summarise(both, metric).assign(metric=metric) for metric in titles)
-    text = f"{data}, {seeds_text(results)}. Mean of the clients; {INTERVAL}. FedAvg's clients are one model."
-    return _panels(both, table, titles, text)
+    more = "FedAvg's clients are one model and cannot disagree. c is no part of claim C2."
+    return _panels(both, AGREEMENT, data, "Agreement between clients and the gap to unseen images, last round", more)
 
 
-def _panels(results: pd.DataFrame, table: pd.DataFrame, titles: dict[str, str], text: str):
+def _panels(results: pd.DataFrame, titles: dict[str, tuple[str, str]], data: str, what: str, more: str):
+    table = pd.concat(stats.summarise(results, metric).assign(metric=metric) for metric in titles)
     arms = [arm for arm in results["arm"].unique() if arm in set(table["arm"])]
-    fig = Figure(figsize=(DOUBLE, 0.55 + 0.2 * len(arms)))
-    grid = fig.subplots(1, len(titles), sharey=True)
-    for axes, (metric, title) in zip(grid, titles.items(), strict=True):
-        values = stats.per_seed(results, metric)
-        for row in table[table["metric"] == metric].itertuples():
-            place, look = arms.index(row.arm), LOOKS[row.arm]
-            axes.scatter(
-                values[row.arm], np.full(len(values), place + 0.25), s=7, color=look["color"], alpha=0.6, linewidth=0
-            )
-            _interval(axes, place, row, look, horizontal=True)
-        left, right = axes.get_xlim()
-        axes.set_xlim(left if metric == "gap" else max(left, -0.01), min(right, 1.01))  # Student's can leave [0, 1]
-        axes.set_title(title, fontsize=7)
-        axes.set_xlabel("%")
-        percent(axes, "x")
-    grid[0].set_yticks(range(len(arms)), arms)
-    grid[0].invert_yaxis()
-    caption(fig, text)
-    return fig, table
+    fig = Figure(figsize=(DOUBLE, 0.6 + 0.19 * len(arms)))
+    grid, hidden = fig.subplots(1, len(titles), sharey=True), 0
+    for axes, (metric, (title, way)) in zip(grid, titles.items(), strict=True):
+        values, summary = stats.per_seed(results, metric), table[table["metric"] == metric]
+        low, high = rows.reach(
+            [values[arm].to_numpy() for arm in values], summary[["mean", "low", "high"]].to_numpy().ravel()
+        )
+        share = metric not in (*NO_SHARES, "gap")
+        axes.set_xlim(max(low, -0.01) if share else low, min(high, 1.01) if share else high)
+        for row in summary.itertuples():
+            place = arms.index(row.arm)
+            rows.seeds(axes, place, values[row.arm].to_numpy(), row.arm)
+            rows.mean(axes, place, (row.mean, row.low, row.high), row.arm)
+            hidden += rows.beyond(axes, place, values[row.arm].to_numpy(), row.arm)
+        axes.set_xlabel(f"{title}\n{way.strip()}")
+        if metric not in NO_SHARES:
+            percent(axes, "x")
+        rows.names(axes, arms)
+    letters(grid, left=-3)
+    lines = f"Dots: one seed, mean of its clients; marker: mean and {INTERVAL} over seeds."
+    return fig, table, about(data, f"{what}, {seeds_text(results)}.", lines, more, rows.beyond_text(hidden))
 
 
 @figure("02_kl_forms", "results")
-def kl_forms(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
-    """The three forms of the peer term side by side, seeds joined: accuracy, precision, recall, calibration."""
+def kl_forms(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
+    """The three forms of the peer term side by side, seeds joined by lines: accuracy, precision, recall,
+    calibration.
+    """
     titles = {
         "unseen accuracy": "accuracy",
         "unseen recall": "recall",
         "unseen precision": "precision",
         "unseen calibration error": "calibration error",
     }
-    fig = Figure(figsize=(DOUBLE, 2.1))
-    parts = []
-    for axes, (metric, title) in zip(fig.subplots(1, 4), titles.items(), strict=True):
+    fig = Figure(figsize=(DOUBLE, 1.75))
+    parts, panels = [], fig.subplots(1, 4)
+    for axes, (metric, title) in zip(panels, titles.items(), strict=True):
         table = stats.per_seed(results, metric)
         forms = [form for form in FORMS if form in table]
-        axes.plot(range(len(forms)), table[forms].T, color="0.75", linewidth=0.7, zorder=1)
+        axes.plot(range(len(forms)), table[forms].T, color="0.8", linewidth=0.6, zorder=1)
         for place, form in enumerate(forms):
-            look = LOOKS[form]
-            axes.scatter(np.full(len(table), place), table[form], s=10, color=look["color"], alpha=0.7, linewidth=0)
-            axes.plot(place, table[form].mean(), color=look["color"], marker=look["marker"], markersize=6)
+            axes.scatter(np.full(len(table), place), table[form], s=6, color=look(form)["color"], linewidth=0)
+            one = stats.interval(table[form].to_numpy())
+            error = spread(one.mean, one.low, one.high)
+            axes.errorbar(place + 0.2, one.mean, yerr=error, **dot(form), markersize=4.5, capsize=1.8, elinewidth=0.9)
+            parts.append(
+                {"metric": metric, "arm": form, **stats.columns(one)} | table[form].add_prefix("seed ").to_dict()
+            )
         axes.set_xticks(range(len(forms)), [FORMS[form] for form in forms])
-        axes.set_xlim(-0.5, len(forms) - 0.5)
-        axes.set_title(f"{title}, %", fontsize=7.5)
+        axes.set_xlim(-0.5, len(forms) - 0.4)
+        axes.set_ylabel(f"{title}, %\n{(WORSE if 'error' in title else BETTER).strip()}")
         percent(axes)
-        parts.append(table[forms].melt(ignore_index=False).reset_index().assign(metric=metric))
-    caption(
-        fig,
-        f"{data}, {seeds_text(results)}. Lines join one seed; large marker: mean. "
-        "Precision and recall: of class 1. "
-        "Student first: the paper's equation; peer first: Zhang 2018; one term: the author's code.",
+    letters(panels, left=-14)
+    text = about(
+        data,
+        f"The three forms of the peer term on unseen images, last round, {seeds_text(results)}.",
+        "Student first: the paper's equation; peer first: Zhang et al. 2018; one term: the author's code.",
+        f"Lines join one seed; large marker: mean and {INTERVAL} over seeds.",
+        "Precision and recall: of class 1.",
     )
-    return fig, pd.concat(parts)
+    return fig, pd.DataFrame(parts), text

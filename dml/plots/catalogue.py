@@ -5,11 +5,28 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from dml.evidence.about import About, has, read
-from dml.plots import arms, bandwidth, claims, costs, data, hostile, lesson, privacy, skew, training
+from dml.plots import (
+    arms,
+    bandwidth,
+    claims,
+    costs,
+    data,
+    failures,
+    hostile,
+    leaks,
+    lesson,
+    melting,
+    overview,
+    privacy,
+    skew,
+    training,
+)
 from dml.plots.style import FIGURES, Drawn
 
-# imported: each adds its figures to FIGURES
-ROOMS = (lesson, data, training, arms, privacy, bandwidth, costs, skew, hostile, claims)
+ROOMS = (  # imported: each adds its figures to FIGURES
+    *(lesson, data, training, arms, failures, privacy, leaks),
+    *(overview, melting, bandwidth, costs, skew, hostile, claims),
+)
 PICTURES = "reconstructions"  # private images and what was recovered of them: not a table, and never recorded of people
 RECONSTRUCTION = "03_reconstruction"
 
@@ -17,7 +34,7 @@ RECONSTRUCTION = "03_reconstruction"
 def reconstruction(folder: Path, about: About) -> Drawn:
     """The recovered images of a run beside the private ones."""
     pictures = load_file(folder / f"{PICTURES}.safetensors")
-    return privacy.reconstruction(pictures, read(folder, "privacy_reconstruction"), about.title)
+    return leaks.reconstruction(pictures, read(folder, "privacy_reconstruction"), about.title)
 
 
 def draw(name: str, folder: Path, about: About) -> Drawn:

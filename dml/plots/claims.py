@@ -1,4 +1,7 @@
-"""The figures of notebook 09: where DML's gain comes from, what one seed hides, and the published run among ours."""
+"""The figures of notebook 09: where DML's gain comes from, the published run among ours, and many clients."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,172 +11,231 @@ from matplotlib.figure import Figure
 from dml import stats
 from dml.evidence import many_clients as crowd
 from dml.evidence import published
+from dml.plots import rows
+from dml.plots.looks import INK, PUBLISHED, data_name, dot, look, name, protocol, signed
 from dml.plots.style import (
+    BETTER,
     DOUBLE,
     INTERVAL,
-    LOOKS,
-    REPORTED,
-    caption,
+    about,
+    drawn,
     figure,
     legend_above,
+    letters,
     percent,
     seeds_text,
     spread,
 )
 from dml.studies.plan import plan
 
-STEPS = (  # arm, less that arm, and what the difference is
-    ("local+public", "local", "labels and steps:\nlocal+public − local"),
-    ("self", "local+public", "held to frozen predictions:\nself − local+public"),
-    ("dml", "self", "the peers:\ndml − self"),
-    ("dml", "local", "all three:\ndml − local"),
-    ("fedavg", "local", "averaging weights:\nfedavg − local"),
+STEPS = (  # arm, less that arm, from where the bar starts, what it adds
+    ("local+public", "local", "", "+ labels of the public folds, and steps"),
+    ("self", "local+public", "local+public", "+ held to own frozen predictions"),
+    ("dml", "self", "self", "+ the peers' predictions"),
+    ("dml", "local", "", "= DML"),
+    ("fedavg", "local", "", "FedAvg: averaging weights"),
 )
+FILLS: tuple[dict[str, Any], ...] = ({"alpha": 1.0}, {"alpha": 0.35})  # of the first and the second protocol
+FACES: tuple[dict[str, Any], ...] = ({}, {"markerfacecolor": "white"})
 
 
 @figure("09_story", "results")
-def story(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
-    """How much of DML's gain is labels and steps, how much is being held to predictions, how much is peers."""
-    values, rows = stats.per_seed(results, "unseen accuracy"), []
-    fig = Figure(figsize=(DOUBLE, 2.9))
-    axes = fig.subplots()
-    axes.axvspan(-plan().margin, plan().margin, color="0.93", zorder=0)
-    for place, (arm, less, title) in enumerate(STEPS):
-        differences = (values[arm] - values[less]).to_numpy()
-        estimate = stats.paired(values[arm].to_numpy(), values[less].to_numpy(), plan().margin)
-        rows.append({"step": title.partition(":")[0], "arm": arm, "minus": less, **stats.compared(estimate)})
-        _dots_and_interval(axes, place, differences, estimate, arm)
-        axes.text(1.01, place, _words(estimate), va="center", fontsize=6.5, transform=axes.get_yaxis_transform())
-    for edge in (2.5, 3.5):
-        axes.axhline(edge, color="0.8", linewidth=0.6)
-    axes.set_yticks(range(len(STEPS)), [title for *_, title in STEPS])
-    axes.set_ylim(len(STEPS) - 0.4, -0.6)
-    axes.axvline(0, color="0.3", linewidth=0.8)
-    axes.set_xlabel("difference in unseen accuracy, percentage points")
-    percent(axes, "x")
-    caption(
-        fig,
-        f"{data}, {seeds_text(results)}, paired. Small dots: one seed each; marker, text: mean and {INTERVAL}. "
-        "The first three add up to the fourth. Grey: less than half a point.",
-    )
-    return fig, pd.DataFrame(rows)
-
-
-def _dots_and_interval(axes: Axes, place: float, differences: np.ndarray, estimate: stats.Difference, arm: str) -> None:
-    color, marker = LOOKS[arm]["color"], LOOKS[arm]["marker"]
-    axes.scatter(differences, np.full(len(differences), place + 0.25), s=8, color=color, alpha=0.6, linewidth=0)
-    error = spread(estimate.mean, estimate.low, estimate.high)
-    axes.errorbar(estimate.mean, place, xerr=error, color=color, marker=marker, linestyle="", capsize=2, elinewidth=1)
-
-
-def _words(estimate: stats.Estimate) -> str:
-    span = "" if np.isnan(estimate.low) else f"\n[{100 * estimate.low:+.2f}, {100 * estimate.high:+.2f}]"
-    return f"{100 * estimate.mean:+.2f}{span}"
-
-
-@figure("09_one_seed", "results")
-def one_seed(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
-    """What one seed would have shown: DML minus FedAvg and minus the asynchronous arm, seed by seed, and the published
-    gaps.
+def story(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
+    """A waterfall from training alone to DML: what public labels, own frozen predictions and the peers add to accuracy,
+    and FedAvg beneath. Below it DML minus FedAvg, seed by seed, with the published difference as a star.
     """
-    values, table = stats.per_seed(results, "unseen accuracy"), published.one_seed(results)
-    fig = Figure(figsize=(DOUBLE, 2.3))
-    for axes, row in zip(fig.subplots(1, 2), table.itertuples(), strict=True):
-        differences = np.sort((values["dml"] - values[row.against]).to_numpy())
-        look = LOOKS[row.against]
-        axes.scatter(differences, np.arange(1, len(differences) + 1), s=12, color=look["color"], marker=look["marker"])
-        axes.axvline(0, color="0.3", linewidth=0.8)
-        axes.axvline(row.published, **REPORTED, label="published gap (one seed)")
-        axes.axvspan(row.low, row.high, color=look["color"], alpha=0.12, linewidth=0, label="one more seed, 95 %")
-        axes.set_ylim(0, len(differences) + 1)
-        axes.set_title(f"dml − {row.against}: {row.reached} of {row.n} reach it", fontsize=7.5)
-        axes.set_xlabel("difference in unseen accuracy, percentage points")
-        percent(axes, "x")
-    fig.axes[0].set_ylabel("seeds, sorted")
-    legend_above(fig, fig.axes[0])
-    caption(
-        fig,
-        f"{data}, {seeds_text(results)}, paired. One marker a seed; how many reach the "
-        "published gap, which is of the paper's own images and protocol. Shaded: Student's 95 % prediction interval.",
+    return _waterfall([(results, data)])
+
+
+@drawn
+def stories(runs: Sequence[tuple[pd.DataFrame, str]]) -> tuple[Figure, pd.DataFrame, str]:
+    """A waterfall from training alone to DML, for two protocols: what public labels, own frozen predictions and the
+    peers add to accuracy, and FedAvg beneath. Below it DML minus FedAvg, seed by seed, with the published difference as
+    a star.
+    """
+    return _waterfall(runs)
+
+
+def _waterfall(runs: Sequence[tuple[pd.DataFrame, str]]) -> tuple[Figure, pd.DataFrame, str]:
+    """`runs`: results and title of one run or two."""
+    fig = Figure(figsize=(DOUBLE, 2.15 + 0.55 * len(runs)))
+    upper, lower = fig.subplots(2, 1, height_ratios=(len(STEPS), 1.25), sharex=True)
+    table, texts, hidden = [], [], 0
+    shift = np.linspace(-0.2, 0.2, len(runs)) if len(runs) > 1 else np.zeros(1)
+    height, differences = 0.66 / len(runs), []
+    for i, (results, data) in enumerate(runs):
+        values = stats.per_seed(results, "unseen accuracy")
+        for place, (arm, less, start, _) in enumerate(STEPS):  # each bar begins where the one above it ends
+            estimate = stats.paired(values[arm].to_numpy(), values[less].to_numpy(), plan().margin)
+            base = (values[start] - values["local"]).mean() if start else 0.0
+            _bar(upper, place + shift[i], base, estimate, arm, height, FILLS[i])
+            row = {"run": data, "arm": arm, "minus": less, "from": base, **stats.compared(estimate)}
+            table.append(row)
+        gap = (values["dml"] - values["fedavg"]).to_numpy()
+        differences.append((gap, stats.paired(values["dml"].to_numpy(), values["fedavg"].to_numpy(), plan().margin)))
+        said = published.one_seed(results).set_index("against").loc["fedavg"]
+        told = stats.compared(differences[-1][1])
+        table.append(
+            {"run": data, "arm": "dml", "minus": "fedavg", "from": 0.0, **told, **said[PREDICTED].add_prefix("one ")}
+        )
+        reached = f"{said['reached']:.0f} of n = {len(values)} seeds reach the published difference"
+        texts.append(f"{data_name(data)}: {reached}")
+    upper.set_yticks(range(len(STEPS)), [title for *_, title in STEPS])
+    upper.set_ylim(len(STEPS) - 0.5, -0.6)
+    upper.axhline(len(STEPS) - 1.5, color="0.75", linewidth=0.6)
+    upper.set_title("From training alone (Local, at 0) to DML, and FedAvg", pad=5)
+    far = rows.reach(
+        [gap for gap, _ in differences], [x for row in table for x in _extent(row)] + [table[-1]["one published"]]
     )
-    return fig, table
+    upper.set_xlim(*far)
+    lower.axvspan(-plan().margin, plan().margin, color="0.93", zorder=0)
+    for place, (values_of, estimate) in enumerate(differences):
+        row = table[(place + 1) * (len(STEPS) + 1) - 1]
+        hidden += _difference(lower, place, values_of, estimate, row, FACES[place])
+    gap = table[-1]["one published"]
+    lower.plot(gap, -0.55, linestyle="", markersize=8, **PUBLISHED, clip_on=False)
+    star = f"{signed(100 * gap)} published, one seed"
+    lower.text(1.01, -0.55, star, va="center", transform=lower.get_yaxis_transform())
+    titles = [f"{protocol(data) or 'this run'}, n = {results['seed'].nunique()}" for results, data in runs]
+    lower.set_yticks(range(len(runs)), titles)
+    lower.set_ylim(len(runs) - 0.3, -0.95)
+    lower.set_title(f"DML − FedAvg, paired by seed (grey: within ± {100 * plan().margin:g} points)", pad=5)
+    if len(runs) > 1:
+        for title, fill in zip(titles, FILLS, strict=True):
+            upper.barh(0, 0, color="0.3", label=title, **fill)
+        upper.legend(loc="lower left")
+    for axes in (upper, lower):
+        axes.axvline(0, color=INK, linewidth=0.7)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(False, axis="y")
+    lower.set_xlabel(f"difference in accuracy on unseen images, last round, percentage points{BETTER}")
+    percent(lower, "x")
+    upper.tick_params(labelbottom=False)
+    letters((upper, lower), left=-6)
+    which = "Solid bars and filled markers: the first run; pale and hollow: the second. " if len(runs) > 1 else ""
+    text = (
+        f"{which}Bars: mean paired differences between arms, not causes; the first three add up to the fourth. "
+        f"Whiskers and numbers: {INTERVAL} over seeds. b: dots, one seed each; thin grey bar, where "
+        "one more seed would fall (Student's 95 % prediction interval); star, the published difference, whose run "
+        f"used the one-term form. {rows.beyond_text(hidden)} {'. '.join(texts)}."
+    )
+    return fig, pd.DataFrame(table), " ".join(text.split())
+
+
+PREDICTED = ["published", "low", "high", "reached"]
+
+
+def _bar(
+    axes: Axes, place: float, base: float, estimate: stats.Difference, arm: str, height: float, fill: dict
+) -> None:
+    colour = look(arm)["color"]
+    axes.barh(place, estimate.mean, left=base, height=height * 0.9, color=colour, linewidth=0, **fill)
+    error = spread(base + estimate.mean, base + estimate.low, base + estimate.high)
+    axes.errorbar(
+        base + estimate.mean, place, xerr=error, linestyle="", color=INK, capsize=1.8, elinewidth=0.8, capthick=0.7
+    )
+    axes.text(1.01, place, _words(estimate), va="center", transform=axes.get_yaxis_transform())
+
+
+def _extent(row: dict) -> tuple[float, float, float]:
+    """What the axis must hold of a bar: both ends and its interval."""
+    low, high = (0.0 if np.isnan(row[end]) else row[end] for end in ("low", "high"))
+    return row["from"] + row["mean"], row["from"] + low, row["from"] + high
+
+
+def _difference(axes: Axes, place: float, gap: np.ndarray, estimate: stats.Difference, row: dict, face: dict) -> int:
+    axes.plot(
+        [row["one low"], row["one high"]], [place, place], color="0.72", linewidth=2.2, solid_capstyle="butt", zorder=1
+    )
+    rows.seeds(axes, place + 0.08, gap, "dml")
+    rows.mean(axes, place, (estimate.mean, estimate.low, estimate.high), "dml", **face)
+    axes.text(1.01, place, _words(estimate), va="center", transform=axes.get_yaxis_transform())
+    return rows.beyond(axes, place + 0.08, gap, "dml")
+
+
+def _words(estimate: stats.Difference) -> str:
+    span = "" if np.isnan(estimate.low) else f" [{signed(100 * estimate.low)}, {signed(100 * estimate.high)}]"
+    return f"{signed(100 * estimate.mean)}{span}"
 
 
 @figure("09_histories", "history", facts=("reported", "title"))
-def histories(history: pd.DataFrame, reported: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
-    """Training accuracy by epoch, mean of the clients, and over it, where `reported`, the published histories."""
+def histories(history: pd.DataFrame, reported: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
+    """Training accuracy by epoch, mean of the clients, one panel an arm, and over it, where there is one, the published
+    history.
+    """
     theirs, parts = published.history(), []
     theirs = theirs if len(reported) else theirs.iloc[:0]
     arms = {arm: source for arm, source in published.COUNTERPARTS.items() if arm in set(history["arm"]) - {"pooled"}}
     order = {"pretrain": 0, "local": 1, "public": 2, "global": 2}
-    fig = Figure(figsize=(DOUBLE, 3.6))
+    fig = Figure(figsize=(DOUBLE, 3.2))
     grid = fig.subplots(2, 2, sharex=True, sharey=True).ravel()
     for axes in grid[len(arms) :]:
         axes.set_visible(False)
+    keys = ["round", "phase", "epoch"]
     for axes, (arm, source) in zip(grid, arms.items(), strict=False):
         ours = history[(history["arm"] == arm) & (history["epoch"] > 0)]
-        ours = ours.groupby(["seed", "round", "phase", "epoch"])["accuracy"].mean().reset_index()
-        ours = ours.groupby(["round", "phase", "epoch"])["accuracy"].agg(["mean", "min", "max"]).reset_index()
-        published_rows = theirs[(theirs["arm"] == source) & (theirs["epoch"] > 0)].rename(
-            columns={"accuracy": "published"}
-        )
-        both = ours.merge(
-            published_rows[["round", "phase", "epoch", "published"]], how="left", on=["round", "phase", "epoch"]
-        )
+        ours = ours.groupby(["seed", *keys])["accuracy"].mean().reset_index()
+        ours = ours.groupby(keys)["accuracy"].agg(["mean", "min", "max", "count"]).reset_index()
+        of_arm = theirs[(theirs["arm"] == source) & (theirs["epoch"] > 0)].rename(columns={"accuracy": "published"})
+        both = ours.merge(of_arm[[*keys, "published"]], how="left", on=keys)
         both = both.assign(order=both["phase"].map(order)).sort_values(["round", "order", "epoch"], ignore_index=True)
         both["step"] = np.arange(1, len(both) + 1)
-        color = LOOKS[arm]["color"]
-        axes.fill_between(both["step"], both["min"], both["max"], alpha=0.25, linewidth=0, color=color)
-        axes.plot(both["step"], both["mean"], linewidth=0.8, label="measured: mean, range of seeds", color=color)
+        color = look(arm)["color"]
+        axes.fill_between(both["step"], both["min"], both["max"], alpha=0.3, linewidth=0, color=color)
+        axes.plot(both["step"], both["mean"], linewidth=0.7, color=color)
         if len(reported):
-            axes.plot(
-                both["step"], both["published"], **(REPORTED | {"color": "0.2", "linewidth": 0.7}), label="published"
-            )
-        axes.set_title(arm)
-        axes.legend(loc="lower right")
+            axes.plot(both["step"], both["published"], color=INK, linestyle=(0, (3, 1.5)), linewidth=0.7)
+        axes.set_title(f"{name(arm)} (n = {both['count'].max()})", color=color, fontweight="bold")
         parts.append(both.drop(columns="order").assign(arm=arm))
+    grid[0].plot([], [], color="0.4", label="measured: mean, and range of the seeds")
+    if len(reported):
+        grid[0].plot([], [], color=INK, linestyle=(0, (3, 1.5)), linewidth=0.7, label="published, one seed")
+    legend_above(fig, grid[0])
     for axes in fig.axes[2:]:
         axes.set_xlabel("epoch")
     for axes in fig.axes[::2]:
         axes.set_ylabel("training accuracy, %")
         percent(axes)
-    caption(
-        fig,
-        f"{data}, {seeds_text(history)}. Mean of the clients. Published: one seed, for its own protocol and images "
-        "only; its DML used the one-term form.",
+    text = about(
+        data,
+        f"Accuracy on a client's own training images, mean of the clients, {seeds_text(history)}.",
+        "In epochs on the public fold it is of that fold. Accuracy is comparable between arms, the loss is not: in DML "
+        "it holds the peer term. The published DML run used the one-term form.",
     )
-    return fig, pd.concat(parts)
+    return fig, pd.concat(parts), text
 
 
 @figure("09_clients", "clients")
-def clients(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
-    """Unseen accuracy against the number of clients, and DML's differences to the other arms."""
+def clients(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
+    """Left: unseen accuracy of four arms against the number of clients. Right: DML minus each of the other three."""
     means, gains = crowd.accuracy(table), crowd.gains(table)
     counts = sorted(table["clients"].unique())
-    fig = Figure(figsize=(DOUBLE, 2.5))
+    fig = Figure(figsize=(DOUBLE, 2.3))
     left, right = fig.subplots(1, 2)
-    left.set(title="unseen accuracy", ylabel="unseen accuracy, %")
-    right.set(title="dml minus …", ylabel="difference, points")
     right.axhspan(-plan().margin, plan().margin, color="0.93", zorder=0)
-    right.axhline(0, color="0.3", linewidth=0.8)
-    for axes, rows, names in ((left, means, "arm"), (right, gains, "against")):
+    right.axhline(0, color=INK, linewidth=0.7)
+    for axes, some, names in ((left, means, "arm"), (right, gains, "against")):
         for place, arm in enumerate(crowd.STUDIED):
-            rows_of_arm = rows[rows[names] == arm]
-            if len(rows_of_arm):
-                x = np.array([counts.index(count) for count in rows_of_arm["clients"]]) + 0.1 * (place - 1.5)
-                error = (
-                    [rows_of_arm["mean"] - rows_of_arm["low"], rows_of_arm["high"] - rows_of_arm["mean"]]
-                    if rows_of_arm["low"].notna().all()
-                    else None
-                )
-                axes.errorbar(x, rows_of_arm["mean"], yerr=error, capsize=2, elinewidth=0.8, label=arm, **LOOKS[arm])
+            of_arm = some[some[names] == arm]
+            if len(of_arm):
+                x = np.array([counts.index(count) for count in of_arm["clients"]]) + 0.13 * (place - 1.5)
+                known = of_arm["low"].notna().all()
+                error = [of_arm["mean"] - of_arm["low"], of_arm["high"] - of_arm["mean"]] if known else None
+                keys = dot(arm) if axes is left else dot("dml") | {"marker": look(arm)["marker"]}
+                axes.errorbar(x, of_arm["mean"], yerr=error, capsize=1.8, elinewidth=0.8, label=name(arm), **keys)
         axes.set_xticks(range(len(counts)), counts)
         axes.set_xlabel("clients K")
         percent(axes)
+    left.set_ylabel(f"accuracy on unseen images, %\n{BETTER.strip()}")
+    right.set_ylabel("DML minus the arm, pp\nDML better →")
+    letters((left, right), left=-22)
     legend_above(fig, left)
-    caption(
-        fig,
-        f"{data}, {seeds_text(table)}, paired. Mean and {INTERVAL}. Folds "
-        "keep their size: each client has as much data at every K. Grey: less than half a point.",
+    n = table.groupby(["arm", "clients"])["seed"].nunique()
+    span = f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
+    text = about(
+        data,
+        f"Accuracy on unseen images at the last round and DML's paired differences (in b the marker is that of the "
+        f"arm DML is compared with), n = {span} seeds for each K. Mean and {INTERVAL}.",
+        "Folds keep their size: each client has as much data at every K. Grey: within half a point.",
     )
-    return fig, pd.concat([means.assign(panel="accuracy"), gains.assign(panel="difference")])
+    return fig, pd.concat([means.assign(panel="accuracy"), gains.assign(panel="difference")]), text

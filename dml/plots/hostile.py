@@ -1,49 +1,64 @@
 """The figure of notebook 06: accuracy of honest clients by the number of liars."""
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dml.plots.style import COLOURS, DOUBLE, LOOKS, caption, figure, legend_above, percent, seeds_text
+from dml.plots.looks import INK, LOOKS, NAMES, STROKES
+from dml.plots.style import BETTER, DOUBLE, INTERVAL, about, figure, letters, percent, seeds_text
 from dml.stats import interval
 
-LINES = ("-", "--", "-.", ":")
 MARKERS = "osD^vPXh*<>"
+OUTPUTS = ("dml", "self")  # how the names of arms begin that exchange outputs; all others exchange weights
 
 
 @figure("06_liars", "hostile")
-def by_liars(hostile: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
-    """One line a guarded arm, Student's t intervals, every seed a dot; what hears nobody is a level line."""
+def by_liars(hostile: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
+    """Accuracy of the honest clients against the number of liars, a line for each arm and rule: on the left arms that
+    exchange outputs, on the right those that exchange weights. What hears nobody is a level line.
+    """
     rows = hostile[(hostile["metric"] == "accuracy") & hostile["labels"]]
-    fig = Figure(figsize=(DOUBLE, 3.2))
-    axes, drawn = fig.subplots(), []
-    for place, (guard, part) in enumerate(rows.groupby(["arm", "rule", "clip"], sort=False)):
-        name, look = _name(*guard), {"color": COLOURS[place % 10], "linestyle": LINES[place % 4]}
-        estimates = {liars: interval(values["value"].to_numpy()) for liars, values in part.groupby("liars")}
-        if part["liars"].max() == 0 and guard[0].startswith("local"):
-            axes.axhline(estimates[0].mean, label=name, color=LOOKS[guard[0]]["color"], linewidth=1, alpha=0.7)
-        else:
-            counts, means = list(estimates), [each.mean for each in estimates.values()]
-            axes.plot(counts, means, label=name, marker=MARKERS[place % len(MARKERS)], markersize=4, **look)
-            axes.scatter(part["liars"], part["value"], s=3, color=look["color"], alpha=0.4)
-            for count, each in estimates.items():
-                axes.plot([count, count], [each.low, each.high], color=look["color"], linewidth=1)
-        drawn += [
-            {"line": name, "liars": liars, "mean": each.mean, "low": each.low, "high": each.high, "n": each.n}
-            for liars, each in estimates.items()
-        ]
-    axes.set(xlabel=f"liars of {rows['clients'].max()} clients", ylabel="unseen accuracy of the honest, %")
-    axes.set_xticks(sorted(rows["liars"].unique()))
-    percent(axes)
-    legend_above(fig, axes, columns=3)
-    attacks = ", ".join(sorted(set(rows["attack"].dropna()) - {""}))
-    caption(
-        fig,
-        f"{data}, {seeds_text(hostile)}. Last round, honest clients only; attacks: {attacks}. Mean, 95 % interval "
-        "(Student's t), dots: seeds.",
+    alone = rows["arm"].str.startswith("local")
+    outputs = rows["arm"].str.startswith(OUTPUTS)
+    parts = [part for part in (rows[outputs], rows[~outputs & ~alone]) if len(part)]
+    fig = Figure(figsize=(DOUBLE, 3.0))
+    grid, drawn = list(fig.subplots(1, len(parts), sharey=True, squeeze=False).ravel()), []
+    for axes, part in zip(grid, parts, strict=True):
+        for place, (guard, of_guard) in enumerate(part.groupby(["arm", "rule", "clip"], sort=False)):
+            drawn += _line(axes, place, _name(*guard), guard[0], of_guard)
+        for arm, of_arm in rows[alone].groupby("arm", sort=False):
+            mean = of_arm["value"].mean()
+            axes.axhline(mean, color=LOOKS[arm]["color"], linewidth=0.9, linestyle=":", label=NAMES[arm])
+        axes.set_xticks(sorted(rows["liars"].unique()))
+        axes.set_xlabel(f"liars of {rows['clients'].max()} clients")
+        axes.legend(loc="lower left", fontsize=6)
+    grid[0].set_ylabel(f"accuracy of honest clients, %{BETTER}")
+    percent(grid[0])
+    letters(grid)
+    attacks = ", ".join(sorted(set(rows["attack"]) - {""}))
+    text = about(
+        data,
+        f"Accuracy on unseen images after the last round, honest clients only, {seeds_text(hostile)}; "
+        f"attacks: {attacks}.",
+        f"Marker: mean; bar: {INTERVAL}; dots: seeds. Dotted: clients that hear nobody.",
     )
-    return fig, pd.DataFrame(drawn)
+    return fig, pd.DataFrame(drawn), text
+
+
+def _line(axes: Axes, place: int, title: str, arm: str, rows: pd.DataFrame) -> list[dict]:
+    estimates = {liars: interval(values["value"].to_numpy()) for liars, values in rows.groupby("liars")}
+    colour, marker = LOOKS.get(arm, {"color": INK})["color"], MARKERS[place % len(MARKERS)]
+    keys = {"color": colour, "marker": marker, "linestyle": STROKES[place % len(STROKES)], "markersize": 3.5}
+    axes.plot(list(estimates), [one.mean for one in estimates.values()], label=title, **keys)
+    axes.scatter(rows["liars"], rows["value"], s=3, color=colour, alpha=0.4, linewidth=0)
+    for count, one in estimates.items():
+        axes.plot([count, count], [one.low, one.high], color=colour, linewidth=0.9)
+    return [
+        {"line": title, "liars": liars, "mean": one.mean, "low": one.low, "high": one.high, "n": one.n}
+        for liars, one in estimates.items()
+    ]
 
 
 def _name(arm: str, rule: str, clip: float) -> str:
     clipped = f", clip {clip:g}" if arm.startswith("dml") else ""
-    return f"{arm}{clipped}{'' if rule == 'mean' else f', {rule}'}"
+    return f"{NAMES.get(arm, arm)}{clipped}{'' if rule == 'mean' else f', {rule}'}"

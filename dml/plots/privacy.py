@@ -1,241 +1,252 @@
-"""The figures of notebook 03: membership, its controls, class balance, reconstruction, and what a defence costs."""
+"""The figures of notebook 03 about membership: who learns how much, and whether the probes can be trusted."""
 
-from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from dml.plots.style import COLOURS, DOUBLE, caption, drawn, figure, legend_above, percent, spread
+from dml.plots.looks import GREYS, INK, dot, look, name, signed
+from dml.plots.style import DOUBLE, about, figure, legend_above, letters, percent, spread
 
-VIEWS = {  # colour: the method; line and marker: who looks
-    "weights": (COLOURS[1], "-", "o"),
-    "weights, average": (COLOURS[1], "--", "s"),
-    "weights, average - own": (COLOURS[1], ":", "D"),
-    "partial weights": (COLOURS[2], "-", "^"),
-    "partial weights, global": (COLOURS[2], "--", "v"),
-    "losses": (COLOURS[0], "-", "P"),
-    "sum of predictions": (COLOURS[0], "--", "X"),
-    "sum of predictions - own": (COLOURS[0], ":", "h"),
+
+class Observer(NamedTuple):
+    """Who looks, and what of each method it sees: the views of FedAvg, of partial weights, and of DML."""
+
+    title: str
+    fedavg: str
+    asynchronous: str
+    dml: str
+
+
+OBSERVERS = (
+    Observer("server", "weights", "partial weights", "losses"),
+    Observer("peer, as published", "weights, average - own", "partial weights, global", "losses"),
+    Observer("server, secure sum", "weights, average", "", "sum of predictions"),
+    Observer("peer, secure sum", "weights, average - own", "", "sum of predictions - own"),
+)
+METHODS = {"fedavg": 0.22, "dml": 0.0, "asynchronous": -0.22}  # where in its row
+VIEWS = {
+    **{view: "fedavg" for view in ("weights", "weights, average", "weights, average - own")},
+    **{view: "asynchronous" for view in ("partial weights", "partial weights, global")},
+    **{view: "dml" for view in ("losses", "sum of predictions", "sum of predictions - own")},
+}
+SHOWN_VIEWS = {
+    "weights": "FedAvg: a client's weights",
+    "weights, average": "FedAvg: the average",
+    "weights, average - own": "FedAvg: the average, less one's own",
+    "partial weights": "Partial: a client's weights",
+    "partial weights, global": "Partial: the server's weights",
+    "losses": "DML: a client's losses",
+    "sum of predictions": "DML: the sum",
+    "sum of predictions - own": "DML: the sum, less one's own",
+    "pixels": "the images themselves",
 }
 DIALS = ("as trained", "overfit")
 STRONGEST = "strongest"
+GUESS: dict[str, Any] = {"color": "0.4", "linestyle": (0, (4, 3)), "linewidth": 0.8}
+
+
+def targets(rows: pd.DataFrame) -> str:
+    """n and trials of drawn rows, each number that occurs: "n = 128 targets (10,240 trials)"."""
+    counts = " or ".join(f"{n:.0f}" for n in sorted(rows["n"].unique(), reverse=True))
+    trials = " or ".join(f"{n:,.0f}" for n in sorted(rows["trials"].unique(), reverse=True))
+    return f"n = {counts} targets ({trials} trials)"
+
+
+@figure("03_membership", "privacy_rates", "privacy_differences")
+def membership(rates: pd.DataFrame, differences: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
+    """One row an observer (server or peer, with or without a secure sum): how well the strongest attack tells members
+    from what it sees of FedAvg, of partial weights and of DML; at the right FedAvg's figure minus DML's.
+    """
+    rows = _strongest(rates, "as trained", "auc", "all")
+    fig = Figure(figsize=(DOUBLE, 2.0))
+    axes = fig.subplots()
+    drawn = _observers(axes, rows)
+    gaps = differences[differences["dial"] == "as trained"].set_index(["view", "minus"])
+    told = []
+    for place, observer in enumerate(OBSERVERS):
+        if (observer.fedavg, observer.dml) in gaps.index:
+            gap = gaps.loc[(observer.fedavg, observer.dml)]
+            word = "DML leaks less" if gap["low"] > 0 else "DML leaks more" if gap["high"] < 0 else "not decided"
+            span = f"{signed(gap['value'], '+.3f')} [{signed(gap['low'], '+.3f')}, {signed(gap['high'], '+.3f')}]"
+            axes.text(1.02, place, f"{span}\n{word}", va="center", transform=axes.get_yaxis_transform())
+            told.append(
+                {"view": observer.fedavg, "minus": observer.dml, **gap[["value", "low", "high", "n", "trials"]]}
+            )
+    axes.text(1.02, 1.02, "FedAvg − DML", fontweight="bold", va="bottom", transform=axes.transAxes)
+    axes.set_yticks(range(len(OBSERVERS)), [observer.title for observer in OBSERVERS])
+    axes.set_xlabel("← more private   area under ROC of the strongest attack (dashed: guessing)")
+    legend_above(fig, axes)
+    text = about(
+        data,
+        f"Who was in the training data, one round, as trained: strongest attack of each view, {targets(drawn)}; bars: "
+        "95 % bootstrap over targets. Each row is one adversary.",
+        "As published, peers of DML get every client's losses, so a peer sees what the server sees; under a secure sum "
+        "only the sum is seen. Partial weights have no view under a secure sum here. Verdict words follow the interval "
+        "of the paired difference.",
+    )
+    return fig, pd.concat([drawn, pd.DataFrame(told)], ignore_index=True), text
+
+
+def _strongest(rates: pd.DataFrame, dial: str, metric: str, candidates: str) -> pd.DataFrame:
+    rows = rates[(rates["attack"] == STRONGEST) & (rates["against"] == "members") & rates["view"].isin(VIEWS)]
+    return rows[(rows["dial"] == dial) & (rows["metric"] == metric) & (rows["candidates"] == candidates)]
+
+
+def _observers(axes: Axes, rows: pd.DataFrame, chance: float = 0.5) -> pd.DataFrame:
+    """Draw the rows of one panel. Returns what was drawn."""
+    by_view, drawn = rows.set_index("view"), []
+    for place, observer in enumerate(OBSERVERS):
+        shown = [(method, getattr(observer, method)) for method in METHODS]
+        shown = [(method, view) for method, view in shown if view in by_view.index]
+        for method, view in shown:
+            row = by_view.loc[view]
+            error = spread(row["value"], row["low"], row["high"])
+            label = name(method) if place == 0 else None
+            keys = dot(method) | {"capsize": 1.8, "elinewidth": 0.9, "label": label}
+            axes.errorbar(row["value"], place + METHODS[method], xerr=error, **keys)
+            drawn.append({"observer": observer.title, "view": view, **row})
+    axes.axvline(chance, **GUESS)
+    axes.set_ylim(len(OBSERVERS) - 0.45, -0.55)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(False, axis="y")
+    return pd.DataFrame(drawn)
+
+
+@figure("03_canaries", "privacy_rates")
+def canaries(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
+    """The observers of the main figure again, by three other measures: canaries, the confident guesses (TPR at 1 %
+    FPR), and an overfit control in which there is more to find.
+    """
+    panels = {
+        ("as trained", "auc", "canaries"): "canaries, area under ROC",
+        ("as trained", "tpr", "all"): "TPR at 1 % FPR, %",
+        ("overfit", "auc", "all"): "overfit, area under ROC",
+    }
+    fig, parts, counts = Figure(figsize=(DOUBLE, 1.9)), [], []
+    grid = fig.subplots(1, 3, sharey=True)
+    for letter, axes, ((dial, metric, kind), title) in zip("abc", grid, panels.items(), strict=True):
+        parts.append(_observers(axes, _strongest(rates, dial, metric, kind), 0.5 if metric == "auc" else 0.01))
+        axes.set_xlabel(f"{title}\n← more private")
+        if metric == "tpr":
+            percent(axes, "x")
+        counts.append(f"{letter}, {targets(parts[-1])}")
+    grid[0].set_yticks(range(len(OBSERVERS)), [observer.title for observer in OBSERVERS])
+    legend_above(fig, grid[0])
+    letters(grid, left=-4)
+    text = about(
+        data,
+        "Strongest attack of each view: a, mislabelled images planted in training (canaries); b, true positives at 1 % "
+        f"false positives; c, models trained until they overfit. {'; '.join(counts)}. Bars: 95 % bootstrap over "
+        "targets; dashed: guessing.",
+    )
+    return fig, pd.concat(parts), text
 
 
 @figure("03_roc", "privacy_curves")
-def roc(curves: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
-    """The strongest attack of every view on log axes, where the confident guesses are; as trained and overfit."""
+def roc(curves: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
+    """ROC curves of the strongest attack on logarithmic axes, one column an observer, as trained above and overfit
+    below; bands around every curve.
+    """
     drawn = curves[curves["dial"].isin(DIALS)]
-    fig = Figure(figsize=(DOUBLE, 3.1))
-    for axes, dial in zip(fig.subplots(1, 2, sharex=True, sharey=True), DIALS, strict=True):
-        curves_of_dial = drawn[drawn["dial"] == dial]
-        for view, line in curves_of_dial.groupby("view", sort=False):
-            colour, style, _ = VIEWS[view]
-            axes.plot(line["fpr"], line["value"], color=colour, linestyle=style, label=view)
-            if view in ("weights", "losses"):
-                axes.fill_between(line["fpr"], line["low"], line["high"], color=colour, alpha=0.15, linewidth=0)
-        axes.plot([1e-3, 1], [1e-3, 1], color="0.4", linestyle=(0, (4, 3)), linewidth=0.8)
-        axes.axvline(0.01, color="0.6", linewidth=0.8)
-        known = curves_of_dial.loc[curves_of_dial["value"].notna(), "fpr"]
-        axes.set(xscale="log", yscale="log", xlim=(known.min(), 1), ylim=(known.min(), 1.02), title=dial)
+    fig = Figure(figsize=(DOUBLE, 3.2))
+    grid = fig.subplots(2, len(OBSERVERS), sharex=True, sharey=True)
+    known = drawn.loc[drawn["value"].notna(), "fpr"].min()
+    for line, dial in zip(grid, DIALS, strict=True):
+        of_dial = drawn[drawn["dial"] == dial]
+        for axes, observer in zip(line, OBSERVERS, strict=True):
+            for method in METHODS:
+                curve, keys = of_dial[of_dial["view"] == getattr(observer, method)], look(method)
+                if len(curve):
+                    axes.plot(
+                        curve["fpr"],
+                        curve["value"],
+                        color=keys["color"],
+                        linestyle=keys["linestyle"],
+                        label=name(method),
+                    )
+                    axes.fill_between(
+                        curve["fpr"], curve["low"], curve["high"], color=keys["color"], alpha=0.2, linewidth=0
+                    )
+            axes.plot([known, 1], [known, 1], **GUESS)
+            axes.axvline(0.01, color="0.6", linewidth=0.6)
+            axes.set(xscale="log", yscale="log", xlim=(known, 1), ylim=(known, 1.05))
+        n = " or ".join(f"{n:.0f}" for n in of_dial["n"].unique())
+        line[0].set_ylabel(f"{dial}, n = {n}\ntrue positive rate")
+    for axes, observer in zip(grid[0], OBSERVERS, strict=True):
+        axes.set_title(observer.title)
+    for axes in grid[-1]:
         axes.set_xlabel("false positive rate")
-    fig.axes[0].set_ylabel("true positive rate")
-    legend_above(fig, fig.axes[0], columns=4)
-    n = int(drawn["n"].max())
-    caption(
-        fig,
-        f"{data}. Strongest attack of each view, chosen on the other half of the targets; n = {n} targets. Bands: 95 % "
-        "over targets (weights, losses). Dashed: guessing. Grey line: 1 % false positives.",
+    legend_above(fig, grid[0, 0])
+    letters(grid.ravel(), left=-3)
+    counts = "; ".join(f"{dial}: {targets(drawn[drawn['dial'] == dial])}" for dial in DIALS)
+    text = about(
+        data,
+        f"Strongest attack of each view, chosen on the other half of the targets. {counts}. Bands: 95 % bootstrap over "
+        "targets; dashed: guessing; grey line: 1 % false positives.",
     )
-    return fig, drawn
-
-
-@figure("03_membership", "privacy_rates")
-def advantage(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
-    """What each view tells about membership: area under ROC of all candidates and of canaries, and TPR at 1 % FPR."""
-    strongest = rates[(rates["attack"] == STRONGEST) & (rates["against"] == "members") & rates["view"].isin(VIEWS)]
-    panels = {
-        ("auc", "all"): "area under ROC",
-        ("auc", "canaries"): "area under ROC, canaries",
-        ("tpr", "all"): "TPR at 1 % FPR, %",
-    }
-    fig, drawn = Figure(figsize=(DOUBLE, 2.7)), []
-    for axes, ((metric, kind), title) in zip(fig.subplots(1, 3, sharey=True), panels.items(), strict=True):
-        for dial, shift, fill in (("overfit", 0.16, "none"), ("as trained", -0.16, None)):
-            rows = strongest[
-                (strongest["dial"] == dial) & (strongest["metric"] == metric) & (strongest["candidates"] == kind)
-            ]
-            for row in rows.itertuples():
-                colour, _, marker = VIEWS[row.view]
-                _interval(axes, row, list(VIEWS).index(row.view) + shift, colour, marker, fill)
-            drawn.append(rows)
-        axes.axvline(0.5 if metric == "auc" else 0.01, color="0.4", linestyle=(0, (4, 3)), linewidth=0.8)
-        axes.set_title(title, fontsize=7.5)
-        if metric == "tpr":
-            percent(axes, "x")
-    fig.axes[0].set_yticks(range(len(VIEWS)), VIEWS)
-    fig.axes[0].invert_yaxis()
-    n, trials = int(strongest["n"].max()), int(strongest["trials"].max())
-    caption(
-        fig,
-        f"{data}. Strongest attack of each view; filled: as trained, hollow: the overfit control. 95 % over n = {n} "
-        f"targets ({trials:,} trials). Dashed: guessing.",
-    )
-    return fig, pd.concat(drawn)
-
-
-def _interval(axes: Axes, row, place: float, colour, marker: str, fill: str | None) -> None:
-    error = spread(row.value, row.low, row.high)
-    keys = {"color": colour, "marker": marker, "markerfacecolor": fill or colour, "markersize": 3.5}
-    axes.errorbar(row.value, place, xerr=error, linestyle="", elinewidth=0.9, capsize=1.5, **keys)
+    return fig, drawn, text
 
 
 @figure("03_controls", "privacy_rates")
-def controls(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
-    """Every attack on every view, as trained, next to controls that must be at chance."""
-    kinds = {
-        "members": (COLOURS[3], "o"),
-        "wrong model": ("0.45", "s"),
-        "untrained model": ("0.65", "D"),
-        "no model": ("0.2", "v"),
-    }
+def controls(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
+    """One panel an attack and one row a view: area under ROC against members, filled, and against three controls in
+    which there is nothing to find, hollow.
+    """
+    kinds = {"members": "o", "wrong model": "s", "untrained model": "D", "no model": "v"}
     rows = rates[(rates["dial"] == "as trained") & (rates["metric"] == "auc") & (rates["candidates"] == "all")]
     rows = rows[rows["view"].isin([*VIEWS, "pixels"])]
-    attacks = [each for each in rows["attack"].unique() if each not in ("ridge", STRONGEST)]
-    shown = [*(each for each in VIEWS if each in set(rows["view"])), "pixels"]
-    fig = Figure(figsize=(DOUBLE, 3.0))
-    for axes, attack in zip(fig.subplots(1, len(attacks), sharey=True, sharex=True), attacks, strict=True):
-        rows_of_attack = rows[rows["attack"].isin([attack, "ridge"])]
-        for row in rows_of_attack.itertuples():
-            colour, marker = kinds[row.against]
-            place = shown.index(row.view) + 0.2 * (list(kinds).index(row.against) % 3 - 1)
-            _interval(axes, row, place, colour, marker, None)
-        axes.axvline(0.5, color="0.4", linestyle=(0, (4, 3)), linewidth=0.8)
-        axes.set_title(attack, fontsize=7)
-        axes.set_xlabel("area under ROC", fontsize=6.5)
-        axes.tick_params(axis="x", labelsize=6)
-    fig.axes[0].set_yticks(range(len(shown)), shown)
-    fig.axes[0].invert_yaxis()
-    handles = [
-        fig.axes[0].plot([], [], color=colour, marker=marker, linestyle="", label=kind)[0]
-        for kind, (colour, marker) in kinds.items()
-    ]
-    fig.legend(handles=handles, loc="outside upper center", ncols=len(kinds))
-    n = int(rows["n"].max())
-    caption(fig, f"{data}, as trained. 95 % over n = {n} targets (FedMIA: clients). All but the first must be at 0.5.")
-    return fig, rows
-
-
-@figure("03_balance", "privacy_balance")
-def balance(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
-    """A client's class balance, true against inferred from its messages, and the mean absolute error of the prior."""
-    views = [
-        view for view in ("weights", "partial weights", "losses", "sum of predictions") if view in set(table["view"])
-    ]
-    fig = Figure(figsize=(DOUBLE, 2.3))
-    for axes, view in zip(fig.subplots(1, len(views), sharex=True, sharey=True), views, strict=True):
-        rows = table[table["view"] == view]
-        for round_index, some in rows.groupby("round"):
-            axes.scatter(
-                some["share"],
-                some["inferred"],
-                s=8,
-                alpha=0.7,
-                linewidth=0,
-                color=COLOURS[round_index % 10],
-                label=f"round {round_index}",
-            )
-        axes.plot([0, 1], [0, 1], color="0.4", linestyle=(0, (4, 3)), linewidth=0.8)
-        error, prior = ((rows[name] - rows["share"]).abs().mean() for name in ("inferred", "prior"))
-        axes.set_title(f"{view}\nerror {100 * error:.1f}, prior {100 * prior:.1f} points", fontsize=7)
-        axes.set(xlim=(0.1, 0.9), ylim=(0.1, 0.9), xlabel="true share of class 1, %")
-        percent(axes)
-        percent(axes, "x")
-    fig.axes[0].set_ylabel("inferred share, %")
-    legend_above(fig, fig.axes[0])
-    count = table["federation"].nunique()
-    caption(
-        fig,
-        f"{data}. One dot a client and round; regression on the other {count - 1} of n = {count} federations. Error: "
-        "mean absolute; prior: the mean share of the other federations.",
+    attacks = [attack for attack in rows["attack"].unique() if attack not in ("ridge", STRONGEST)]
+    shown = [*(view for view in VIEWS if view in set(rows["view"])), "pixels"]
+    fig = Figure(figsize=(DOUBLE, 2.7))
+    grid = fig.subplots(1, len(attacks), sharey=True, sharex=True)
+    for axes, attack in zip(grid, attacks, strict=True):
+        for row in rows[rows["attack"].isin([attack, "ridge"])].itertuples():
+            shift = 0.24 * (list(kinds).index(row.against) % 3 - 1)
+            member = row.against == "members"
+            colour = look(VIEWS[row.view])["color"] if member else GREYS[2]
+            keys = {"color": colour, "markerfacecolor": colour if member else "white", "linestyle": "", "markersize": 3}
+            error = spread(row.value, row.low, row.high)
+            place = shown.index(row.view) + shift
+            axes.errorbar(row.value, place, xerr=error, marker=kinds[row.against], elinewidth=0.8, capsize=1.2, **keys)
+        axes.axvline(0.5, **GUESS)
+        axes.set_title(attack, fontsize=6.5)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(False, axis="y")
+    fig.supxlabel("area under ROC", fontsize=6.5)
+    grid[0].set_yticks(range(len(shown)), [SHOWN_VIEWS[view] for view in shown])
+    grid[0].set_ylim(len(shown) - 0.4, -0.6)
+    for kind, marker in kinds.items():
+        face = INK if kind == "members" else "white"
+        grid[0].plot([], [], color=INK, marker=marker, markerfacecolor=face, linestyle="", label=kind)
+    legend_above(fig, grid[0])
+    text = about(
+        data,
+        f"Every attack on every view, as trained. {_chance(rows)}",
+        f"Bars: 95 % bootstrap over {_units(rows)}.",
     )
-    return fig, table
+    return fig, rows, text
 
 
-@figure("03_price", "privacy_price")
-def price(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
-    """Accuracy after the attacked round against what leaks: every method and view, with and without a defence."""
-    shown = ("weights", "weights, average", "partial weights", "losses", "sum of predictions")
-    shown_rows = table[table["dial"] != "overfit"].assign(
-        plain=lambda frame: [view if view in VIEWS else view.split(", ")[0] for view in frame["view"]],
-        defence=lambda frame: [
-            dial if dial != "as trained" else "none" if pd.isna(name) else name
-            for dial, name in zip(frame["dial"], frame["defence"].replace("", np.nan), strict=True)
-        ],
+def _units(rows: pd.DataFrame) -> str:
+    """n of what was drawn: clients for FedMIA, targets for the others."""
+    fed = rows["attack"] == "FedMIA"
+    told = [f"n = {n:.0f} targets" for n in rows.loc[~fed, "n"].unique()]
+    return " or ".join([*told, *(f"n = {n:.0f} clients (FedMIA)" for n in rows.loc[fed, "n"].unique())])
+
+
+def _chance(rows: pd.DataFrame) -> str:
+    """How many controls leave 0.5 out of their interval, the furthest of them by its number."""
+    control = rows[(rows["against"] != "members") & (rows["attack"] != STRONGEST)]
+    off = control[(control["low"] > 0.5) | (control["high"] < 0.5)]
+    if off.empty:
+        return f"Of {len(control)} control intervals all hold 0.5, where there is nothing to find."
+    far = off.loc[(off["value"] - 0.5).abs().idxmax()]
+    expected = np.ceil(0.05 * len(control))
+    return (
+        f"Where there is nothing to find, 0.5 is expected; of {len(control)} control intervals {len(off)} leave it out "
+        f"(about {expected:.0f} would by chance), the furthest {far['attack']} on {SHOWN_VIEWS[far['view']]}, "
+        f"{far['against']}, at {far['value']:.3f} [{far['low']:.3f}, {far['high']:.3f}], which is not explained."
     )
-    shown_rows = shown_rows[shown_rows["plain"].isin(shown)]
-    markers = dict(zip(shown_rows["defence"].unique(), "oDdv^pP*sXh<>", strict=False))
-    colours = dict(zip(shown, (COLOURS[1], COLOURS[3], COLOURS[2], COLOURS[0], COLOURS[9]), strict=True))
-    fig = Figure(figsize=(DOUBLE, 3.3))
-    axes = fig.subplots()
-    for row in shown_rows.itertuples():
-        axes.errorbar(
-            row.auc,
-            row.accuracy,
-            xerr=[[row.auc - row.auc_low], [row.auc_high - row.auc]],
-            yerr=[[row.accuracy - row.accuracy_low], [row.accuracy_high - row.accuracy]],
-            color=colours[row.plain],
-            marker=markers[row.defence],
-            markerfacecolor=colours[row.plain] if row.defence == "none" else "none",
-            markersize=5,
-            linestyle="",
-            elinewidth=0.4,
-        )
-    axes.axvline(0.5, color="0.4", linestyle=(0, (4, 3)), linewidth=0.8)
-    axes.set(xlabel="membership: area under ROC of the strongest attack", ylabel="accuracy, unseen sample, %")
-    percent(axes)
-    handles = [axes.plot([], [], color=colour, linewidth=3, label=view)[0] for view, colour in colours.items()]
-    handles += [
-        axes.plot([], [], color="0.3", marker=marker, markerfacecolor="none", linestyle="", label=defence)[0]
-        for defence, marker in markers.items()
-    ]
-    fig.legend(handles=handles, loc="outside right upper")
-    caption(
-        fig,
-        f"{data}, after one round. Filled: no defence. DP-SGD by noise multiplier (bounded); all other defences are "
-        "heuristic. 95 % over federations (accuracy) and targets (leakage).",
-    )
-    return fig, shown_rows
-
-
-@drawn
-def reconstruction(pictures: Mapping[str, Tensor], table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
-    """Private images and what each attack made of them: two random cases, and the best recovered image of all cases."""
-    names = list(table["attack"].unique())
-    fig = Figure(figsize=(DOUBLE, 0.8 * len(names) + 0.4))
-    for row, name in zip(fig.subplots(len(names), 7, squeeze=False), names, strict=True):
-        rows_of_attack = table[table["attack"] == name].assign(
-            gain=lambda each: each["psnr"] - each["psnr of the mean"]
-        )
-        best = rows_of_attack.loc[[rows_of_attack["gain"].idxmax()]].assign(kind="best")
-        shown = pd.concat([rows_of_attack[rows_of_attack["image"] == 0].head(2).assign(kind="random"), best])
-        for place, each in zip((1, 3, 5), shown.itertuples(), strict=False):
-            for axes, what in zip(row[place:], ("private", "recovered"), strict=False):
-                axes.imshow(
-                    pictures[f"{each.case}/{name}/{what}"][each.image].permute(1, 2, 0).numpy(), interpolation="none"
-                )
-            row[place].set_title(each.kind, fontsize=6, fontweight="normal", loc="center")
-            text = f"{each.gain:+.1f} dB{' *' if each.recovered else ''}"
-            row[place + 1].set_title(text, fontsize=6, fontweight="normal", loc="center")
-        title = f"{name}\n({rows_of_attack['view'].iloc[0]})".replace(", ", ",\n")
-        row[0].text(0, 0.5, title, fontsize=6, va="center", transform=row[0].transAxes)
-        for axes in row:
-            axes.set_axis_off()
-    caption(
-        fig,
-        f"{data}. Pairs: private image, what was recovered. Random: the first image of a case; best: of all cases. dB: "
-        "PSNR above the mean public image's; *: nearer than it and than every public image.",
-    )
-    return fig, table

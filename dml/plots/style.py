@@ -1,8 +1,11 @@
-"""How figures look, and how they are kept: one style sheet, one colour + line + marker an arm, PDF + PNG + CSV each."""
+"""How figures are kept: one style sheet and three widths, PDF + PNG + SVG + CSV each, and the caption as a text beside
+them, which is no part of the picture.
+"""
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -12,7 +15,6 @@ import matplotlib as mpl
 import matplotlib.style
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -20,34 +22,36 @@ from torch import Tensor
 
 from dml.files import replacing
 from dml.plots import glyphs
+from dml.plots.looks import data_name, signed
 
-DOUBLE = 7.0  # inches, the width of a journal's two columns
-PAD = 0.04  # inches around what is drawn
-COLOURS = sns.color_palette("colorblind", 10)
-_ARMS = ("dml", "fedavg", "asynchronous", "local+public", "local", "fedavg+public", "self", "dml-one-term")
-LOOKS = {
-    arm: {"color": COLOURS[i], "linestyle": ("-", "--", "-.", ":")[i % 4], "marker": "osD^vPXh"[i]}
-    for i, arm in enumerate(_ARMS)
-} | {
-    "dml-peer-first": {"color": COLOURS[9], "linestyle": "--", "marker": "<"},
-    "pooled": {"color": "0.35", "linestyle": "-", "marker": "*"},
-}
-CLIENTS = sns.color_palette("colorblind", 10)
-INTERVAL = "95 % interval (Student's t)"  # of dml/stats.py, for captions
-REPORTED: dict[str, Any] = {"color": "0.5", "linestyle": "--", "linewidth": 1.0}  # the paper's own number, everywhere
+SINGLE, TEXT, DOUBLE = 3.3, 5.5, 7.0  # inches: a column of two, a page of one, a page of two
+SMALLEST = 6.0  # points of type at these widths
+RASTER = 150  # dots per inch of photographs inside an SVG
+BETTER, WORSE = "   better →", "← better   "
+INTERVAL = "95 % interval (Student's t)"  # of dml/stats.py
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A finished figure: shown by Jupyter as its PNG; `table` is exactly what was drawn, `caption` the text below."""
+    """A finished figure, shown by Jupyter as its PNG with the caption under it. `table` is exactly what was drawn, and
+    `alt` says what is to be seen.
+    """
 
     table: pd.DataFrame = field(repr=False)
     pdf: bytes = field(repr=False)
     png: bytes = field(repr=False)
+    svg: bytes = field(repr=False)
     caption: str = ""
+    alt: str = ""
 
     def _repr_png_(self) -> tuple[bytes, dict[str, str]]:
-        return self.png, {"alt": self.caption}
+        return self.png, {"alt": self.alt}
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import Image, Markdown, display  # in a notebook it is there
+
+        display(Image(self.png, alt=self.alt))
+        display(Markdown(self.caption.replace("$", r"\$")))
 
     @property
     def csv(self) -> bytes:
@@ -55,8 +59,9 @@ class Drawn:
         return self.table.to_csv(index=False, float_format="%.12g").encode()
 
     def files(self, folder: Path, name: str) -> dict[Path, bytes]:
-        """What `save` writes: name.pdf, name.png, name.csv and the caption, name.txt."""
-        contents = {"pdf": self.pdf, "png": self.png, "csv": self.csv, "txt": f"{self.caption}\n".encode()}
+        """What `save` writes: name.pdf, name.png, name.svg, name.csv and the caption, name.txt."""
+        contents = {"pdf": self.pdf, "png": self.png, "svg": self.svg, "csv": self.csv}
+        contents["txt"] = f"{self.caption}\n".encode()
         return {folder / f"{name}.{suffix}": content for suffix, content in contents.items()}
 
     def save(self, folder: Path, name: str) -> None:
@@ -66,7 +71,7 @@ class Drawn:
                 part.write_bytes(content)
 
 
-Draw = Callable[..., tuple[Figure, pd.DataFrame]]
+Draw = Callable[..., tuple[Figure, pd.DataFrame, str]]  # figure, what it shows, caption
 
 
 class Recipe(NamedTuple):
@@ -91,31 +96,55 @@ def figure(name: str, *tables: str, facts: tuple[str, ...] = ("title",)) -> Call
 
 
 def drawn(draw: Draw) -> Callable[..., Drawn]:
-    """Make a drawing function return a `Drawn`: house style, and the same bytes whenever the same table is drawn."""
+    """Make a drawing function return a `Drawn`: house style, and the same bytes whenever the same table is drawn. The
+    first paragraph of its docstring says what is to be seen.
+    """
+    alt = " ".join((draw.__doc__ or "").split("\n\n")[0].split())
 
     @wraps(draw)
     def finished(*args, **kwargs) -> Drawn:
-        with mpl.rc_context(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # `glyphs.find` says it, once
-            mpl.rcdefaults()  # not what the user has set for figures of their own
-            mpl.style.use(Path(__file__).with_name("dml.mplstyle"))
-            with mpl.rc_context({"text.parse_math": False}):  # a "$" in a name is a dollar
-                fig, table = draw(*args, **kwargs)
-            FigureCanvasAgg(fig)
-            _powers_of_ten(fig)
-            glyphs.find(fig)
-            pdf, png = io.BytesIO(), io.BytesIO()
-            cast(Any, fig.get_layout_engine()).execute(
-                fig
-            )  # one layout and frame for both files: they take longer than drawing
-            mpl.rcParams["figure.constrained_layout.use"] = False
-            fig.set_layout_engine(None)
-            frame = fig.get_tightbbox().padded(PAD)
-            fig.savefig(pdf, format="pdf", bbox_inches=frame, metadata={"CreationDate": None})
-            fig.savefig(png, format="png", bbox_inches=frame, metadata={"Software": None})
-        return Drawn(table, pdf.getvalue(), png.getvalue(), fig.get_supxlabel().replace(r"\$", "$"))
+        with house_style():
+            fig, table, caption = laid_out(draw, *args, **kwargs)
+            pdf, png, svg = (
+                _file(fig, format="pdf", metadata={"CreationDate": None}),
+                _file(fig, format="png", metadata={"Software": None}, pil_kwargs={"optimize": True}),
+                _file(fig, format="svg", metadata={"Date": None, "Creator": None}, dpi=RASTER),
+            )
+        return Drawn(table, pdf, png, svg, caption, alt)
 
     return finished
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Matplotlib as our figures have it, not as the user has set it for figures of their own."""
+    with mpl.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # `glyphs.find` says it, once
+        mpl.rcdefaults()
+        mpl.style.use(Path(__file__).with_name("dml.mplstyle"))
+        yield
+
+
+def laid_out(draw: Draw, *args, **kwargs) -> tuple[Figure, pd.DataFrame, str]:
+    """What a drawing function makes, with everything in its final place; one layout for all files, as it takes longer
+    than drawing.
+    """
+    with mpl.rc_context({"text.parse_math": False}):  # a "$" in a name is a dollar
+        fig, table, caption = draw(*args, **kwargs)
+    FigureCanvasAgg(fig)
+    _powers_of_ten(fig)
+    glyphs.find(fig)
+    if engine := fig.get_layout_engine():
+        cast(Any, engine).execute(fig)
+    mpl.rcParams["figure.constrained_layout.use"] = False
+    fig.set_layout_engine(None)
+    return fig, table, caption
+
+
+def _file(fig: Figure, **how: Any) -> bytes:
+    content = io.BytesIO()
+    fig.savefig(content, **how)
+    return content.getvalue()
 
 
 def _powers_of_ten(fig: Figure) -> None:
@@ -126,10 +155,11 @@ def _powers_of_ten(fig: Figure) -> None:
                 axis.reset_ticks()
 
 
-def caption(fig: Figure, text: str) -> None:
-    """n, unit, data set and what "reported" means, under the figure."""
-    drawn = fig.supxlabel(text.replace("$", r"\$"), fontsize=6.5, color="0.35", x=0.01, ha="left", wrap=True)
-    drawn.set_parse_math(True)  # to break lines, matplotlib reads mathematics whatever is asked: hence the "\$"
+def letters(panels: Sequence[Axes], left: float = -11) -> None:
+    """a, b, c at the panels' upper left corners, so many points beside them."""
+    for letter, axes in zip("abcdefghijkl", panels, strict=False):
+        place: dict[str, Any] = {"xytext": (left, 3.5), "textcoords": "offset points", "xycoords": "axes fraction"}
+        axes.annotate(letter, (0, 1), **place, fontsize=8, fontweight="bold", ha="right", va="baseline")
 
 
 def sheet(axes: Axes, images: Tensor, columns: int) -> None:
@@ -152,9 +182,15 @@ def seeds_text(results: pd.DataFrame) -> str:
     return f"n = {n} seed{'s' if n > 1 else ''}" + ("" if n > 1 else " (no interval from one seed)")
 
 
+def about(title: str, *sentences: str) -> str:
+    """A caption: what is seen, and, last, on which data."""
+    return " ".join([*filter(None, sentences), f"Data: {data_name(title)}."])
+
+
 def percent(axes: Axes, axis: str = "y") -> None:
-    """Show shares as per cent."""
-    getattr(axes, f"{axis}axis").set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{100 * value:g}"))
+    """Show shares as per cent, with a true minus sign."""
+    ticks = mpl.ticker.FuncFormatter(lambda value, _: signed(round(100 * value, 9), "g"))
+    getattr(axes, f"{axis}axis").set_major_formatter(ticks)
 
 
 def spread(mean: float, low: float, high: float) -> list[list[float]] | None:

@@ -1,77 +1,60 @@
-"""The figures of notebook 02 that follow training: loss by epoch, accuracy by round."""
+"""The figure of notebook 02 that follows training: accuracy on unseen images, round by round."""
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dml.plots.style import CLIENTS, DOUBLE, LOOKS, caption, figure, legend_above, percent, seeds_text
+from dml import stats
+from dml.plots.looks import look, name
+from dml.plots.style import BETTER, DOUBLE, INTERVAL, about, figure, percent
+
+METRIC, COLUMNS = "unseen sample accuracy", 3
 
 
-@figure("02_histories", "history")
-def histories(history: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
-    """Training loss of every client over all epochs, one panel an arm; epochs on the public fold are shaded."""
-    seed = history["seed"].min()
-    rows = history[(history["seed"] == seed) & (history["arm"] != "pooled")]
-    arms = list(rows["arm"].unique())
-    fig = Figure(figsize=(DOUBLE, 1.45 * -(-len(arms) // 3) + 0.3))
-    grid = fig.subplots(-(-len(arms) // 3), 3, sharex=True, sharey=True, squeeze=False).ravel()
-    drawn = []
+@figure("02_learning", "results")
+def learning(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
+    """Learning curves, one small panel an arm: mean accuracy after every round with a band, the other arms in grey."""
+    table = _curves(results)
+    arms = list(table["arm"].unique())
+    lines = -(-len(arms) // COLUMNS)
+    fig = Figure(figsize=(DOUBLE, 1.15 * lines + 0.25))
+    grid = fig.subplots(lines, COLUMNS, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, arm in zip(grid, arms, strict=False):
-        lines = _timeline(rows[rows["arm"] == arm])
-        for client, line in lines.groupby("client"):
-            axes.plot(
-                line["step"],
-                line["loss"],
-                color=CLIENTS[client % len(CLIENTS)],
-                linewidth=0.6,
-                label=f"client {client}",
-            )
-        for start in lines.loc[lines["shared"] & (lines["epoch"] == 1), "step"].unique():
-            axes.axvspan(start - 0.5, start + lines["epoch"].max() - 0.5, color="0.88", linewidth=0, zorder=0)
-        axes.set_title(arm)
-        drawn.append(lines)
+        for _, other in table.groupby("arm"):
+            axes.plot(other["round"], other["mean"], color="0.85", linewidth=0.7, zorder=1)
+        line, keys = table[table["arm"] == arm], look(arm)
+        axes.fill_between(line["round"], line["low"], line["high"], color=keys["color"], alpha=0.22, linewidth=0)
+        axes.plot(line["round"], line["mean"], color=keys["color"], marker=keys["marker"], markersize=3)
+        axes.set_title(f"{name(arm)} (n = {line['n'].max()})", color=keys["color"], fontweight="bold")
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     for axes in grid[len(arms) :]:
         axes.set_visible(False)
-    top = pd.concat(drawn)["loss"]
-    grid[0].set(yscale="log", ylim=(max(top.quantile(0.01), 1e-4), top.max() * 1.3))
-    for column in range(3):
-        for axes in grid[column : len(arms) : 3][-1:]:  # the lowest panel of the column that shows something
-            axes.set_xlabel("epoch")
-            axes.tick_params(labelbottom=True)
-    for axes in grid[::3]:
-        axes.set_ylabel("training loss")
-    legend_above(fig, grid[0])
-    caption(fig, f"{data}, seed {seed}, one line a client. Shaded: epochs on the public (or the server's extra) fold.")
-    return fig, pd.concat(drawn)
-
-
-def _timeline(rows: pd.DataFrame) -> pd.DataFrame:
-    """The server's epochs belong to every client, as in the published histories; `step` counts a client's epochs."""
-    clients = sorted(set(rows["client"]) - {-1})
-    parts = []
-    for client in clients:
-        epochs = rows[rows["client"].isin([client, -1])].reset_index(drop=True)
-        epochs = epochs.assign(order=epochs["phase"].map({"pretrain": 0, "local": 1, "public": 2, "global": 2}))
-        epochs = epochs.sort_values(["round", "order", "epoch"], kind="stable")
-        parts.append(epochs.assign(client=client, step=range(1, len(epochs) + 1), shared=epochs["order"] == 2))
-    return pd.concat(parts).drop(columns="order")
-
-
-@figure("02_rounds", "results")
-def rounds(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame]:
-    """Accuracy on each round's public fold after the private training, before anyone has trained on that fold."""
-    rows = results[results["metric"] == "public accuracy"]
-    table = rows.groupby(["arm", "round", "seed"], sort=False)["value"].mean().groupby(["arm", "round"], sort=False)
-    table = table.agg(["mean", "min", "max"]).reset_index()
-    fig = Figure(figsize=(DOUBLE, 2.6))
-    axes = fig.subplots()
-    for arm, line in table.groupby("arm", sort=False):
-        axes.plot(line["round"], line["mean"], label=arm, **LOOKS[arm])
-    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
-    axes.set(xlabel="round", ylabel="accuracy, fresh public fold, %")
-    percent(axes)
-    fig.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
-    caption(
-        fig, f"{data}, {seeds_text(results)}. Mean over clients and seeds, before the round's refinement or averaging."
+    means = table["mean"]
+    floor = max(means.min() - 0.03, 0)
+    grid[0].set_ylim(floor, min(table[["mean", "high"]].max(axis=None) + 0.01, 1))
+    percent(grid[0])
+    for axes in grid[max(len(arms) - COLUMNS, 0) : len(arms)]:
+        axes.set_xlabel("round")
+        axes.tick_params(labelbottom=True)
+    grid[COLUMNS * (lines // 2)].set_ylabel(f"accuracy on unseen images, %{BETTER}")
+    text = about(
+        data,
+        "Accuracy after every round on a fixed sample of the unseen images, which was followed to report and never to "
+        "choose.",
+        "Line: mean over seeds of the mean over clients; n seeds are in each title, since some arms were followed in "
+        "fewer of them.",
+        f"Band: {INTERVAL} of the mean." if table["n"].max() > 1 else "",
+        f"{cut} points of bands lie below the panels." if (cut := int((table["low"] < floor).sum())) else "",
+        "Grey: the means of all other arms. Partial-weight FL exchanges its deep layers in every third round only.",
     )
-    return fig, table
+    return fig, table, text
+
+
+def _curves(results: pd.DataFrame) -> pd.DataFrame:
+    """Columns arm, round, mean, low, high, n of the accuracy on the sample; n counts seeds."""
+    clients = results[results["metric"] == METRIC]
+    seeds = clients.groupby(["arm", "round", "seed"], sort=False)["value"].mean()
+    points = seeds.groupby(["arm", "round"], sort=False)
+    return pd.DataFrame(
+        {"arm": arm, "round": at, **stats.columns(stats.interval(values.to_numpy()))} for (arm, at), values in points
+    )

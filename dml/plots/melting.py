@@ -1,0 +1,155 @@
+"""The figure of notebook 04 for claim C3: what becomes of the ratio of bytes when all of a run is counted."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dml import stats
+from dml.config import Experiment
+from dml.evidence import transmission
+from dml.evidence.transmission import CODED, OURS, PUBLISHED, ROUND, RUN
+from dml.plots.looks import INK, RUNG_FACE, data_name, dot, name, protocol, signed
+from dml.plots.style import BETTER, DOUBLE, INTERVAL, drawn, figure, legend_above, letters, spread
+
+RIVALS = ("fedavg", "fedavg, 8 bits", "fedavg, top 1 %")  # where the ladder has them
+Run = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, int, str]  # ladder, accuracy, codings, clients, title
+ROWS = {RUN: "the run, raw pixels", CODED: "the run, coded"}
+LEAST = 0.07  # of a ratio, on the axis
+OFF = 0.03  # accuracy: a mean difference beyond is told in words at the edge
+
+
+@figure("04_bytes", "bandwidth_ladder", "bandwidth_accuracy", "bandwidth_codings", facts=("experiment", "title"))
+def melting(
+    ladder: pd.DataFrame, accuracy: pd.DataFrame, codings: pd.DataFrame, experiment: Experiment, data: str
+) -> tuple[Figure, pd.DataFrame, str]:
+    """Left: on one logarithmic axis, how many times DML's bytes the others' are, from the messages of a round to the
+    whole run against compressed weights; at 1 both are equal. Right: the accuracy of the same rivals minus DML's.
+    """
+    return _melting([(ladder, accuracy, codings, experiment.clients, data)], {})
+
+
+@drawn
+def meltings(runs: Sequence[Run], wires: dict[str, pd.DataFrame]) -> tuple[Figure, pd.DataFrame, str]:
+    """Left: for two protocols and on one logarithmic axis, how many times DML's bytes the others' are, from the
+    messages of a round to the whole run against compressed weights, and for a deployment on the wire; at 1 both are
+    equal. Right: the accuracy of the same rivals minus DML's.
+    """
+    return _melting(runs, wires)
+
+
+def ratios(ladder: pd.DataFrame, codings: pd.DataFrame, clients: int) -> pd.DataFrame:
+    """Columns row, against, ratio: a rival's bytes by DML's, of one client."""
+    table = transmission.ratios(ladder, codings, clients).set_index(["system", "what", "against"])["ratio"]
+    rows = [
+        ("a round's messages", "fedavg", table[OURS, ROUND, "fedavg"]),
+        ("… all peers' losses forwarded, as published", "fedavg", table[PUBLISHED, ROUND, "fedavg"]),
+    ]
+    there = [rival for rival in RIVALS if (OURS, RUN, rival) in table]
+    rows += [(row, rival, table[OURS, what, rival]) for rival in there for what, row in ROWS.items()]
+    return pd.DataFrame(rows, columns=["row", "against", "ratio"])
+
+
+def on_the_wire(wires: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The same of deployed arms, means over clients and the rounds between the first and the last: of our messages and
+    of all bytes on their TLS connections.
+    """
+    if not {"dml", "fedavg"} <= set(wires):
+        return pd.DataFrame(columns=["row", "against", "ratio"])
+    means = {}
+    for arm in ("dml", "fedavg"):
+        wire = wires[arm]
+        rounds = wire[(wire["round"] > 0) & (wire["round"] < wire["round"].max())]
+        means[arm] = rounds.groupby("direction")[["encoded", "tls"]].mean().sum()
+    ratio = means["fedavg"] / means["dml"]
+    rows = [
+        ("a deployed round's messages", "fedavg", ratio["encoded"]),
+        ("a deployed round over TLS", "fedavg", ratio["tls"]),
+    ]
+    return pd.DataFrame(rows, columns=["row", "against", "ratio"])
+
+
+def _melting(runs: Sequence[Run], wires: dict[str, pd.DataFrame]) -> tuple[Figure, pd.DataFrame, str]:
+    tables = [ratios(ladder, codings, clients).assign(run=data) for ladder, _, codings, clients, data in runs]
+    wire = on_the_wire(wires).assign(run="deployed")
+    table = pd.concat([*tables, wire] if len(wire) else tables, ignore_index=True)
+    places = {pair: i for i, pair in enumerate(dict.fromkeys(zip(table["row"], table["against"], strict=True)))}
+    fig = Figure(figsize=(DOUBLE, 0.85 + 0.3 * len(places)))
+    left, right = fig.subplots(1, 2, width_ratios=(1.6, 1), sharey=True)
+    faces: tuple[dict[str, Any], ...] = ({}, {"markerfacecolor": RUNG_FACE})
+    shifts = (-0.17, 0.17) if len(runs) > 1 else (0.0,)
+    differences = []
+    for (ladder, accuracy, _, _, data), some, shift, face in zip(runs, tables, shifts, faces, strict=False):
+        for row in some.itertuples():
+            place = places[row.row, row.against] + shift
+            _ratio(left, place, row.ratio, row.against, face)
+        differences += _accuracy(right, accuracy.assign(run=data), places, shift, face)
+        left.plot([], [], "o", color="0.3", **face, label=f"{protocol(data) or 'this run'}, n = {ladder['n'].max()}")
+    for row in wire.itertuples():
+        _ratio(left, places[row.row, row.against], row.ratio, row.against, {"marker": "x", "color": "0.3"})
+    if len(wire):
+        left.plot([], [], "x", color="0.3", label="deployed, small run")
+        left.axhline(len(places) - 2.5, color="0.75", linewidth=0.6)
+        right.axhline(len(places) - 2.5, color="0.75", linewidth=0.6)
+    left.axvline(1, color=INK, linewidth=0.8)
+    left.set(xscale="log", xlim=(LEAST, max(9e4, 4 * table["ratio"].max())), xlabel="times DML's bytes   DML cheaper →")
+    left.axvspan(LEAST, 1, color="0.94", zorder=0)
+    left.text(0.27, 0.5, "DML dearer", ha="center", va="center", color="0.35", rotation=90)
+    words = [f"{name(against)}: {row}" if not row.startswith("…") else row for row, against in places]
+    left.set_yticks(range(len(places)), words)
+    left.set_ylim(len(places) - 0.4, -0.7)
+    right.axvline(0, color=INK, linewidth=0.7)
+    right.set_xlim(-OFF, OFF)
+    right.set_xlabel(f"accuracy − DML's, pp{BETTER}")
+    right.xaxis.set_major_formatter(lambda value, _: signed(round(100 * value, 9), "g"))
+    for axes in (left, right):
+        axes.tick_params(axis="y", length=0)
+        axes.grid(False, axis="y")
+    legend_above(fig, left)
+    letters((left, right), left=-6)
+    counts = " and ".join(f"n = {ladder['n'].max()} seeds ({data_name(data)})" for ladder, _, _, _, data in runs)
+    text = (
+        f"Bytes of one client, whole messages with headers; {counts}. Left of 1 DML is the dearer one. The run counts "
+        "the first model and, for DML, its public images: as raw pixels, or coded as files or PNG while all weights are "
+        "compressed (xz). b: accuracy on unseen images at the last "
+        f"round, paired by seed, mean and {INTERVAL}; arrows: means beyond the axis; intervals may leave it. "
+    )
+    if len(wire):
+        text += "Crosses: arms deployed over TLS in the smoke run's size, one run each; connections need bytes too."
+    return fig, pd.concat([table, pd.DataFrame(differences)], ignore_index=True), " ".join(text.split())
+
+
+def _ratio(axes: Axes, place: float, ratio: float, arm: str, more: dict) -> None:
+    axes.plot(ratio, place, **(dot(arm) | more), markersize=5)
+    text, side = f"{ratio:,.0f}×" if ratio >= 20 else f"{ratio:.2f}×", ("left", 5) if ratio >= 1 else ("right", -5)
+    axes.annotate(text, (ratio, place), (side[1], 0), textcoords="offset points", ha=side[0], va="center")
+
+
+def _accuracy(axes: Axes, accuracy: pd.DataFrame, places: dict, shift: float, face: dict) -> list[dict]:
+    """Each rival's accuracy minus DML's, in the rows where all of the run is counted."""
+    values, rows = accuracy.pivot(index="seed", columns="arm", values="value"), []
+    for (row, arm), place in places.items():
+        if row == ROWS[RUN] and arm in values:
+            one = stats.interval((values[arm] - values["dml"]).to_numpy())
+            rows.append(
+                {"row": "accuracy minus DML's", "against": arm, "run": accuracy["run"].iloc[0], **stats.columns(one)}
+            )
+            if abs(one.mean) > OFF:
+                text = f"◂ {signed(100 * one.mean, '+.1f')}" if one.mean < 0 else f"{signed(100 * one.mean, '+.1f')} ▸"
+                side = "left" if one.mean < 0 else "right"
+                x = 0.01 if one.mean < 0 else 0.99
+                axes.text(
+                    x,
+                    place + shift,
+                    text,
+                    ha=side,
+                    va="center",
+                    color=dot(arm)["color"],
+                    transform=axes.get_yaxis_transform(),
+                )
+            else:
+                error = spread(one.mean, one.low, one.high)
+                axes.errorbar(one.mean, place + shift, xerr=error, **(dot(arm) | face), capsize=1.8, elinewidth=0.9)
+    return rows

@@ -1,0 +1,61 @@
+"""Charts of named rows: the seeds as dots, mean and interval above them, and how many dots lie beyond the axis."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from dml.plots.looks import dot, name
+from dml.plots.style import SMALLEST, spread
+
+REACH = 3  # interquartile ranges beyond the quartiles: a dot further out does not stretch the axis
+
+
+def names(axes: Axes, arms: Sequence[str], titles: Sequence[str] = ()) -> None:
+    """One row an arm, the first on top, by its name or else by its title."""
+    axes.set_yticks(range(len(arms)), titles or [name(arm) for arm in arms])
+    axes.set_ylim(len(arms) - 0.45, -0.55)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(False, axis="y")
+
+
+def seeds(axes: Axes, place: float, values: np.ndarray, arm: str) -> None:
+    """One small dot a seed, just under the row's mean."""
+    colour = dot(arm)["color"]
+    axes.scatter(values, np.full(len(values), place + 0.24), s=5, color=colour, alpha=0.6, linewidth=0)
+
+
+def mean(axes: Axes, place: float, of: tuple[float, float, float], arm: str, **more: Any) -> None:
+    """A mean with its interval (mean, low, high), in the arm's look."""
+    keys = {**dot(arm), "capsize": 1.8, "elinewidth": 0.9, "capthick": 0.7, "markersize": 4, **more}
+    axes.errorbar(of[0], place, xerr=spread(*of), **keys)
+
+
+def reach(values: Sequence[np.ndarray], ends: Sequence[float]) -> tuple[float, float]:
+    """Limits of an axis that hold every interval (`ends`) and all values but far outliers."""
+    inside = [float(end) for end in ends if not np.isnan(end)]
+    for some in values:
+        first, third = np.quantile(some, (0.25, 0.75))
+        far = REACH * (third - first) + 1e-9
+        inside += [float(value) for value in some if first - far <= value <= third + far]
+    low, high = min(inside), max(inside)
+    margin = 0.04 * (high - low) or 0.01
+    return low - margin, high + margin
+
+
+def beyond(axes: Axes, place: float, values: np.ndarray, arm: str) -> int:
+    """Say at the axes' edges how many dots of a row lie beyond them. Returns how many."""
+    left, right = axes.get_xlim()
+    below, above = int((values < left).sum()), int((values > right).sum())
+    keys: dict[str, Any] = {"fontsize": SMALLEST, "va": "center", "color": dot(arm)["color"]}
+    if below:
+        axes.text(0.005, place + 0.24, f"◂{below}", ha="left", transform=axes.get_yaxis_transform(), **keys)
+    if above:
+        axes.text(0.995, place + 0.24, f"{above}▸", ha="right", transform=axes.get_yaxis_transform(), **keys)
+    return below + above
+
+
+def beyond_text(count: int) -> str:
+    """For a caption: what the edge counts mean; nothing where all dots are inside."""
+    return f"{count} dot{'s' if count > 1 else ''} beyond the axis, counted at its edge (◂, ▸)." if count else ""
