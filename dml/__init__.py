@@ -1,1 +1,1 @@
-"""Distributed mutual learning, tested: the helper package of the numbered notebooks (see README.md for its layout)."""
+"""Distributed mutual learning, tested: the helper package of the numbered notebooks (its layout: dml/README.md)."""

@@ -14,8 +14,7 @@ from dml.experiment import jobs
 from dml.files import DataError
 from dml.pipeline import fetch as fetching
 from dml.pipeline import output, redraw
-from dml.studies import hostile, study, tuned
-from dml.studies.plan import plan
+from dml.studies import catalogue as studies
 from dml.training import machine
 
 
@@ -63,6 +62,8 @@ def _of_a_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help=device)
     reference = "float32 is the reference"
     command.add_argument("--precision", choices=("float32", "bf16"), default="float32", help=reference)
+    own = "two kinds of model of notebook 05, a name (resnet8) or your own, package.module:function"
+    command.add_argument("--models", default="", metavar="KIND,KIND", help=own)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -85,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
     listing.set_defaults(act=list_jobs)
 
     planned = commands.add_parser("study", help="compute a study of a plan (data/*plan*.md) and add it to the record")
-    planned.add_argument("name", metavar="NAME", help="published, reduced or tuned; hostile-veto, hostile, ...")
+    planned.add_argument("name", metavar="NAME", help=f"one of {', '.join(studies.names())}")
     seeds_help = "which seeds (8,9), or how many from 0; all confirmatory ones"
     planned.add_argument("--seeds", type=seeds, default=(), metavar="N|LIST", help=seeds_help)
     planned.set_defaults(act=carry_out_study)
@@ -133,10 +134,9 @@ def reproduce(args: argparse.Namespace) -> int:
 def _opened(args: argparse.Namespace):
     from dml.pipeline.run import Run
 
-    sizes = {"clients": args.clients, "rounds": args.rounds, "train_images": args.train_images}
-    return Run.open(
-        args.profile, args.data, args.seeds, args.out, device=args.device, precision=args.precision, **sizes
-    )
+    names = ("device", "precision", "clients", "rounds", "train_images", "models")
+    options = {name: getattr(args, name) for name in names}
+    return Run.open(args.profile, args.data, args.seeds, args.out, **options)
 
 
 def _executor(address: str):
@@ -179,17 +179,7 @@ def list_jobs(args: argparse.Namespace) -> int:
 
 
 def carry_out_study(args: argparse.Namespace) -> int:
-    planned = plan().studies
-    if chosen := hostile.STUDIES_BY_NAME.get(args.name):
-        hostile.carry_out(chosen, args.seeds)
-    elif args.name in planned:
-        study.carry_out(planned[args.name], args.seeds or planned[args.name].confirmatory)
-    elif args.name == "tuned":
-        tuned.carry_out()
-    else:
-        known = (*planned, "tuned", *hostile.STUDIES_BY_NAME)
-        raise ValueError(f"study {args.name!r}: choose one of {', '.join(known)}")
-    print(f"Tables: {study.STUDIES / args.name}")
+    print(f"Tables: {studies.carry_out(args.name, args.seeds)}")
     return 0
 
 

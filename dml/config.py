@@ -49,7 +49,7 @@ class Experiment:
     public_fold: str = "balanced"  # and labelled, as published; "skewed" or "unlabelled"
     public_epochs: int | None = None  # of the refinement; None: as many as of every phase, as published
     public_rate: float | None = None  # its learning rate; None: that of every phase
-    models: str = "visionnet"  # names with commas between, dealt to the clients in turn (dml/models.py)
+    models: str = "visionnet"  # names with commas between, dealt to clients in turn (dml/training/kinds.py)
 
     def __post_init__(self):
         if self.clients < 2:
@@ -123,6 +123,16 @@ class ManyClients:
 
 
 @dataclass(frozen=True)
+class Skewed:
+    """What notebook 05 runs (dml/studies/small.py): a level of skew, a pair of models, and how many seeds."""
+
+    label_alpha: float = 0.1
+    public_folds: tuple[str, ...] = ("balanced", "unlabelled")
+    models: str = "visionnet,visionnet-half"
+    seeds: int = 1
+
+
+@dataclass(frozen=True)
 class Profile:
     """A size at which everything is run: the experiment, how many seeds unless told otherwise, and its studies."""
 
@@ -131,6 +141,7 @@ class Profile:
     ladder: Ladder
     many_clients: ManyClients = ManyClients()
     probe: Probe = Probe()
+    skewed: Skewed = Skewed()
 
 
 SMALL = Experiment(rounds=4, size=40, train_images=600, unseen_images=500)

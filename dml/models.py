@@ -1,4 +1,4 @@
-"""VisionNet, the published "VisionNet-like CNN", in the fastest form that is exactly the same function; others by name.
+"""VisionNet, the published "VisionNet-like CNN", in the fastest form that is exactly the same function.
 
 Two things differ from a line-by-line transcription and change no value: ReLU follows the pooling (max and ReLU
 commute, and a quarter of the numbers remain), and dropout takes its mask as an argument, so that a client owns its
@@ -18,8 +18,8 @@ DEEP = ("dense1", "dense2")
 
 
 class Net(nn.Module):
-    """What a client trains: logits [N, 1] or [N, C] of images of one size. `kind` is its name (see `build`); models of
-    one kind have the same parameters. Those that cannot be `stackable` are trained one by one on any device.
+    """What a client trains: logits [N, 1] or [N, C] of images of one size. `kind` is its name; models of one kind have
+    the same parameters (dml/training/kinds.py). Those that are not `stackable` are trained one by one on any device.
     """
 
     stackable = True
@@ -81,18 +81,6 @@ class VisionNet(Net):
     def dropout_masks(self, count: int, rng: np.random.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
         """Two masks for `count` images, [count, features] and [count, 64]: 0, or 1 / (1 - DROPOUT) where kept."""
         return keep(count, self.features, rng, device), keep(count, self.hidden, rng, device)
-
-
-def build(kind: str, size: int, classes: int, rng: np.random.Generator) -> Net:
-    """A model by name: a width of VisionNet, one of the zoo, or a user's own as package.module:function (dml/zoo).
-
-    Raises ValueError for an unknown name and a model that does not fit.
-    """
-    if kind in WIDTHS:
-        return VisionNet(size, classes, rng, kind)
-    from dml.zoo import catalogue  # an annex
-
-    return catalogue.build(kind, size, classes, rng)
 
 
 def outputs(classes: int) -> int:

@@ -19,8 +19,8 @@ from dml.arms.relatives.weights import MU, mean_of_holders, narrow
 from dml.config import Experiment
 from dml.exchange.messages import decode
 from dml.experiment.ladder import code_of, find
-from dml.models import build
 from dml.training.clients import Client, Fit, fit_one, objective
+from dml.training.kinds import build
 from dml.training.stack import fit_all
 
 # Three images, three clients: P(class 1) of each, and what the student (client 0) now says.

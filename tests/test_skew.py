@@ -5,10 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dml.arms.catalogue import run
+from dml.arms.federation import Federation
 from dml.config import SMALL, Experiment
 from dml.data import partition
 from dml.data.folds import deal, mixture, plan
-from dml.data.partition import counts, distance, log_dirichlet
+from dml.data.partition import counts, log_dirichlet
+from dml.experiment.ladder import find
+from dml.files import read_table
+from dml.studies import skew
+from dml.training.clients import predict
 
 TWO = np.repeat([0, 1], [300, 300])
 THREE = np.repeat([0, 1, 2], [300, 200, 400])
@@ -21,7 +27,7 @@ def of_client(folds, client):
 def distances(labels, experiment, seed):
     folds, classes = deal(labels, experiment, seed), labels.max() + 1
     shares = [mixture(labels[of_client(folds, client)], classes) for client in range(experiment.clients)]
-    return [distance(share, mixture(labels, classes)) for share in shares]
+    return [np.abs(share - mixture(labels, classes)).sum() / 2 for share in shares]
 
 
 def test_without_skew_the_folds_are_the_published_ones():
@@ -113,3 +119,101 @@ def test_what_cannot_be_is_named():
     for wrong in ({"public_fold": "secret"}, {"label_alpha": 0.0}, {"size_alpha": -1.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Experiment(**wrong)
+
+
+# -- what is measured of such clients ---------------------------------------------------------------------------------
+
+
+def test_personal_accuracy_is_on_record_where_clients_differ(tiny, pictures):
+    fed = Federation(replace(tiny, label_alpha=0.05), pictures, 0)
+    run("local", [fed])
+    own = {row.client: row.value for row in fed.rows if row.metric == "unseen personal accuracy"}
+    common = {row.client: row.value for row in fed.rows if row.metric == "unseen accuracy"}
+    assert own.keys() == common.keys() == {0, 1, 2}
+    labels = fed.unseen_labels
+    for client in fed.clients:
+        predicted = (predict(client, fed.unseen)[:, 0] > 0).long()
+        recalls = [(predicted[labels == c] == c).float().mean().item() for c in (0, 1)]
+        assert own[client.index] == pytest.approx(fed.mixture(client) @ recalls, abs=1e-6)
+    assert own[1] > common[1] and max(fed.mixture(fed.clients[1])) > 0.9
+    plain = Federation(tiny, pictures, 0)
+    run("local", [plain])
+    assert not [row for row in plain.rows if "personal" in row.metric]
+
+
+@pytest.mark.parametrize("arm", ["dml", "fedavg+public", "asynchronous"])
+def test_arms_run_on_skewed_clients(arm, tiny, pictures):
+    fed = Federation(replace(tiny, label_alpha=0.1, size_alpha=1.0, public_fold="skewed"), pictures, 1)
+    run(arm, [fed])
+    assert all(np.isfinite(row.value) for row in fed.rows)
+
+
+# -- the study --------------------------------------------------------------------------------------------------------
+
+PLAN = """
+```toml
+profile = "smoke"
+data = "faces"
+unseen_images = 20
+margin = 0.01
+
+[[skew]]
+seeds = {first = 3, last = 4}
+label_alpha = [inf, 0.1]
+fields = [{public_fold = "unlabelled"}]
+arms = ["dml", "dsfl"]
+
+[[models]]
+seeds = {first = 3, last = 3}
+label_alpha = [inf]
+fields = [{models = "visionnet,visionnet-half"}]
+arms = ["dml"]
+```
+"""
+
+
+@pytest.fixture
+def planned(tmp_path, monkeypatch, sandbox, no_workers):
+    file = tmp_path / "plan.md"
+    file.write_text(PLAN)
+    made = skew.plan(file)
+    monkeypatch.setattr(skew, "plan", lambda: made)
+    return made
+
+
+def test_the_plan_on_file_is_whole_and_every_arm_and_field_exists():
+    made = skew.plan()
+    names = {here.name for grid in made.grids["skew"] for here in grid.cells}
+    assert "label_alpha inf; public_fold unlabelled" in names and len(made.grids["models"]) == 3
+    for grids in made.grids.values():
+        for grid in grids:
+            assert grid.seeds.start == 100 and all(find(arm) for arm in grid.arms)
+            assert all(here.experiment.unseen_images == 2000 for here in grid.cells)
+    with pytest.raises(ValueError, match="no_such_field"):
+        skew.cell(SMALL, 0.1, {"no_such_field": 1})
+    assert skew.cell(SMALL, np.inf, {"epochs": 3}) == skew.Cell("label_alpha inf; epochs 3", replace(SMALL, epochs=3))
+
+
+def test_a_study_is_recorded_seed_by_seed_and_goes_on_where_it_stopped(planned, tmp_path, monkeypatch):
+    to = tmp_path / "studies"
+    folder = skew.carry_out("skew", [3], "cpu", to)
+    assert len(skew.on_record(folder)) == 4
+    first = {file.name: file.read_bytes() for file in folder.iterdir() if file.suffix != ".json"}
+    monkeypatch.setattr(
+        skew.jobs, "carry_out", lambda listed: pytest.fail(f"computed again: {list(listed)}") if list(listed) else 0
+    )
+    skew.carry_out("skew", [3], "cpu", to)
+    assert {file.name: file.read_bytes() for file in folder.iterdir() if file.suffix != ".json"} == first
+    monkeypatch.undo()
+    results = read_table(folder / "results.csv.gz")
+    assert set(results["metric"]) == {
+        f"unseen {what}" for what in ("accuracy", "personal accuracy", "log loss", "disagreement")
+    }
+    plain = results[results["cell"] == "label_alpha inf; public_fold unlabelled"]
+    assert "unseen personal accuracy" not in set(plain["metric"])
+    costs = read_table(folder / "costs.csv").set_index(["cell", "arm"])
+    assert (costs["up"] > 0).all() and (costs["setup"] > costs["up"]).all()
+    cells = read_table(folder / "cells.csv").groupby("cell")["distance"].mean()
+    assert cells["label_alpha inf; public_fold unlabelled"] < 0.05 < cells["label_alpha 0.1; public_fold unlabelled"]
+    with pytest.raises(ValueError, match="choose one of skew, models"):
+        skew.carry_out("skewed")

@@ -12,8 +12,9 @@ from dml.arms.catalogue import run
 from dml.arms.federation import Federation
 from dml.config import Experiment
 from dml.data.images import Images, Split
-from dml.models import WIDTHS, build
+from dml.models import WIDTHS
 from dml.training.clients import fit_one, predict
+from dml.training.kinds import build
 from dml.training.stack import carry_out, fit_all
 from dml.zoo.nets import NETS
 from dml.zoo.wrapped import Drop

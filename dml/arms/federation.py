@@ -16,9 +16,10 @@ from dml.config import Experiment
 from dml.data.folds import Folds, deal, mixture
 from dml.data.images import Images
 from dml.exchange.ledger import Post, Wire
-from dml.models import Net, build
+from dml.models import Net
 from dml.streams import SERVER, stream
 from dml.training.clients import Client, Epoch
+from dml.training.kinds import build
 
 
 @dataclass(frozen=True)

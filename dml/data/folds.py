@@ -41,11 +41,12 @@ def plan(labels: np.ndarray, experiment: Experiment, seed: int) -> Folds:
 
 def deal(labels: np.ndarray, experiment: Experiment, seed: int) -> Folds:
     """The folds of an experiment: `plan`, or what dml/data/partition makes of it where the experiment is skewed."""
+    folds = plan(labels, experiment, seed)
     if not experiment.skewed and experiment.public_fold != "skewed":
-        return plan(labels, experiment, seed)
+        return folds
     from dml.data import partition  # an annex
 
-    return partition.deal(labels, experiment, seed)
+    return partition.skew(folds, labels, experiment, seed)
 
 
 def mixture(labels: np.ndarray, classes: int) -> np.ndarray:

@@ -5,27 +5,32 @@ images of each class (Sinkhorn) and rounded by largest remainder. So size and sk
 dealt once, and no draw is ever rejected. A client keeps its mixture in all rounds.
 """
 
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import gammaincinv
 
 from dml.config import Experiment
-from dml.data.folds import Folds, plan
 from dml.streams import SERVER, stream
+
+if TYPE_CHECKING:
+    from dml.data.folds import Folds
 
 LEAST = 4  # images of a client in a round, however small it is
 COMMON = 4.0  # a skewed public fold has so many times as many images of one class as of the next rarer one
 STEPS = 10_000  # of Sinkhorn at most; rows of one class each take some hundreds
 
 
-def deal(labels: np.ndarray, experiment: Experiment, seed: int) -> Folds:
+def skew(folds: Folds, labels: np.ndarray, experiment: Experiment, seed: int) -> Folds:
     """The published folds, skewed as the experiment says; the fold for pre-training stays (see `folds.deal`).
 
     `labels` are int [N]. Another alpha is the same draw, further apart: skews of one seed are paired.
-    Raises ValueError as `plan` does, and when there are too few images for clients of different sizes.
+    Raises ValueError when there are too few images for clients of different sizes.
     """
-    folds, rng = plan(labels, experiment, seed), stream(seed, SERVER, "skew")
+    rng = stream(seed, SERVER, "skew")
     clients, rounds, classes = experiment.clients, experiment.rounds, int(labels.max()) + 1
     draws, common, order = rng.random((2, clients, classes)), rng.permutation(classes), rng.permutation(len(labels))
     large = rng.random((2, clients, 1))
@@ -73,11 +78,6 @@ def counts(weights: np.ndarray, sizes: np.ndarray, totals: np.ndarray) -> np.nda
         free = np.outer(left > 0, totals - whole.sum(0) > 0)
         whole[np.unravel_index(np.where(free, table - whole, -np.inf).argmax(), table.shape)] += 1
     return whole
-
-
-def distance(shares: np.ndarray, usual: np.ndarray) -> float:
-    """The total variation between two class mixtures: half the sum of the differences, 0 to 1."""
-    return float(np.abs(shares - usual).sum() / 2)
 
 
 def _sizes(total: int, draws: np.ndarray, alpha: float | None, least: int) -> np.ndarray:

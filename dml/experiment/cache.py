@@ -23,6 +23,7 @@ CODE = (
         "losses",
         "data.folds",
         "training.clients",
+        "training.kinds",
         "training.memory",
         "training.stack",
         "training.metrics",

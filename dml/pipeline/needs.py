@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dml.config import Experiment
+from dml.config import Experiment, Skewed
 from dml.data.images import Images
 from dml.evidence import many_clients
 from dml.experiment import results
@@ -62,10 +63,33 @@ def hostile_jobs(run: Run) -> list[Job]:
     return lies.jobs(run)
 
 
+def differing(run: Run) -> Skewed:
+    """What notebook 05 runs: the profile's, with the user's models where there are any."""
+    return replace(run.sizes.skewed, models=run.models) if run.models else run.sizes.skewed
+
+
+def checked(seeds: Sequence[int], usual: int) -> tuple[int, ...]:
+    """The seeds of a run, by default the first `usual` ones. Raises ValueError for what are no seeds."""
+    if isinstance(seeds, int):
+        raise ValueError(f"seeds = {seeds}: give a list of them, for example [{seeds}]")
+    seeds = tuple(seeds) or tuple(range(usual))
+    if len(set(seeds)) < len(seeds) or any(not isinstance(seed, int) or seed < 0 for seed in seeds):
+        raise ValueError(f"seeds {list(seeds)}: give different whole numbers from 0 up")
+    return seeds
+
+
+def skewed_jobs(run: Run) -> list[Job]:
+    """Clients that differ, in classes and in models."""
+    from dml.studies import small  # an annex
+
+    return small.jobs(run.data, run.experiment, differing(run), run.seeds, run.target)
+
+
 NEEDS: dict[str, tuple[Callable[[Run], list[Job]], ...]] = {  # by the notebook's number
     "02": (accuracy_jobs,),
     "03": (privacy_jobs,),
     "04": (bandwidth_jobs,),
+    "05": (skewed_jobs,),
     "06": (hostile_jobs,),
     "09": (accuracy_jobs, privacy_jobs, bandwidth_jobs, many_clients_jobs, hostile_jobs),
 }

@@ -166,6 +166,7 @@ def reproduce(run: Run, only: str = "", executor: Executor | None = None) -> Pat
         "clients": run.experiment.clients,
         "rounds": run.experiment.rounds,
         "train_images": run.experiment.train_images,
+        "models": run.models,
     }
     skipped = {path.stem: why for path in chosen if (why := run.skipped(path.stem))}
     for stem, why in skipped.items():

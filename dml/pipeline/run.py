@@ -44,6 +44,7 @@ class Run:
     folder: Path
     figures: Path
     device: str
+    models: str = ""  # of notebook 05; "": the profile's
 
     @classmethod
     def open(
@@ -58,6 +59,7 @@ class Run:
         clients: int = 0,
         rounds: int = 0,
         train_images: int = 0,
+        models: str = "",
     ) -> Run:
         """A run by the values of a notebook's parameters; empty ones and zeros mean the profile's own.
 
@@ -72,11 +74,7 @@ class Run:
         usual = asdict(chosen.experiment)
         own: dict[str, Any] = {size: value for size, value in sizes.items() if value not in (0, usual[size])}
         experiment = replace(chosen.experiment, precision=precision, **own)
-        if isinstance(seeds, int):
-            raise ValueError(f"seeds = {seeds}: give a list of them, for example [{seeds}]")
-        seeds = tuple(seeds) or tuple(range(chosen.seeds))
-        if len(set(seeds)) < len(seeds) or any(not isinstance(seed, int) or seed < 0 for seed in seeds):
-            raise ValueError(f"seeds {list(seeds)}: give different whole numbers from 0 up")
+        seeds = needs.checked(seeds, chosen.seeds)
         target = machine.device(device)
         if precision == "bf16" and not machine.has_bf16(target):
             raise ValueError("precision 'bf16': this processor has no bf16 arithmetic; use float32")
@@ -88,7 +86,7 @@ class Run:
         suffix += "" if precision == "float32" else "-bf16"
         where = Path(folder).expanduser() if folder else config.RUNS / f"{profile_name}-{name}{suffix}"
         shown = Path(figures).expanduser() if figures else where / "figures"
-        return cls(profile_name, data, experiment, seeds, where, shown, device)
+        return cls(profile_name, data, experiment, seeds, where, shown, device, models)
 
     @cached_property
     def images(self) -> Images:
@@ -119,8 +117,6 @@ class Run:
     def target(self) -> torch.device:
         """What it is computed on."""
         return machine.device(self.device)
-
-    # -- what notebooks ask for: from the cache where possible, and written as tables ------------------------------
 
     def accuracy(self) -> ArmTables:
         """Every arm and seed; writes results.csv, history.csv and costs.csv."""
@@ -161,13 +157,22 @@ class Run:
         return tables
 
     def many_clients(self) -> pd.DataFrame:
-        """The arms with more and fewer clients; writes clients.csv where profile and data set leave room for more."""
+        """The arms with more and fewer clients; writes clients.csv where profile and data leave room for more."""
         chosen = self.sizes.many_clients
         seeds = self.seeds[: chosen.seeds or None]
         table = many_clients.compute(self.data, self.experiment, chosen.clients, seeds, self.device)
         if len(table):
             self.write(table, "clients")
         return table
+
+    def skewed(self) -> pd.DataFrame:
+        """Clients that differ, in classes and in models; writes skew_results.csv and skew_cells.csv."""
+        from dml.studies import small  # an annex
+
+        tables = small.compute(self.data, self.experiment, needs.differing(self), self.seeds, self.device)
+        for name, table in zip(("skew_results", "skew_cells"), tables, strict=True):
+            self.write(table, name)
+        return tables[0]
 
     def judge(self) -> pd.DataFrame:
         """A verdict on every claim that the tables written so far speak of (see `verdicts.verdicts`)."""
@@ -185,8 +190,6 @@ class Run:
         table = style.describe(self.images)
         self.write(table, "images")
         return table
-
-    # -- what these need -------------------------------------------------------------------------------------------
 
     def jobs(self, notebook: str) -> list[Job]:
         """The jobs behind a notebook, by the start of its name ("02"), computed or not; nothing is run.
@@ -209,8 +212,6 @@ class Run:
         for job in (job for notebook in needs.NEEDS for job in self.jobs(notebook)):
             for file in job.files:
                 file.unlink(missing_ok=True)
-
-    # -- what is kept ----------------------------------------------------------------------------------------------
 
     def write(self, table: pd.DataFrame, name: str) -> None:
         """Keep a table as CSV. Raises DataError when the folder holds somebody else's files."""

@@ -5,11 +5,11 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from dml.evidence.about import About, has, read
-from dml.plots import arms, bandwidth, claims, costs, data, hostile, lesson, privacy, training
+from dml.plots import arms, bandwidth, claims, costs, data, hostile, lesson, privacy, skew, training
 from dml.plots.style import FIGURES, Drawn
 
 # imported: each adds its figures to FIGURES
-ROOMS = (lesson, data, training, arms, privacy, bandwidth, costs, hostile, claims)
+ROOMS = (lesson, data, training, arms, privacy, bandwidth, costs, skew, hostile, claims)
 PICTURES = "reconstructions"  # private images and what was recovered of them: not a table, and never recorded of people
 RECONSTRUCTION = "03_reconstruction"
 

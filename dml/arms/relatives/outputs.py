@@ -110,7 +110,7 @@ def exchange(fed: Federation, rule: Rule) -> Iterator[list[Fit]]:
         for _, alike in fed.groups() if rule.kin else [(None, fed.clients)]:
             tables |= _tables(fed, rule, round_index, alike)
         yield [
-            replace(fit, labelled=rule.labels and fed.labelled, epochs=rule.epochs)
+            replace(fit, labelled=rule.labels and fed.labelled, epochs=rule.epochs or fit.epochs)
             for fit in steps.refine(fed, round_index, FORMS[rule.loss], tables)
             if rule.labels or fit.table is not None
         ]
