@@ -10,6 +10,8 @@ from dml.__main__ import main
 from dml.config import DATA, Experiment
 from dml.files import DataError
 from dml.hostile.cells import Cell
+from dml.pipeline import lies
+from dml.pipeline.run import Run
 from dml.studies import hostile
 from dml.studies.hostile import GUARDED, STUDIES_BY_NAME, Study
 
@@ -101,3 +103,17 @@ def test_the_plan_names_every_study_and_its_size():
 def test_skewed_and_unlabelled_cells_change_the_experiment():
     changed = Cell("dml", 5, labels=False, label_alpha=0.3).experiment(hostile.BASE)
     assert changed.public_fold == "unlabelled" and changed.label_alpha == 0.3
+
+
+def test_the_notebook_of_a_run_computes_its_cells_once(sandbox, no_workers):
+    run = Run.open("smoke", "faces", (0, 1))
+    assert [(cell.liars, cell.clip) for cell in lies.cells(run)] == [(0, 1e-7), (1, 1e-7), (1, 0.02)]
+    table = lies.compute(run)
+    assert set(table["seed"]) == {0} and (run.folder / "hostile.csv").is_file()
+    assert all(job.done for job in lies.jobs(run)) and len(lies.shown(table)) == 3
+
+
+def test_a_run_that_takes_every_image_leaves_it_to_the_studies(sandbox):
+    small = Run.open("smoke", "faces", (0,))
+    run = replace(small, experiment=replace(small.experiment, train_images=0))
+    assert lies.cells(run) == [] and lies.compute(run).empty and not (run.folder / "hostile.csv").exists()

@@ -102,13 +102,15 @@ def _study(name: str, results: pd.DataFrame | None) -> Iterator[str]:
 def _line(guard: Sequence, rows: pd.DataFrame, counts: Sequence[int]) -> tuple:
     arm, rule, clip = guard
     by_count = rows.set_index("liars")
-    cells = ["refused"] * len(counts)
-    for place, count in enumerate(counts):
-        if count in by_count.index:
-            mean, low, high = by_count.loc[count, ["mean", "low", "high"]]
-            cells[place] = estimate(mean, low, high, ".1f")
+
+    def cell(liars: int) -> str:
+        if liars not in by_count.index:
+            return "refused"
+        mean, low, high = by_count.loc[liars, ["mean", "low", "high"]]
+        return estimate(mean, low, high, ".1f")
+
     even = break_even(rows)
     attack = rows.loc[rows["liars"] > 0, "attack"].max()
     clipped = f"{clip:g}" if arm.startswith("dml") else ""
     last = f"not up to {rows['liars'].max()}" if even is None else f"{even}"
-    return f"`{arm}`", "" if rule == "mean" else rule, clipped, attack, *cells, last
+    return f"`{arm}`", "" if rule == "mean" else rule, clipped, attack, *map(cell, counts), last
