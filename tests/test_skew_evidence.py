@@ -43,7 +43,9 @@ def tables():
                     gain = 0.04 if cell == MIXED and arm == "dml" and client == 1 else 0
                     value = mean + gain + wobble * (place % 2) + (0.01 if client else -0.01)
                     rows.append((cell, seed, arm, client, "unseen accuracy", value))
-    cells = [(cell, seed, c, 100, 0.0 if cell == MIXED else 0.38) for cell in means for seed in range(4) for c in (0, 1)]
+    cells = [
+        (cell, seed, c, 100, 0.0 if cell == MIXED else 0.38) for cell in means for seed in range(4) for c in (0, 1)
+    ]
     return pd.DataFrame(rows, columns=RESULTS), pd.DataFrame(cells, columns=CELLS)
 
 

@@ -34,7 +34,7 @@ def the_map(results: pd.DataFrame, cells: pd.DataFrame, data: str) -> tuple[Figu
     widest = int(map_.groupby("public_fold").size().max()) if len(map_) else 1
     axes.set(xlim=(0, widest), ylim=(max(1, len(folds)), 0), xlabel="clients' classes further apart", xticks=[])
     axes.set_yticks(np.arange(len(folds)) + 0.5, [LABELLED[fold].replace(", ", ",\n") for fold in folds])
-    counted = "no cell" if map_.empty else f"n = {map_['n'].min()} to {map_['n'].max()} seeds"
+    counted = "n = " + " or ".join(str(n) for n in sorted(map_["n"].unique())) + " seeds a cell"
     caption(
         fig,
         f"{data}, {counted}. First line and colour: unseen accuracy of DML minus the best of local, local+public, "
