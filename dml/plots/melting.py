@@ -112,8 +112,8 @@ def _melting(runs: Sequence[Run], wires: dict[str, pd.DataFrame]) -> tuple[Figur
     counts = " and ".join(f"n = {ladder['n'].max()} seeds ({data_name(data)})" for ladder, _, _, _, data in runs)
     text = (
         f"Bytes of one client, whole messages with headers; {counts}. Left of 1 DML is the dearer one. The run counts "
-        "the first model and, for DML, its public images: as raw pixels, or coded as files or PNG while all weights are "
-        "compressed (xz). b: accuracy on unseen images at the last "
+        "the first model and, for DML, its public images: as raw pixels, or coded, as files or PNG while all weights "
+        "are compressed (xz). b: accuracy on unseen images at the last "
         f"round, paired by seed, mean and {INTERVAL}; arrows: means beyond the axis; intervals may leave it. "
     )
     if len(wire):

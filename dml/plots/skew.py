@@ -39,7 +39,7 @@ def the_map(results: pd.DataFrame, cells: pd.DataFrame, data: str) -> tuple[Figu
     axes.set(xlim=(0, widest), ylim=(max(1, len(folds)), 0), xlabel="clients' classes further apart →", xticks=[])
     axes.set_yticks(np.arange(len(folds)) + 0.5, [LABELLED[fold].replace(", ", ",\n") for fold in folds])
     axes.grid(False)
-    counted = "no cell" if map_.empty else f"n = {map_['n'].min()} to {map_['n'].max()} seeds"
+    counted = "n = " + " or ".join(str(n) for n in sorted(map_["n"].unique())) + " seeds a cell"
     text = about(
         data,
         "Colour and first line: accuracy on unseen images of DML minus the best of Local, Local + public labels, "
