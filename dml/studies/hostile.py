@@ -13,6 +13,7 @@ from dml.config import SMALL, Experiment
 from dml.data.images import images_of, require
 from dml.experiment import cache, jobs, results
 from dml.experiment.jobs import Job
+from dml.experiment.ladder import code_of
 from dml.files import DataError, read_table, replacing, write_text
 from dml.studies.study import STUDIES
 from dml.training import machine
@@ -42,7 +43,7 @@ GUARDED = (  # arm, rule, clip: what is put to the test
 )
 ON_OUTPUTS = ("veto", "partial veto", "scaled flip", "worst honest", "min-max", "inner product", "label flip")
 ON_WEIGHTS = ("flip", "scaled", "noise", "alie", "min-max", "inner product", "label flip")
-LIARS = (1, 2, 4)
+LIARS, RELATIVES = (1, 2, 4), ("fedmd", "dsfl", "def-kt", "fedprox")
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,9 @@ def grid_cells(screen: pd.DataFrame | None = None) -> "list[Cell]":
 def training_cells() -> "list[Cell]":
     """The same lie for every method: 2 of 10 train on flipped labels; the backdoor on the plain arms."""
     plain = [guard for guard in GUARDED if guard[1] == "mean"]
-    return [_cell(guard, 2, "backdoor") for guard in plain] + [_cell(guard, 2, "label flip") for guard in GUARDED]
+    others = [(arm, "mean", SMALL.clip) for arm in RELATIVES]
+    flipped = [_cell(guard, 2, "label flip") for guard in (*GUARDED, *others)]
+    return [_cell(guard, 2, "backdoor") for guard in plain] + flipped
 
 
 def skewed_cells() -> "list[Cell]":
@@ -159,10 +162,10 @@ def jobs_of(
         images = images_of(data, experiment)
         require(images, experiment.folds)
         cost = results.cost(experiment, images, "fedavg" if cell.arm.startswith("pdmm") else cell.arm)
+        modules = (*MODULES, *code_of(experiment, cell.arm))
         for seed in seeds:
-            facts = [asdict(cell), seed]
-            title = f"{cell.arm}-seed{seed}".replace("/", "-")
-            file = cache.place("hostile", title, "json", experiment, images.sha256, facts, target, MODULES)
+            about = (f"{cell.arm}-seed{seed}", "json", experiment, images.sha256, [asdict(cell), seed])
+            file = cache.place("hostile", *about, target, modules)
             made[seed, cell] = Job(
                 measure,
                 (data, images.sha256, experiment, cell, seed, target.type),
