@@ -21,7 +21,7 @@ def screen(**worst):
     rows = [
         {"arm": arm, "rule": rule, "clip": clip, "attack": attack, "metric": "accuracy", "value": 0.9 - low}
         for arm, rule, clip in GUARDED
-        for attack in hostile._attacks(arm)
+        for attack in hostile.attacks_on(arm)
         for low in [0.5 * (worst.get(arm, "label flip") == attack)]
     ]
     return pd.DataFrame(rows)

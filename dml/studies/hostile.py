@@ -46,6 +46,11 @@ ON_WEIGHTS = ("flip", "scaled", "noise", "alie", "min-max", "inner product", "la
 LIARS, RELATIVES = (1, 2, 4), ("fedmd", "dsfl", "def-kt", "fedprox")
 
 
+def attacks_on(arm: str) -> tuple[str, ...]:
+    """What is tried on an arm."""
+    return ON_OUTPUTS if arm.startswith("dml") else ON_WEIGHTS
+
+
 @dataclass(frozen=True)
 class Study:
     """A name, the seeds that decide, and the cells; on the data set `data`."""
@@ -70,7 +75,7 @@ def veto_cells() -> "list[Cell]":
 
 def screen_cells() -> "list[Cell]":
     """Every attack on every guarded arm, 2 of 10: which is its worst one?"""
-    return [_cell(guard, 2, attack) for guard in GUARDED for attack in _attacks(guard[0])]
+    return [_cell(guard, 2, attack) for guard in GUARDED for attack in attacks_on(guard[0])]
 
 
 def grid_cells(screen: pd.DataFrame | None = None) -> "list[Cell]":
@@ -89,10 +94,9 @@ def grid_cells(screen: pd.DataFrame | None = None) -> "list[Cell]":
 
 def training_cells() -> "list[Cell]":
     """The same lie for every method: 2 of 10 train on flipped labels; the backdoor on the plain arms."""
-    plain = [guard for guard in GUARDED if guard[1] == "mean"]
     others = [(arm, "mean", SMALL.clip) for arm in RELATIVES]
-    flipped = [_cell(guard, 2, "label flip") for guard in (*GUARDED, *others)]
-    return [_cell(guard, 2, "backdoor") for guard in plain] + flipped
+    plain = [_cell(guard, 2, "backdoor") for guard in GUARDED if guard[1] == "mean"]
+    return plain + [_cell(guard, 2, "label flip") for guard in (*GUARDED, *others)]
 
 
 def skewed_cells() -> "list[Cell]":
@@ -128,10 +132,6 @@ def _screened() -> pd.DataFrame:
     if not file.is_file():
         raise DataError(f"{file} is not there: the screen comes first (python -m dml study hostile-screen)")
     return read_table(file)
-
-
-def _attacks(arm: str) -> tuple[str, ...]:
-    return ON_OUTPUTS if arm.startswith("dml") else ON_WEIGHTS
 
 
 def _cell(guard: tuple[str, str, float], liars: int, attack: str) -> "Cell":
@@ -238,7 +238,7 @@ def _add(folder: Path, records: list[dict]) -> None:
 
 
 def _tell(study: Study, folder: Path, device: str) -> None:
-    images, target = images_of(study.data, BASE), machine.device(device)
+    images = images_of(study.data, BASE)
     facts = {
         "study": study.name,
         "data": images.name,
@@ -246,6 +246,6 @@ def _tell(study: Study, folder: Path, device: str) -> None:
         "classes": images.classes,
         "experiment": asdict(BASE),
         "code_version": cache.code_version(),
-        **machine.facts(target),
+        **machine.facts(machine.device(device)),
     }
     write_text(folder / "manifest.json", json.dumps(facts, indent=1) + "\n")
