@@ -85,11 +85,10 @@ def grid_cells(screen: pd.DataFrame | None = None) -> "list[Cell]":
     from dml.hostile.cells import Cell
 
     worst = worst_attacks(_screened() if screen is None else screen)
-    made = [Cell("local", OF), Cell("local+public", OF)]
+    made = [Cell("local", OF), Cell("local+public", OF), *(_cell(guard, 0, "") for guard in GUARDED)]
     for guard in GUARDED:
-        made.append(_cell(guard, 0, ""))
-        made += [_cell(guard, liars, worst[guard[:3]]) for liars in LIARS if _bears(guard, liars)]
-    return list(dict.fromkeys(made))
+        made += [_cell(guard, liars, worst[guard]) for liars in LIARS if _bears(guard, liars)]
+    return made
 
 
 def training_cells() -> "list[Cell]":
