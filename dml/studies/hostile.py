@@ -13,6 +13,7 @@ from dml.config import SMALL, Experiment
 from dml.data.images import images_of, require
 from dml.experiment import cache, jobs, results
 from dml.experiment.jobs import Job
+from dml.experiment.ladder import code_of
 from dml.files import DataError, read_table, replacing, write_text
 from dml.studies.study import STUDIES
 from dml.training import machine
@@ -42,7 +43,12 @@ GUARDED = (  # arm, rule, clip: what is put to the test
 )
 ON_OUTPUTS = ("veto", "partial veto", "scaled flip", "worst honest", "min-max", "inner product", "label flip")
 ON_WEIGHTS = ("flip", "scaled", "noise", "alie", "min-max", "inner product", "label flip")
-LIARS = (1, 2, 4)
+LIARS, RELATIVES = (1, 2, 4), ("fedmd", "dsfl", "def-kt", "fedprox")
+
+
+def attacks_on(arm: str) -> tuple[str, ...]:
+    """What is tried on an arm."""
+    return ON_OUTPUTS if arm.startswith("dml") else ON_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ def veto_cells() -> "list[Cell]":
 
 def screen_cells() -> "list[Cell]":
     """Every attack on every guarded arm, 2 of 10: which is its worst one?"""
-    return [_cell(guard, 2, attack) for guard in GUARDED for attack in _attacks(guard[0])]
+    return [_cell(guard, 2, attack) for guard in GUARDED for attack in attacks_on(guard[0])]
 
 
 def grid_cells(screen: pd.DataFrame | None = None) -> "list[Cell]":
@@ -79,17 +85,17 @@ def grid_cells(screen: pd.DataFrame | None = None) -> "list[Cell]":
     from dml.hostile.cells import Cell
 
     worst = worst_attacks(_screened() if screen is None else screen)
-    made = [Cell("local", OF), Cell("local+public", OF)]
+    made = [Cell("local", OF), Cell("local+public", OF), *(_cell(guard, 0, "") for guard in GUARDED)]
     for guard in GUARDED:
-        made.append(_cell(guard, 0, ""))
-        made += [_cell(guard, liars, worst[guard[:3]]) for liars in LIARS if _bears(guard, liars)]
-    return list(dict.fromkeys(made))
+        made += [_cell(guard, liars, worst[guard]) for liars in LIARS if _bears(guard, liars)]
+    return made
 
 
 def training_cells() -> "list[Cell]":
     """The same lie for every method: 2 of 10 train on flipped labels; the backdoor on the plain arms."""
-    plain = [guard for guard in GUARDED if guard[1] == "mean"]
-    return [_cell(guard, 2, "backdoor") for guard in plain] + [_cell(guard, 2, "label flip") for guard in GUARDED]
+    others = [(arm, "mean", SMALL.clip) for arm in RELATIVES]
+    plain = [_cell(guard, 2, "backdoor") for guard in GUARDED if guard[1] == "mean"]
+    return plain + [_cell(guard, 2, "label flip") for guard in (*GUARDED, *others)]
 
 
 def skewed_cells() -> "list[Cell]":
@@ -127,10 +133,6 @@ def _screened() -> pd.DataFrame:
     return read_table(file)
 
 
-def _attacks(arm: str) -> tuple[str, ...]:
-    return ON_OUTPUTS if arm.startswith("dml") else ON_WEIGHTS
-
-
 def _cell(guard: tuple[str, str, float], liars: int, attack: str) -> "Cell":
     """A rule is told how many lie, and 2 where nobody does or one: what it costs then is part of the question."""
     from dml.hostile.cells import Cell
@@ -159,10 +161,10 @@ def jobs_of(
         images = images_of(data, experiment)
         require(images, experiment.folds)
         cost = results.cost(experiment, images, "fedavg" if cell.arm.startswith("pdmm") else cell.arm)
+        modules = (*MODULES, *code_of(experiment, cell.arm))
         for seed in seeds:
-            facts = [asdict(cell), seed]
-            title = f"{cell.arm}-seed{seed}".replace("/", "-")
-            file = cache.place("hostile", title, "json", experiment, images.sha256, facts, target, MODULES)
+            about = (f"{cell.arm}-seed{seed}", "json", experiment, images.sha256, [asdict(cell), seed])
+            file = cache.place("hostile", *about, target, modules)
             made[seed, cell] = Job(
                 measure,
                 (data, images.sha256, experiment, cell, seed, target.type),
@@ -235,7 +237,7 @@ def _add(folder: Path, records: list[dict]) -> None:
 
 
 def _tell(study: Study, folder: Path, device: str) -> None:
-    images, target = images_of(study.data, BASE), machine.device(device)
+    images = images_of(study.data, BASE)
     facts = {
         "study": study.name,
         "data": images.name,
@@ -243,6 +245,6 @@ def _tell(study: Study, folder: Path, device: str) -> None:
         "classes": images.classes,
         "experiment": asdict(BASE),
         "code_version": cache.code_version(),
-        **machine.facts(target),
+        **machine.facts(machine.device(device)),
     }
     write_text(folder / "manifest.json", json.dumps(facts, indent=1) + "\n")
