@@ -81,6 +81,35 @@ TITLES = {
 }
 
 
+def one_liar(folder: Path = STUDIES) -> str:
+    """What one liar of five does to DML as published, and to DML that believes no probability below the clip; "" while
+    no two seeds are on record.
+    """
+    results = recorded("hostile-veto", folder)
+    if results is None or results["seed"].nunique() < 2:
+        return ""
+    rows = differences(results).set_index(["arm", "clip", "liars"])
+    planned, (usual, *_, clip) = len(STUDIES_BY_NAME["hostile-veto"].seeds), sorted(results["clip"].unique())
+
+    def told(floor: float, liars: int) -> str:
+        row = rows.loc[("dml", floor, liars)]
+        return estimate(row["mean"], row["low"], row["high"], ".1f")
+
+    n = int(rows.loc[("dml", usual, 1), "n"])
+    state = "" if n == planned else f", interim: {n} of {planned} planned"
+    return (
+        f"One client of five that is sure of the wrong class of every public image takes the accuracy of the others from "
+        f"{told(usual, 0)} to {told(usual, 1)} % with DML as published. Where no probability below {clip:g} is believed, "
+        f"from {told(clip, 0)} to {told(clip, 1)} % (reduced protocol, photographs, n = {n} seeds{state})."
+    )
+
+
+def on_record(folder: Path = STUDIES) -> list[str]:
+    """Notebook 06: one liar, in words."""
+    pages = "The plan and its expectations: `data/plan_hostile.md`; all tables: `figures/hostile.md`."
+    return [one_liar(folder) or NOTHING, pages]
+
+
 def _study(name: str, results: pd.DataFrame | None) -> Iterator[str]:
     if results is None or not {ALONE, "dml"} <= set(results["arm"]):
         yield NOTHING

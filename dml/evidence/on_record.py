@@ -14,8 +14,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from dml.config import FIGURES, RECORDED, ROOT
+from dml.evidence import hostile, skew_text, verdicts
 from dml.evidence import transmission as sizes
-from dml.evidence import verdicts
 from dml.evidence.about import About, read
 from dml.evidence.answers import STATUSES, brief
 from dml.evidence.markdown import estimate, table
@@ -45,6 +45,11 @@ class Recorded:
     def name(self) -> str:
         """Protocol and data set, for the head of a sentence."""
         return f"{self.protocol.capitalize()} protocol, {self.about.title.rpartition(', ')[0]}"
+
+    @property
+    def studies(self) -> Path:
+        """The folder of the plans' studies."""
+        return self.folder.parent / "studies"
 
     def read(self, name: str) -> pd.DataFrame:
         return read(self.folder, name)
@@ -207,6 +212,12 @@ FINDINGS = {  # by the stem of the notebook
     "04_bandwidth": Finding(
         transmission, "04_bytes", "how many times DML's bytes the others' are, the more is counted"
     ),
+    "05_skew_and_models": Finding(
+        lambda published, _: skew_text.on_record(published.studies), "05_map", "where mutual learning helps, as a map"
+    ),
+    "06_hostile_clients": Finding(
+        lambda published, _: hostile.on_record(published.studies), "06_hostile_veto", "accuracy by number of liars"
+    ),
     "09_claims": Finding(
         verdict, "09_story", "what public labels, own predictions and peers add, and DML minus FedAvg by seed"
     ),
@@ -217,8 +228,10 @@ def block(notebook: str, results: Path = RECORDED) -> str:
     """The text under a notebook's question, in Markdown. Raises DataError when a number in it is missing."""
     finding = FINDINGS[notebook]
     runs = Recorded(results / "paper-facemask", "published"), Recorded(results / "reduced-facemask", "reduced")
-    caption = (FIGURES / f"{finding.picture}.txt").read_text(encoding="utf-8").strip()
-    text = "\n\n".join([*finding.tell(*runs), f"![{finding.shows}](../figures/{finding.picture}.png)", caption])
+    caption, shown = FIGURES / f"{finding.picture}.txt", []
+    if caption.is_file():  # a study's figure is there when the study is
+        shown = [f"![{finding.shows}](../figures/{finding.picture}.png)", caption.read_text(encoding="utf-8").strip()]
+    text = "\n\n".join([*finding.tell(*runs), *shown])
     if re.search(r"\bnan\b", text):
         raise DataError(f"{notebook}: the recorded tables lack a number: {text}")
     return text

@@ -1,9 +1,13 @@
 """The table "if your clients ... then ...", from the map of dml/evidence/skew.py."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from dml.evidence.markdown import estimate, joined, table
-from dml.evidence.skew import ABOVE, BELOW, EQUAL, LABELLED, LITTLE, UNDECIDED
+from dml.evidence.skew import ABOVE, BELOW, EQUAL, LABELLED, LITTLE, UNDECIDED, skew_map
+from dml.files import read_table
+from dml.studies.study import STUDIES
 
 THEN = {
     ABOVE: "use DML",
@@ -11,6 +15,14 @@ THEN = {
     EQUAL: "either: within a point",
     UNDECIDED: "undecided with so many seeds",
 }
+
+
+def on_record(folder: Path = STUDIES) -> list[str]:
+    """Notebook 05: what to do when clients differ, from the study of data/plan_skew.md."""
+    study, pages = folder / "skew", "The plan and its predictions: `data/plan_skew.md`."
+    if not (study / "results.csv.gz").is_file():
+        return ["Nothing is on record yet.", pages]
+    return [advice(skew_map(read_table(study / "results.csv.gz"), read_table(study / "cells.csv"))), pages]
 
 
 def advice(map_: pd.DataFrame) -> str:
