@@ -37,7 +37,7 @@ def failures(results: pd.DataFrame, images: pd.DataFrame, data: str) -> tuple[Fi
     left, right = fig.subplots(1, 2, width_ratios=(1.35, 1))
     for place, arm in enumerate(arms):
         ends = wrong[wrong["arm"] == arm].sort_values("mean")
-        left.plot(ends["mean"], [place, place], color="0.8", linewidth=2.5, solid_capstyle="butt", zorder=1)
+        left.plot(ends["mean"], np.full(len(ends), place), color="0.8", linewidth=2.5, solid_capstyle="butt", zorder=1)
         for row in ends.itertuples():
             face = {} if row.called == "first" else {"markerfacecolor": "white"}
             error = spread(row.mean, row.low, row.high)
