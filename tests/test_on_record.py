@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from dml.config import FIGURES, PROFILES, RECORDED
-from dml.evidence import on_record
+from dml.evidence import on_record, style
 from dml.files import DataError
 
 STEMS = list(on_record.FINDINGS)
@@ -200,8 +200,8 @@ def test_the_probability_of_being_sharper():
         )
         for part, classes in {"a": {"x": [1, 4], "y": [2, 3]}, "b": {"x": [5, 2], "y": [1, 2]}}.items()
     }
-    assert on_record.sharper(tables["a"], "a") == (0.5, "2 and 2")
-    assert on_record.sharper(tables["b"], "b") == ((2 + 1 + 0.5) / 4, "2 and 2")
+    assert style.sharper(tables["a"], "a") == (0.5, "2 and 2")
+    assert style.sharper(tables["b"], "b") == ((2 + 1 + 0.5) / 4, "2 and 2")
 
 
 def test_the_counts_of_verdicts_are_those_of_its_table():

@@ -98,9 +98,9 @@ def one_liar(folder: Path = STUDIES) -> str:
     n = int(rows.loc[("dml", usual, 1), "n"])
     state = "" if n == planned else f", interim: {n} of {planned} planned"
     return (
-        f"One client of five that is sure of the wrong class of every public image takes the accuracy of the others from "
-        f"{told(usual, 0)} to {told(usual, 1)} % with DML as published. Where no probability below {clip:g} is believed, "
-        f"from {told(clip, 0)} to {told(clip, 1)} % (reduced protocol, photographs, n = {n} seeds{state})."
+        "One client of five that is sure of the wrong class of every public image takes the others' accuracy from "
+        f"{told(usual, 0)} to {told(usual, 1)} % with DML as published. Where no probability below {clip:g} is "
+        f"believed, from {told(clip, 0)} to {told(clip, 1)} % (reduced protocol, photographs, n = {n} seeds{state})."
     )
 
 

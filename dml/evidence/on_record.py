@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from dml.config import FIGURES, RECORDED, ROOT
-from dml.evidence import hostile, skew_text, verdicts
+from dml.evidence import hostile, skew_text, style, verdicts
 from dml.evidence import transmission as sizes
 from dml.evidence.about import About, read
 from dml.evidence.answers import STATUSES, brief
@@ -26,7 +26,6 @@ from dml.stats import interval, per_seed
 NOTEBOOKS = ROOT / "notebooks"
 START, END = "<!-- on record -->", "<!-- end -->"
 BLOCK = re.compile(f"(?<={START}).*?(?={END})", re.DOTALL)
-LITTLE = 0.05  # a probability this near to one half tells next to nothing
 ORDER = ("held", "held in part", "refuted", "refuted in part", "open")  # of answers in brief
 
 
@@ -84,37 +83,6 @@ def one_round(published: Recorded, reduced: Recorded) -> list[str]:
         f"{dml['up']:,.0f} bytes, {dml['payload_up']:,.0f} of them losses, and gets {dml['down']:,.0f} from our "
         f"one-sum server. A client of FedAvg sends {fedavg['up']:,.0f} bytes and gets {fedavg['down']:,.0f}.",
         "One round of one seed says nothing of accuracy, so nothing of accuracy is on record here.",
-    ]
-
-
-def sharper(images: pd.DataFrame, part: str) -> tuple[float, str]:
-    """With which probability an image of the first class is sharper than one of the second, from the recorded quantiles
-    of a set; and the numbers of images.
-    """
-    rows = images[images["set"] == part]
-    counts = rows[rows["measure"] == "count"]["value"]
-    first, second = (
-        values["value"].to_numpy() for _, values in rows[rows["measure"] == "sharpness"].groupby("class", sort=False)
-    )
-    above, equal = first[:, None] > second, first[:, None] == second
-    return float(above.mean() + equal.mean() / 2), " and ".join(f"{count:,.0f}" for count in counts)
-
-
-def style(published: Recorded, reduced: Recorded) -> list[str]:
-    """Notebook 01: how much of the label sharpness alone tells, in either set."""
-    images = published.read("images")
-    first, second = images["class"].unique()
-    (train, dealt), (unseen, kept) = (sharper(images, part) for part in ("train", "unseen"))
-    turned = "the other way round" if (train - 0.5) * (unseen - 0.5) < 0 else "the same way round"
-    tells = (
-        f"tells something of the label, in the unseen set {turned}"
-        if max(abs(train - 0.5), abs(unseen - 0.5)) > LITTLE
-        else "tells next to nothing of the label"
-    )
-    return [
-        f"**{published.name}.** Sharpness alone {tells}. A “{first}” picture is sharper than a “{second}” one with "
-        f"probability {train:.2f} in the training set (n = {dealt}) and {unseen:.2f} in the unseen set (n = {kept}). "
-        "At 0.50 it would tell nothing."
     ]
 
 
@@ -202,7 +170,11 @@ FINDINGS = {  # by the stem of the notebook
     "00_quickstart": Finding(
         one_round, "paper-facemask/04_overview", "who sends what to whom, as areas, and who can read what"
     ),
-    "01_data_split": Finding(style, "paper-facemask/01_style_confound", "sharpness of the pictures by class and set"),
+    "01_data_split": Finding(
+        lambda published, _: style.told(published.name, published.read("images")),
+        "paper-facemask/01_style_confound",
+        "sharpness of the pictures by class and set",
+    ),
     "02_dml_vs_fedavg": Finding(
         accuracy, "paper-facemask/02_learning", "learning curves of every arm, each with its band"
     ),

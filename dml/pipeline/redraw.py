@@ -19,7 +19,7 @@ from dml.training import workers
 from dml.training.workers import Task
 
 BLOCK = re.compile(r"(<!-- (?!end )([\w ]+?)(?:: (\S+))? -->\n).*?(?=<!-- end -->)", re.DOTALL)  # text, run
-PICTURE = re.compile(r"(!\[[^]]+\]\(figures/(\S+)\.png\)\n\n)([^\n]*)")  # and, below it, its caption
+PICTURE = re.compile(r"(!\[[^]]+\]\(figures/(\S+)\.png\)\n\n)([^\n]*)")  # and, below it, how its caption begins
 PAGES = (
     README,
     ROOT / "dml" / "flower" / "README.md",
@@ -61,6 +61,7 @@ def drawing(folder: Path, to: Path, leave: Sequence[str] = ()) -> list[Task]:
 
 
 def carry_out(tasks: Sequence[Task]) -> None:
+    """Do what is to be drawn and told, and say how far it is."""
     workers.carry_out(tasks, title="drawing", unit="figure")
 
 
@@ -151,6 +152,7 @@ def refreshed(page: str, figures: Path = FIGURES) -> str:
         return match[1] + file.read_text(encoding="utf-8")
 
     def picture(match: re.Match) -> str:
-        return match[1] + (figures / f"{match[2]}.txt").read_text(encoding="utf-8").strip()
+        first = (figures / f"{match[2]}.txt").read_text(encoding="utf-8").partition(". ")[0]
+        return f"{match[1]}{first}. [Caption](figures/{match[2]}.txt)"
 
     return PICTURE.sub(picture, BLOCK.sub(text, page))

@@ -112,12 +112,13 @@ def _waterfall(runs: Sequence[tuple[pd.DataFrame, str]]) -> tuple[Figure, pd.Dat
     percent(lower, "x")
     upper.tick_params(labelbottom=False)
     letters((upper, lower), left=-6)
-    which = "Solid bars and filled markers: the first run; pale and hollow: the second. " if len(runs) > 1 else ""
+    which = "Solid bars, filled markers: the first run; pale, hollow: the second. " if len(runs) > 1 else ""
+    seeds = " and ".join(str(len(gap)) for gap, _ in differences)
     text = (
-        f"{which}Bars: mean paired differences between arms, not causes; the first three add up to the fourth. "
-        f"Whiskers and numbers: {INTERVAL} over seeds. b: dots, one seed each; thin grey bar, where "
-        "one more seed would fall (Student's 95 % prediction interval); star, the published difference, whose run "
-        f"used the one-term form. {rows.beyond_text(hidden)} {'. '.join(texts)}."
+        f"Paired means and {INTERVAL}, n = {seeds} seeds: differences between arms, not causes. {which}a: bars; the "
+        "first three add up to the fourth. b: dots, one seed each; thin grey bar, where one more seed would fall "
+        "(Student's 95 % prediction interval); star, the published difference, whose run used the one-term form. "
+        f"{rows.beyond_text(hidden)} {'. '.join(texts)}."
     )
     return fig, pd.DataFrame(table), " ".join(text.split())
 

@@ -8,7 +8,7 @@ from matplotlib.patches import Rectangle
 from dml.config import Experiment
 from dml.data.folds import plan
 from dml.data.images import Images
-from dml.evidence.on_record import sharper
+from dml.evidence.style import sharper
 from dml.plots.looks import GREYS, STROKES
 from dml.plots.style import DOUBLE, SMALLEST, TEXT, about, drawn, figure, letters, sheet
 
@@ -91,16 +91,16 @@ def style_confound(images: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFram
     panels = fig.subplots(1, 2, sharex=True, sharey=True)
     for axes, part in zip(panels, SETS, strict=True):
         of_set = quantiles[quantiles["set"] == part]
-        for i, (title, line) in enumerate(of_set.groupby("class", sort=False)):
+        for i, (_, line) in enumerate(of_set.groupby("class", sort=False)):
             keys = {"color": GREYS[i % len(GREYS)], "linestyle": STROKES[i % len(STROKES)], "linewidth": 1.4}
-            axes.plot(line["sharpness"], line["quantile"], label=title, **keys)
+            axes.plot(line["sharpness"], line["quantile"], **keys)
         axes.set(title=SETS[part], xscale="log", xlabel="sharpness, grey levels²")
         if len(classes) == 2:
             chances.append(sharper(images, part)[0])
             axes.text(0.03, 0.62, f"P = {chances[-1]:.2f}", transform=axes.transAxes, fontsize=SMALLEST)
     inside = quantiles.loc[quantiles["quantile"].between(0.005, 0.995), "sharpness"]
     panels[0].set_xlim(max(inside.min(), 1e-3) / 1.3, inside.max() * 1.3)
-    panels[0].legend(loc="upper left")
+    panels[0].legend(panels[0].lines, classes, loc="upper left")  # a class may be named as no label can be
     panels[0].set_ylabel("share of images below")
     letters(panels, left=-5)
     said = (

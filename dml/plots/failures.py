@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dml import stats
-from dml.evidence.on_record import sharper
+from dml.evidence.style import sharper
 from dml.plots import rows
 from dml.plots.looks import GREYS, dot
 from dml.plots.style import (
@@ -37,7 +37,7 @@ def failures(results: pd.DataFrame, images: pd.DataFrame, data: str) -> tuple[Fi
     left, right = fig.subplots(1, 2, width_ratios=(1.35, 1))
     for place, arm in enumerate(arms):
         ends = wrong[wrong["arm"] == arm].sort_values("mean")
-        left.plot(ends["mean"], [place, place], color="0.8", linewidth=2.5, solid_capstyle="butt", zorder=1)
+        left.plot(ends["mean"], np.full(len(ends), place), color="0.8", linewidth=2.5, solid_capstyle="butt", zorder=1)
         for row in ends.itertuples():
             face = {} if row.called == "first" else {"markerfacecolor": "white"}
             error = spread(row.mean, row.low, row.high)

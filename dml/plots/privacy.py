@@ -222,12 +222,8 @@ def controls(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]
         face = INK if kind == "members" else "white"
         grid[0].plot([], [], color=INK, marker=marker, markerfacecolor=face, linestyle="", label=kind)
     legend_above(fig, grid[0])
-    text = about(
-        data,
-        f"Every attack on every view, as trained. {_chance(rows)}",
-        f"Bars: 95 % bootstrap over {_units(rows)}.",
-    )
-    return fig, rows, text
+    bars = f"Bars: 95 % bootstrap over {_units(rows)}."
+    return fig, rows, about(data, f"Every attack on every view, as trained. {_chance(rows)}", bars)
 
 
 def _units(rows: pd.DataFrame) -> str:
