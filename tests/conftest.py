@@ -74,7 +74,7 @@ class Sandbox:
         (start / "sitecustomize.py").write_text(
             "from pathlib import Path\n"
             "from dml import config\n"
-            "from dml.config import Draw, Experiment, Ladder, ManyClients, Probe, Profile\n"
+            "from dml.config import Draw, Experiment, Ladder, ManyClients, Probe, Profile, Skewed\n"
             f"config.RUNS = Path({str(self.runs)!r})\n"
             f"config.PROFILES['smoke'] = {self.profile!r}\n"
         )

@@ -68,5 +68,5 @@ def test_the_page_says_what_is_on_record(tmp_path):
 def test_the_figure_draws_every_line_and_the_level_of_who_hears_nobody():
     drawn = by_liars(results(f1=0.92, f2=0.80), "a test")
     lines = drawn.table.groupby("line")["liars"].agg(list).to_dict()
-    assert lines == {"dml, clip 0.02": [0, 1, 2], "local+public": [0]}
+    assert lines == {"DML, clip 0.02": [0, 1, 2], "Local + public labels": [0]}
     assert "n = 6 seeds" in drawn.caption and "attacks: veto" in drawn.caption

@@ -83,7 +83,10 @@ def test_a_notebook_without_a_place_for_it_is_refused(tmp_path):
 def test_pictures_are_committed_and_described():
     blocks = on_record.blocks()
     assert list(blocks) == STEMS
-    for block in blocks.values():
+    for notebook, block in blocks.items():
+        if not (FIGURES / f"{on_record.FINDINGS[notebook].picture}.txt").is_file():  # a study's, which is to come
+            assert notebook[:2] in ("05", "06") and "![" not in block
+            continue
         ((shown, picture),) = re.findall(r"!\[([^]]+)\]\(\.\./figures/(\S+)\)", block)
         assert len(shown.split()) >= 5 and (FIGURES / picture).is_file()
 
@@ -234,10 +237,10 @@ def test_sentences_are_short_and_readings_send_nobody_looking(notebook):
     assert not [sentence for sentence in told if re.search(r"\b(look whether|see whether|compare)\b", sentence, re.I)]
 
 
-def test_the_margin_is_nowhere_said_to_be_older_than_the_runs():
+def test_nothing_is_said_to_be_older_than_the_runs_but_the_plans():
     for notebook in NOTEBOOKS:
         whole = " ".join(texts(notebook))
-        assert "before the runs" not in whole and ("margin" not in whole or "post hoc" in whole)
+        assert "before the runs" not in whole and ("before its confirmatory seeds" not in whole or "plan" in whole)
 
 
 def test_the_parameters_cell_explains_every_parameter_and_names_every_profile():

@@ -98,7 +98,7 @@ def chain(sandbox, tmp_path, monkeypatch, no_workers):
 
     def reproduce(*notebooks):
         names = ("profile", "data", "seeds", "results", "figures", "device", "precision")
-        names += ("clients", "rounds", "train_images")
+        names += ("clients", "rounds", "train_images", "models")
         parameters = "\n".join(f"{name} = 0" for name in names)
         paths = [
             notebook(tmp_path / "source" / f"{i:02}_x.ipynb", *cells, parameters=parameters)

@@ -60,7 +60,7 @@ def test_the_key_changes_with_all_that_can_change_a_number(small, monkeypatch):
         return cache.place("arms", "x", "json", experiment, sha256, [arm, seed], device).name
 
     other = {"precision": "bf16", "label_alpha": 1.0, "size_alpha": 1.0, "public_fold": "skewed"}
-    other["models"] = "visionnet-half"
+    other |= {"models": "visionnet-half", "clip": 0.1, "public_epochs": 3, "public_rate": 0.1}
     changed = [replace(small, **{f.name: other.get(f.name) or getattr(small, f.name) + 1}) for f in fields(small)]
     keys = [key(experiment) for experiment in changed]
     keys += [key(), key(sha256="b" * 64), key(arm="self"), key(seed=1), key(device=gpu)]
@@ -140,7 +140,9 @@ def test_code_version_sees_a_changed_number_and_a_changed_order(version_of):
 
 
 def test_the_code_that_is_hashed_is_all_the_code_that_arms_import():
-    """But for what is hashed by value or as pixels: settings, images, and what only writes or tells."""
+    """But for what is hashed by value or as pixels: settings, images, and what only writes or tells. An annex, which only a
+    function imports, is added by `ladder.code_of` where it is used.
+    """
     inputs = {"config", "files", "fingerprint", "progress", "training.workers", "training.machine"}
     pixels = ("images", "decode", "folders", "facemask", "archive", "faces", "face_parts", "brush")
     inputs |= {f"data.{name}" for name in pixels}
@@ -148,7 +150,7 @@ def test_the_code_that_is_hashed_is_all_the_code_that_arms_import():
     while left:
         module = left.pop()
         found.add(module)
-        for node in ast.walk(ast.parse((PACKAGE / path_of(module)).read_text(encoding="utf-8"))):
+        for node in ast.parse((PACKAGE / path_of(module)).read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ImportFrom) and node.module.startswith("dml"):
                 named = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
                 inside = [name.partition(".")[2] for name in named]

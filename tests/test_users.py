@@ -270,6 +270,7 @@ def test_probes_that_cannot_run_are_left_out_with_their_reason(names, train, sho
 def test_what_is_left_out_stands_in_the_manifest_and_on_the_index(sandbox, tmp_path, monkeypatch):
     parameters = "\n".join(f"{name} = 0" for name in ("profile", "data", "seeds", "results", "figures"))
     parameters += "".join(f"\n{name} = 0" for name in ("device", "precision", "clients", "rounds", "train_images"))
+    parameters += "\nmodels = ''"
     run = Run.open("smoke", str(noise(tmp_path / "data", ["a", "b"], 13)), [0], str(tmp_path / "run"), rounds=4)
     assert run.no_privacy
     paths = [tmp_path / "source" / name for name in ("02_x.ipynb", "03_x.ipynb")]

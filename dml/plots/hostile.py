@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from dml.plots.looks import INK, LOOKS, NAMES, STROKES
 from dml.plots.style import BETTER, DOUBLE, INTERVAL, about, figure, letters, percent, seeds_text
-from dml.stats import interval
+from dml.stats import columns, interval
 
 MARKERS = "osD^vPXh*<>"
 OUTPUTS = ("dml", "self")  # how the names of arms begin that exchange outputs; all others exchange weights
@@ -32,10 +32,13 @@ def by_liars(hostile: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, st
         axes.set_xticks(sorted(rows["liars"].unique()))
         axes.set_xlabel(f"liars of {rows['clients'].max()} clients")
         axes.legend(loc="lower left", fontsize=6)
+    for arm, of_arm in rows[alone].groupby("arm", sort=False):
+        one = interval(of_arm["value"].to_numpy())
+        drawn.append({"line": NAMES[arm], "liars": 0, **columns(one)})
     grid[0].set_ylabel(f"accuracy of honest clients, %{BETTER}")
     percent(grid[0])
     letters(grid)
-    attacks = ", ".join(sorted(set(rows["attack"]) - {""}))
+    attacks = ", ".join(sorted(set(rows["attack"].dropna()) - {""}))
     text = about(
         data,
         f"Accuracy on unseen images after the last round, honest clients only, {seeds_text(hostile)}; "
@@ -53,10 +56,7 @@ def _line(axes: Axes, place: int, title: str, arm: str, rows: pd.DataFrame) -> l
     axes.scatter(rows["liars"], rows["value"], s=3, color=colour, alpha=0.4, linewidth=0)
     for count, one in estimates.items():
         axes.plot([count, count], [one.low, one.high], color=colour, linewidth=0.9)
-    return [
-        {"line": title, "liars": liars, "mean": one.mean, "low": one.low, "high": one.high, "n": one.n}
-        for liars, one in estimates.items()
-    ]
+    return [{"line": title, "liars": liars, **columns(one)} for liars, one in estimates.items()]
 
 
 def _name(arm: str, rule: str, clip: float) -> str:
