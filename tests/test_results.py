@@ -140,8 +140,8 @@ def test_code_version_sees_a_changed_number_and_a_changed_order(version_of):
 
 
 def test_the_code_that_is_hashed_is_all_the_code_that_arms_import():
-    """But for what is hashed by value or as pixels: settings, images, and what only writes or tells. An annex, which only a
-    function imports, is added by `ladder.code_of` where it is used.
+    """But for what is hashed by value or as pixels: settings, images, and what only writes or tells. An annex,
+    which only a function imports, is added by `ladder.code_of` where it is used.
     """
     inputs = {"config", "files", "fingerprint", "progress", "training.workers", "training.machine"}
     pixels = ("images", "decode", "folders", "facemask", "archive", "faces", "face_parts", "brush")
