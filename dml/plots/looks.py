@@ -26,7 +26,7 @@ LOOKS: dict[str, dict[str, Any]] = {  # outputs blue, weights orange to brown, c
     "dml": {"color": "#0563b2", "linestyle": "-", "marker": "o"},
     "dml-one-term": {"color": "#3d98c9", "linestyle": "--", "marker": "h"},
     "dml-peer-first": {"color": "#113056", "linestyle": "-.", "marker": "<"},
-    "dml, clipped": {"color": "#5f86c9", "linestyle": ":", "marker": "^"},
+    "dml, clipped": {"color": "#5f86c9", "linestyle": ":", "marker": "2"},
     "fedavg": {"color": "#e0561a", "linestyle": "-", "marker": "s"},
     "fedavg+public": {"color": "#845a01", "linestyle": "--", "marker": "P"},
     "fedavg, then public": {"color": "#a8781c", "linestyle": ":", "marker": "8"},
