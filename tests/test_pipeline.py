@@ -22,6 +22,7 @@ from dml.pipeline import output
 from dml.pipeline.notebooks import PipelineError
 from dml.pipeline.run import Run
 from dml.plots import catalogue
+from dml.studies import small as small_study
 from dml.training import machine
 
 UNDRAWN = {"00_pictures", "01_contact_sheet"}  # figures that show images, which no table holds
@@ -241,6 +242,7 @@ def test_the_command_leaves_all_it_promises(reproduced):
         *("results.csv", "history.csv", "costs.csv", "images.csv", "ledger.csv", "manifest.json"),
         *(output.LIST, output.LOCK),
         *("bandwidth_costs.csv", "lesson.csv", "clients.csv", "hostile.csv", "report/index.html"),
+        *("skew_results.csv", "skew_cells.csv"),
         *(f"bandwidth_{field.name}.csv" for field in fields(bandwidth.BandwidthTables)),
         *(f"notebooks/{path.name}" for path in pipeline.notebooks()),
         *(f"report/{path.stem}.html" for path in pipeline.notebooks()),
@@ -313,6 +315,8 @@ def test_the_report_opens_clean_in_a_browser(reproduced, look):
 def test_everything_stayed_in_the_sandbox(reproduced):
     place, _, _ = reproduced
     computed = len({*ARMS, *PROFILES["smoke"].ladder.arms}) + len(crowd.STUDIED)  # these with a third client
+    cells = small_study.cells(place.experiment, PROFILES["smoke"].skewed)
+    computed += sum(len(arms) for _, arms in cells)  # notebook 05's
     assert len(list((place.cache / "arms").glob("*.json"))) == computed
     assert len(list((place.cache / "images").glob("faces-20-*.safetensors"))) == 2  # for two clients and for three
 
