@@ -45,7 +45,8 @@ def verdicts(folder: Path, about: About) -> pd.DataFrame:
     for make, names in JUDGES.items():
         if there := read_all(folder, names):
             rows += make(there, about)
-    return pd.DataFrame(rows, columns=COLUMNS).fillna("").sort_values("claim", kind="stable", ignore_index=True)
+    table = pd.DataFrame([dict.fromkeys(COLUMNS, "") | row for row in rows], columns=COLUMNS)
+    return table.sort_values("claim", kind="stable", ignore_index=True)
 
 
 def _accuracy(tables: list[pd.DataFrame], about: About) -> list[dict]:
