@@ -14,6 +14,7 @@ from dml.config import FIGURES, README, RECORDED, ROOT
 from dml.evidence import findings, markdown, published
 from dml.evidence.about import About, read
 from dml.pipeline import redraw
+from dml.studies.hostile import KEYS
 from dml.studies.plan import plan
 
 TEXT = README.read_text(encoding="utf-8")
@@ -258,6 +259,29 @@ def test_confirmatory_seeds_speak_as_soon_as_all_are_on_record(record):
     assert "Confirmatory" not in findings.findings(record).splitlines()[0]
     assert row(record, "C1")[2].startswith("confirmatory, n = 12: FedAvg -2.0")
     assert row(record, "C1")[4] == "**published: refuted; reduced: held**"
+
+
+def test_a_liar_is_told_of_as_soon_as_two_seeds_are_on_record(record):
+    def study(seeds):
+        rows = [
+            (s, arm, 5, liars, "veto" if liars else "", "mean", 0, clip, True, 0.0, "accuracy", value + 0.01 * (s % 2))
+            for s in seeds
+            for arm, clip, liars, value in (
+                *(("dml", 1e-7, 0, 0.9), ("dml", 1e-7, 1, 0.3), ("dml", 0.02, 0, 0.91), ("dml", 0.02, 1, 0.88)),
+                ("local+public", 1e-7, 0, 0.85),
+            )
+        ]
+        (record / "studies" / "hostile-veto").mkdir(parents=True, exist_ok=True)
+        table = pd.DataFrame(rows, columns=[*KEYS, "metric", "value"])
+        table.to_csv(record / "studies" / "hostile-veto" / "results.csv", index=False)
+        return findings.findings(record)
+
+    assert "**Hostile clients**" not in study([20])
+    told = study([20, 21])
+    assert "from 90.5 [84.1, 96.9] to 30.5 [24.1, 36.9] % with DML as published" in told
+    assert "below 0.02 is believed, from 91.5 [85.1, 97.9] to 88.5 [82.1, 94.9] %" in told
+    assert "n = 2 seeds, interim: 2 of 20 planned" in told
+    assert "interim" not in study(range(20, 40)).partition("**Hostile clients**")[2]
 
 
 def test_the_finding_on_bytes_turns_with_the_ladder(record):

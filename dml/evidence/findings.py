@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from dml.config import RECORDED
-from dml.evidence import confirmatory, published, verdicts
+from dml.evidence import confirmatory, hostile, published, verdicts
 from dml.evidence.about import About, read
 from dml.evidence.accuracy import LATE, claims
 from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, brief
@@ -67,7 +67,7 @@ def deciding(record: Path = RECORDED) -> list[Deciding]:
 
 def findings(record: Path = RECORDED) -> str:
     """What is on record of the paper's claims: a line about the runs, a bullet each on accuracy, on what the peers add,
-    on bytes and on privacy.
+    on bytes, on privacy and, when its study has begun, on a client that lies.
     """
     folder, speaking = record / RUNS["published"], deciding(record)
     about, results = About.read(folder), read(folder, "results")
@@ -75,13 +75,15 @@ def findings(record: Path = RECORDED) -> str:
     state = f" Confirmatory seeds on record: {' and '.join(missing)}." if missing else ""
     head = f"Photographs; 95 % intervals; answers as the [plan](data/analysis_plan.md) says.{state}"
     ladder, scaling, codings = (read(folder, f"bandwidth_{name}") for name in ("ladder", "scaling", "codings"))
-    bullets = (
+    bullets = [
         accuracy(speaking),
         one_seed(results, about.reported),
         mechanism(speaking),
         traffic(ladder, scaling, codings, about),
         privacy(read(folder, "privacy_differences")),
-    )
+    ]
+    if liar := hostile.one_liar(record / "studies"):
+        bullets.append(f"**Hostile clients**: {liar}")
     return joined([head, "", *(f"- {bullet}" for bullet in bullets)])
 
 

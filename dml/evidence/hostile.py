@@ -98,7 +98,7 @@ def one_liar(folder: Path = STUDIES) -> str:
     n = int(rows.loc[("dml", usual, 1), "n"])
     state = "" if n == planned else f", interim: {n} of {planned} planned"
     return (
-        "One client of five that is sure of the wrong class of every public image takes the others' accuracy from "
+        "one client of five that is sure of the wrong class of every public image takes the others' accuracy from "
         f"{told(usual, 0)} to {told(usual, 1)} % with DML as published. Where no probability below {clip:g} is "
         f"believed, from {told(clip, 0)} to {told(clip, 1)} % (reduced protocol, photographs, n = {n} seeds{state})."
     )
@@ -107,7 +107,8 @@ def one_liar(folder: Path = STUDIES) -> str:
 def on_record(folder: Path = STUDIES) -> list[str]:
     """Notebook 06: one liar, in words."""
     pages = "The plan and its expectations: `data/plan_hostile.md`; all tables: `figures/hostile.md`."
-    return [one_liar(folder) or NOTHING, pages]
+    told = one_liar(folder)
+    return [f"{told[0].upper()}{told[1:]}" if told else NOTHING, pages]
 
 
 def _study(name: str, results: pd.DataFrame | None) -> Iterator[str]:
