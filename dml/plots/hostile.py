@@ -9,6 +9,7 @@ from dml.plots.style import BETTER, DOUBLE, INTERVAL, about, figure, letters, pe
 from dml.stats import columns, interval
 
 MARKERS = "osD^vPXh*<>"
+DODGE = 0.05  # liars, from one line to the next, so that none hides another
 OUTPUTS = ("dml", "self")  # how the names of arms begin that exchange outputs; all others exchange weights
 
 
@@ -37,7 +38,8 @@ def by_liars(hostile: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, st
         drawn.append({"line": NAMES[arm], "liars": 0, **columns(one)})
     grid[0].set_ylabel(f"accuracy of honest clients, %{BETTER}")
     percent(grid[0])
-    letters(grid)
+    if len(grid) > 1:
+        letters(grid)
     attacks = ", ".join(sorted(set(rows["attack"].dropna()) - {""}))
     text = about(
         data,
@@ -52,10 +54,11 @@ def _line(axes: Axes, place: int, title: str, arm: str, rows: pd.DataFrame) -> l
     estimates = {liars: interval(values["value"].to_numpy()) for liars, values in rows.groupby("liars")}
     colour, marker = LOOKS.get(arm, {"color": INK})["color"], MARKERS[place % len(MARKERS)]
     keys = {"color": colour, "marker": marker, "linestyle": STROKES[place % len(STROKES)], "markersize": 3.5}
-    axes.plot(list(estimates), [one.mean for one in estimates.values()], label=title, **keys)
-    axes.scatter(rows["liars"], rows["value"], s=3, color=colour, alpha=0.4, linewidth=0)
+    aside = DODGE * (place - 1.5)
+    axes.plot([count + aside for count in estimates], [one.mean for one in estimates.values()], label=title, **keys)
+    axes.scatter(rows["liars"] + aside, rows["value"], s=3, color=colour, alpha=0.4, linewidth=0)
     for count, one in estimates.items():
-        axes.plot([count, count], [one.low, one.high], color=colour, linewidth=0.9)
+        axes.plot([count + aside] * 2, [one.low, one.high], color=colour, linewidth=0.9)
     return [{"line": title, "liars": liars, **columns(one)} for liars, one in estimates.items()]
 
 
