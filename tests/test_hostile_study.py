@@ -12,7 +12,7 @@ from dml.files import DataError
 from dml.hostile.cells import Cell
 from dml.pipeline import lies
 from dml.pipeline.run import Run
-from dml.studies import hostile
+from dml.studies import hostile, tables
 from dml.studies.hostile import GUARDED, STUDIES_BY_NAME, Study
 
 
@@ -81,7 +81,7 @@ def test_a_second_seed_is_added(small_study, tmp_path):
     hostile.carry_out(small_study, [], "cpu", tmp_path)  # both seeds of the study
     costs = pd.read_csv(tmp_path / "small" / "costs.csv")
     assert costs["seed"].tolist() == [0, 0, 1, 1]
-    assert len(hostile.on_record(tmp_path / "small")) == 4
+    assert len(tables.there(tmp_path / "small" / "costs.csv", hostile.KEYS)) == 4
 
 
 def test_the_command_line_names_the_studies(capsys):

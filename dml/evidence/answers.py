@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-import numpy as np
+from dml.evidence.words import estimate
 
 HELD, REFUTED, OPEN = "held", "refuted", "open"
 STATUSES = (HELD, REFUTED, OPEN)
@@ -26,5 +26,4 @@ def brief(answered: Mapping[str, str]) -> str:
 
 def points(row) -> str:
     """A difference of shares with its interval, in percentage points."""
-    span = "" if np.isnan(row.low) else f" [{100 * row.low:+.2f}, {100 * row.high:+.2f}]"
-    return f"{100 * row.mean:+.2f}{span}"
+    return estimate(row.mean, row.low, row.high)

@@ -14,9 +14,9 @@ from dml.evidence import confirmatory, hostile, published, verdicts
 from dml.evidence.about import About, read
 from dml.evidence.accuracy import LATE, claims
 from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, brief
-from dml.evidence.markdown import estimate, joined, span, table
 from dml.evidence.privacy import c4
 from dml.evidence.transmission import CODED, GROWTH, OURS, PUBLISHED, ROUND, SMALL, ratios
+from dml.evidence.words import estimate, joined, span, table
 from dml.stats import interval, per_seed
 from dml.studies.plan import plan
 

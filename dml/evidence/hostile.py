@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from dml.evidence.markdown import estimate, joined, table
+from dml.evidence.words import estimate, joined, table
 from dml.files import read_table
-from dml.stats import ALPHA, holm, interval, paired
+from dml.stats import ALPHA, columns, holm, interval, paired
 from dml.studies.hostile import STUDIES_BY_NAME
 from dml.studies.study import STUDIES
 
@@ -54,8 +54,7 @@ def differences(results: pd.DataFrame) -> pd.DataFrame:
             accuracy, lost = interval(own.to_numpy()), interval((both["honest"] - both["own"]).to_numpy())
             behind.append(paired(both["alone"], both["own"], MARGIN))
             row = {**dict(zip(GUARD, guard, strict=True)), "liars": liars, "attack": attacks[(*guard, liars)]}
-            row |= {"mean": accuracy.mean, "low": accuracy.low, "high": accuracy.high, "n": accuracy.n}
-            made.append(row | {"lost": lost.mean, "lost_low": lost.low, "lost_high": lost.high})
+            made.append(row | columns(accuracy) | {"lost": lost.mean, "lost_low": lost.low, "lost_high": lost.high})
         for row, one in zip(made[-len(behind) :], holm(behind), strict=True):
             row |= {"behind": one.mean, "p": one.p}
     return pd.DataFrame(made)

@@ -1,6 +1,5 @@
 """Tables in Markdown, as `make figures` writes them beside the figures."""
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,30 +8,10 @@ import pandas as pd
 from dml.evidence import accuracy, privacy, published, verdicts
 from dml.evidence.about import About, read_all
 from dml.evidence.answers import STATUSES
-from dml.evidence.transmission import ratios
+from dml.evidence.transmission import per_round, ratios
+from dml.evidence.words import estimate, joined, span, table
 from dml.stats import summarise
 from dml.studies.plan import plan
-
-
-def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """The lines of a table in Markdown."""
-    head = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
-    return [*head, *(f"| {' | '.join(map(str, row))} |" for row in rows)]
-
-
-def joined(lines: Iterable[str]) -> str:
-    """Lines as the text of a file."""
-    return "\n".join(lines) + "\n"
-
-
-def span(low: float, high: float, form: str = "+.2f", scale: float = 100) -> str:
-    """An interval in brackets, "" where there is none; of shares in per cent or points, unless `scale` is given."""
-    return "" if np.isnan(low) else f"[{scale * low:{form}}, {scale * high:{form}}]"
-
-
-def estimate(mean: float, low: float, high: float, form: str = "+.2f", scale: float = 100) -> str:
-    """A mean and its interval, in the same units."""
-    return f"{scale * mean:{form}} {span(low, high, form, scale)}".rstrip()
 
 
 def claims(results: pd.DataFrame, costs: pd.DataFrame, reported: pd.DataFrame, title: str) -> str:
@@ -164,8 +143,7 @@ def wires(measured: dict[str, pd.DataFrame]) -> str:
     """
     rows = []
     for name, wire in measured.items():
-        rounds = wire[(wire["round"] > 0) & (wire["round"] < wire["round"].max())]
-        mean = rounds.groupby("direction")[["encoded", "framing", "about", "tls"]].mean()
+        mean = per_round(wire, ("encoded", "framing", "about", "tls"))
         cells = [" / ".join(f"{mean.loc[way, column]:,.0f}" for way in ("up", "down")) for column in mean]
         setup = wire[wire["round"] == 0].groupby("direction")["tls"].mean()
         rows.append((f"`{name}`", *cells, f"{setup['up']:,.0f} / {setup['down']:,.0f}"))

@@ -18,8 +18,8 @@ from dml.evidence import hostile, skew_text, style, verdicts
 from dml.evidence import transmission as sizes
 from dml.evidence.about import About, read
 from dml.evidence.answers import STATUSES, brief
-from dml.evidence.markdown import estimate, table
 from dml.evidence.privacy import QUESTIONS, c4
+from dml.evidence.words import estimate, table
 from dml.files import DataError, write_text
 from dml.stats import interval, per_seed
 

@@ -10,7 +10,7 @@ from scipy import integrate, stats
 
 from dml.config import RECORDED
 from dml.evidence.about import About, read
-from dml.evidence.markdown import joined, table
+from dml.evidence.words import joined, table
 from dml.studies.plan import plan
 
 SAMPLE = "unseen sample accuracy"  # on record for every round; the whole set only for the last

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from dml.evidence.markdown import estimate, joined, table
 from dml.evidence.skew import ABOVE, BELOW, EQUAL, LABELLED, LITTLE, UNDECIDED, skew_map
+from dml.evidence.words import estimate, joined, table
 from dml.files import read_table
 from dml.studies.study import STUDIES
 

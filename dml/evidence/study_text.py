@@ -9,8 +9,9 @@ import pandas as pd
 from dml.evidence import confirmatory
 from dml.evidence.accuracy import claims
 from dml.evidence.answers import lists, told
-from dml.evidence.markdown import compared, estimate, joined, span, table
+from dml.evidence.markdown import compared
 from dml.evidence.verdicts import name_of
+from dml.evidence.words import estimate, joined, span, table
 from dml.files import read_table
 from dml.studies.plan import Study, plan
 from dml.studies.study import STUDIES, TABLES

@@ -2,6 +2,8 @@
 losses, and DML with our server, which sends one sum.
 """
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from dml.evidence import cost_models
@@ -59,6 +61,14 @@ def break_even(about: About, codings: pd.DataFrame) -> dict[str, float]:
     image = smaller(codings, "image") * cost_models.images_bytes(1, size)
     weights = smaller(codings, "weights, float32") * sum(cost_models.weights_round(parameters))
     return plain | {"fresh images and weights coded": weights / (image + sum(cost_models.losses_round(1, classes)))}
+
+
+def per_round(wire: pd.DataFrame, kinds: Sequence[str]) -> pd.DataFrame:
+    """Of a deployment (the wire.csv of `make flower`) bytes of a client in a round: a row a direction, a column each
+    of `kinds`, means over the clients and the rounds between the first and the last.
+    """
+    rounds = wire[(wire["round"] > 0) & (wire["round"] < wire["round"].max())]
+    return rounds.groupby("direction")[list(kinds)].mean()
 
 
 def judged(tables: list[pd.DataFrame], about: About) -> list[dict]:

@@ -15,6 +15,7 @@ from dml.evidence.about import About, read_all
 from dml.evidence.accuracy import claims
 from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, lists, points
 from dml.evidence.transmission import OURS, PUBLISHED
+from dml.evidence.words import estimate
 
 COLUMNS = ["claim", "system", "says", *STATUSES, "why", "figure", "short"]
 NAMES = {  # of arms, in short cells
@@ -90,7 +91,7 @@ def _privacy(tables: list[pd.DataFrame], _) -> list[dict]:
     table, rows = privacy.c4(tables[0]), []
     for system in (PUBLISHED, OURS):
         asked = table[table["question"].str.contains("secure sum") == (system == OURS)]
-        told = [f"{row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in asked.itertuples()]
+        told = [estimate(row.mean, row.low, row.high, "+.3f", 1) for row in asked.itertuples()]
         readers = [READERS[question] for question in asked["question"]]
         n = asked["n"].iloc[0]
         why = "; ".join(

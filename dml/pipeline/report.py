@@ -21,7 +21,7 @@ from nbconvert.preprocessors import Preprocessor, TagRemovePreprocessor
 from dml.config import FIGURES, ROOT
 from dml.evidence.about import has, read
 from dml.evidence.answers import STATUSES, brief
-from dml.evidence.markdown import estimate
+from dml.evidence.words import estimate
 from dml.files import write_text
 from dml.stats import summarise
 

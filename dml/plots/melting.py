@@ -58,11 +58,7 @@ def on_the_wire(wires: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """
     if not {"dml", "fedavg"} <= set(wires):
         return pd.DataFrame(columns=["row", "against", "ratio"])
-    means = {}
-    for arm in ("dml", "fedavg"):
-        wire = wires[arm]
-        rounds = wire[(wire["round"] > 0) & (wire["round"] < wire["round"].max())]
-        means[arm] = rounds.groupby("direction")[["encoded", "tls"]].mean().sum()
+    means = {arm: transmission.per_round(wires[arm], ("encoded", "tls")).sum() for arm in ("dml", "fedavg")}
     ratio = means["fedavg"] / means["dml"]
     rows = [
         ("a deployed round's messages", "fedavg", ratio["encoded"]),

@@ -14,7 +14,8 @@ from dml.data.images import images_of, require
 from dml.experiment import cache, jobs, results
 from dml.experiment.jobs import Job
 from dml.experiment.ladder import code_of
-from dml.files import DataError, read_table, replacing, write_text
+from dml.files import DataError, read_table, write_text
+from dml.studies import tables
 from dml.studies.study import STUDIES
 from dml.training import machine
 
@@ -184,9 +185,9 @@ def carry_out(study: Study, seeds: Sequence[int] = (), device: str = "auto", to:
     """
     folder = to / study.name
     for seed in seeds or study.seeds:
-        recorded = on_record(folder)
+        recorded = tables.there(folder / "costs.csv", KEYS)
         listed = jobs_of(study.data, study.cells(), [seed], BASE, device)
-        missing = [job for key, job in listed.items() if _key(*key) not in recorded]
+        missing = [job for key, job in listed.items() if (key[0], *asdict(key[1]).values()) not in recorded]
         jobs.carry_out(missing)
         if missing:
             _add(folder, [recorded_by(job) for job in missing])
@@ -208,32 +209,14 @@ def rows(records: Iterable[dict]) -> pd.DataFrame:
     return pd.DataFrame(made, columns=[*KEYS, "metric", "value"])
 
 
-def on_record(folder: Path) -> set[tuple]:
-    """The (seed, cell's values) whose rows are in a study's tables."""
-    file = folder / "costs.csv"
-    return set(_read(file)[KEYS].itertuples(index=False, name=None)) if file.is_file() else set()
-
-
-def _key(seed: int, cell: "Cell") -> tuple:
-    return (seed, *asdict(cell).values())
-
-
-def _read(file: Path) -> pd.DataFrame:
-    return read_table(file).fillna({"attack": ""})
-
-
 def _add(folder: Path, records: list[dict]) -> None:
     """Put records into the tables of a folder; costs.csv, which says what is there, last."""
     costs = [
         {**{key: record[key] for key in KEYS}, "cpu_s": round(record["cpu_s"], 2), "commit": record["commit"]}
         for record in records
     ]
-    for name, new, keys in (("results", rows(records), [*KEYS, "metric"]), ("costs", pd.DataFrame(costs), KEYS)):
-        file = folder / f"{name}.csv"
-        old = [_read(file)] if file.is_file() else []
-        table = pd.concat([*old, new], ignore_index=True).drop_duplicates(keys, keep="last")
-        with replacing(file) as part:
-            table.sort_values(keys, kind="stable").to_csv(part, index=False)
+    tables.add(folder / "results.csv", rows(records).sort_values("metric", kind="stable"), KEYS)
+    tables.add(folder / "costs.csv", pd.DataFrame(costs), KEYS)
 
 
 def _tell(study: Study, folder: Path, device: str) -> None:

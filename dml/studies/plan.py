@@ -63,13 +63,18 @@ class Plan:
     tuned: Tuned
 
 
+def block(file: Path) -> dict:
+    """What the TOML block of a plan's page says. Raises ValueError when there is none."""
+    found = BLOCK.search(file.read_text(encoding="utf-8"))
+    if found is None:
+        raise ValueError(f"{file} has no block of TOML")
+    return tomllib.loads(found[1])
+
+
 @cache
 def plan(file: Path = FILE) -> Plan:
     """The plan of a file. Raises ValueError when it holds no TOML block."""
-    block = BLOCK.search(file.read_text(encoding="utf-8"))
-    if block is None:
-        raise ValueError(f"{file} has no block of TOML")
-    told = tomllib.loads(block[1])
+    told = block(file)
     families = {name: tuple(Comparison(**row) for row in rows) for name, rows in told["families"].items()}
     studies = {name: Study(name=name, **_typed(values)) for name, values in told["studies"].items()}
     return Plan(told["level"], told["margin"], told["late_rounds"], families, studies, Tuned(**_typed(told["tuned"])))

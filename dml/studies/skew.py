@@ -4,9 +4,7 @@ A cell is an experiment: the plan's protocol with some fields changed. Its arms 
 killed run goes on where it stopped; after each seed what was measured is added to the tables on record.
 """
 
-import gzip
 import json
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -25,9 +23,10 @@ from dml.data.images import Images, images_of
 from dml.experiment import cache as store
 from dml.experiment import jobs, results
 from dml.experiment.jobs import Job
-from dml.files import read_table, replacing, write_text
+from dml.files import write_text
 from dml.streams import SERVER
-from dml.studies.plan import BLOCK
+from dml.studies import tables
+from dml.studies.plan import block
 from dml.studies.study import STUDIES
 from dml.training import machine
 
@@ -69,10 +68,7 @@ class Plan:
 @cache
 def plan(file: Path = FILE) -> Plan:
     """The plan of a file. Raises ValueError when it holds no TOML block, and for a field that is none."""
-    block = BLOCK.search(file.read_text(encoding="utf-8"))
-    if block is None:
-        raise ValueError(f"{file} has no block of TOML")
-    told = tomllib.loads(block[1])
+    told = block(file)
     base = replace(profile(told["profile"]).experiment, unseen_images=told["unseen_images"], glance=0)
     grids = {name: tuple(_grid(base, entry) for entry in told[name]) for name in NAMES}
     return Plan(told["data"], told["margin"], grids)
@@ -123,17 +119,12 @@ def carry_out(study: str, seeds: Sequence[int] = (), device: str = "auto", to: P
     target, folder = machine.device(device), to / study
     for seed in seeds or seeds_of(study):
         listed = pairs(study, seed, target)
-        missing = {key: part for key, part in listed.items() if key not in on_record(folder)}
+        done = tables.there(folder / "costs.csv", KEY)
+        missing = {key: part for key, part in listed.items() if key not in done}
         jobs.carry_out(job for _, job in missing.values())
         if missing:
             _collect(study, missing, folder, target)
     return folder
-
-
-def on_record(folder: Path) -> set[tuple[str, int, str]]:
-    """The (cell, seed, arm) whose rows are in the tables of a folder."""
-    file = folder / "costs.csv"
-    return set(read_table(file)[KEY].itertuples(index=False, name=None)) if file.is_file() else set()
 
 
 def _collect(study: str, done: Mapping[tuple[str, int, str], tuple[Cell, Job]], folder: Path, device: torch.device):
@@ -159,14 +150,14 @@ def _collect(study: str, done: Mapping[tuple[str, int, str], tuple[Cell, Job]], 
         dealt += [
             (name, seed, *row) for row in distances(images_of(plan().data, here.experiment), here.experiment, seed)
         ]
-    _add(folder / "results.csv.gz", measured, RESULTS, [*KEY, "client", "metric"])
-    _add(folder / "cells.csv", dealt, CELLS, ["cell", "seed", "client"])
+    tables.add(folder / "results.csv.gz", pd.DataFrame(measured, columns=RESULTS), KEY)
+    tables.add(folder / "cells.csv", pd.DataFrame(dealt, columns=CELLS), ["cell", "seed"])
     images = images_of(plan().data, next(iter(done.values()))[0].experiment)
     experiments = {here.name: asdict(here.experiment) for grid in plan().grids[study] for here in grid.cells}
     facts: dict[str, Any] = {"study": study, "data": images.name, "source": images.source, "classes": images.classes}
     facts |= {"experiments": experiments, "code_version": store.code_version(), **machine.facts(device)}
     write_text(folder / "manifest.json", json.dumps(facts, indent=1) + "\n")
-    _add(folder / "costs.csv", costs, COSTS, KEY)
+    tables.add(folder / "costs.csv", pd.DataFrame(costs, columns=COSTS), KEY)
 
 
 def distances(images: Images, experiment: Experiment, seed: int) -> Iterator[tuple[int, int, float]]:
@@ -186,14 +177,3 @@ def _bytes(ledger: Sequence[dict], experiment: Experiment) -> tuple[float, float
     up = later.loc[later["sender"] != SERVER, "encoded"].sum() / share
     down = later.loc[later["receiver"] != SERVER, "encoded"].sum() / share
     return round(up, 1), round(down, 1), round(table.loc[table["round"] == 0, "encoded"].sum() / experiment.clients, 1)
-
-
-def _add(file: Path, rows: Sequence[tuple], columns: Sequence[str], key: list[str]) -> None:
-    """Put rows into a table, in the place of those with their key; in the order of the key."""
-    new = pd.DataFrame(rows, columns=columns)
-    old = read_table(file) if file.is_file() else new.iloc[:0]
-    table = pd.concat([old, new], ignore_index=True) if len(old) else new
-    table = table.drop_duplicates(key, keep="last").sort_values(key, kind="stable")
-    content = table.to_csv(index=False).encode()
-    with replacing(file) as part:  # without its time and name inside, equal tables are equal bytes
-        part.write_bytes(gzip.compress(content, mtime=0) if file.suffix == ".gz" else content)

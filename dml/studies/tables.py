@@ -16,7 +16,7 @@ def add(
     is in the order of the keys, or of what `place` says of each row.
     """
     names = list(key)
-    old = read_table(file) if file.is_file() else rows.iloc[:0]
+    old = _read(file, names) if file.is_file() else rows.iloc[:0]
     left = old[~pd.MultiIndex.from_frame(old[names]).isin(pd.MultiIndex.from_frame(rows[names]))]
     table = pd.concat([left, rows], ignore_index=True) if len(left) else rows
     order = place(table).argsort(kind="stable") if place else None
@@ -28,4 +28,11 @@ def add(
 
 def there(file: Path, key: Sequence[str]) -> set[tuple]:
     """The keys of the rows in a table; none where there is no table."""
-    return set(read_table(file)[list(key)].itertuples(index=False, name=None)) if file.is_file() else set()
+    return set(_read(file, key)[list(key)].itertuples(index=False, name=None)) if file.is_file() else set()
+
+
+def _read(file: Path, key: Sequence[str]) -> pd.DataFrame:
+    """A table; in its keys an empty cell is an empty text and no missing value."""
+    table = read_table(file)
+    empty = [name for name in key if table[name].isna().any()]
+    return table.astype(dict.fromkeys(empty, object)).fillna(dict.fromkeys(empty, ""))

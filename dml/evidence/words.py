@@ -1,0 +1,26 @@
+"""Numbers with their intervals, and tables, in words: the one place that says how they look."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """The lines of a table in Markdown."""
+    head = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
+    return [*head, *(f"| {' | '.join(map(str, row))} |" for row in rows)]
+
+
+def joined(lines: Iterable[str]) -> str:
+    """Lines as the text of a file."""
+    return "\n".join(lines) + "\n"
+
+
+def span(low: float, high: float, form: str = "+.2f", scale: float = 100) -> str:
+    """An interval in brackets, "" where there is none; of shares in per cent or points, unless `scale` is given."""
+    return "" if np.isnan(low) else f"[{scale * low:{form}}, {scale * high:{form}}]"
+
+
+def estimate(mean: float, low: float, high: float, form: str = "+.2f", scale: float = 100) -> str:
+    """A mean and its interval, in the same units."""
+    return f"{scale * mean:{form}} {span(low, high, form, scale)}".rstrip()
