@@ -18,6 +18,7 @@ class DataError(ValueError):
 TEXT = (  # columns of our tables that hold names, some of them the user's: never guessed to be anything else
     *("adversary", "against", "arm", "attack", "candidates", "class", "commit", "defence", "dial", "direction", "kind"),
     *("link", "measure", "metric", "minus", "phase", "processor", "set", "topology", "verdict", "view", "what"),
+    *("vector", "mask", "own_losses", "net_losses"),  # digits
 )
 
 
