@@ -21,6 +21,7 @@ from dml.config import PROFILES, RECORDED, Experiment
 from dml.evidence import many_clients as crowd
 from dml.evidence import markdown, published
 from dml.evidence.about import About, read
+from dml.evidence.generalisation import ASKED
 from dml.evidence.skew import TABLES
 from dml.files import DataError
 from dml.pipeline import redraw
@@ -28,6 +29,7 @@ from dml.plots import bandwidth, catalogue, claims, failures, looks, melting, ov
 from dml.plots import data as split
 from dml.plots.looks import LOOKS
 from dml.studies import skew
+from dml.studies.generalisation import GAPS
 from dml.studies.hostile import KEYS
 
 EXPERIMENT = Experiment(rounds=2, epochs=3)
@@ -125,6 +127,19 @@ def skew_tables(seeds):
     return pd.DataFrame(rows, columns=skew.RESULTS), pd.DataFrame(apart, columns=skew.CELLS)
 
 
+def gaps_table(seeds, arms=("dml", "fedavg", "local", "def-kt")):
+    random = np.random.default_rng(4)
+    rows = [
+        (alpha, s, arm, gap, asked, way, form, random.uniform(0.02, 0.2), 0.01)
+        for alpha in (1.0, np.inf)
+        for s in seeds
+        for arm in arms
+        for gap, asked in ASKED
+        for way, form in (("pooled", "measured"), ("pooled", "root"), ("cellwise", "root"))
+    ]
+    return pd.DataFrame(rows, columns=GAPS)
+
+
 def finished_run(folder, seeds=FOUR_SEEDS, arms=tuple(ARMS), classes=("mask", "no mask"), data="faces"):
     """The folder of a run that has finished."""
     folder.mkdir()
@@ -132,6 +147,7 @@ def finished_run(folder, seeds=FOUR_SEEDS, arms=tuple(ARMS), classes=("mask", "n
     tables |= {"images": images_table(classes), "clients": clients_table(seeds), "lesson": lesson_table()}
     tables["hostile"] = hostile_table(seeds)
     tables |= dict(zip(TABLES, skew_tables(seeds), strict=True))
+    tables["generalisation_gaps"] = gaps_table(seeds)
     tables["costs"] = pd.DataFrame([(s, a, 2.0, 1.0, False) for s in seeds for a in arms]).set_axis(
         ["seed", "arm", "wall_s", "cpu_s", "reused"], axis=1
     )

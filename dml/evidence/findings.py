@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from dml.config import RECORDED
-from dml.evidence import confirmatory, hostile, published, verdicts
+from dml.evidence import confirmatory, generalisation, hostile, published, verdicts
 from dml.evidence.about import About, read
 from dml.evidence.accuracy import LATE, claims
 from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, brief
@@ -190,6 +190,7 @@ def verdict_table(record: Path = RECORDED) -> str:
         places = ", ".join(sorted({row["figure"][:2] for row in there.values()}))
         notebook = NOTEBOOK.get(code) or places
         lines.append((f"{claim} ({code})", said or says.get(code, ""), *cells, f"**{answer}**", notebook))
+        lines += generalisation.verdict_lines(record / "studies") if code == "C2" else []
     titles = (f"{protocol} protocol" for protocol in RUNS)
     return joined(table(("claim", "paper", *titles, "answer", "notebook"), lines))
 

@@ -79,11 +79,19 @@ def hostile_jobs(run: Run) -> list[Job]:
     return lies.jobs(run)
 
 
+def newcomers_jobs(run: Run) -> list[Job]:
+    """A supersample of clients and images, in one outer draw."""
+    from dml.pipeline import newcomers
+
+    return newcomers.jobs(run)
+
+
 NEEDS: dict[str, tuple[Callable[[Run], list[Job]], ...]] = {  # by the notebook's number
     "02": (accuracy_jobs,),
     "03": (privacy_jobs,),
     "04": (bandwidth_jobs,),
     "05": (differing_jobs,),
     "06": (hostile_jobs,),
+    "08": (newcomers_jobs,),
     "09": (accuracy_jobs, privacy_jobs, bandwidth_jobs, many_clients_jobs, hostile_jobs),
 }

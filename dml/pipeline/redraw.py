@@ -9,11 +9,12 @@ import pandas as pd
 from dml import config
 from dml.config import DATA, FIGURES, README, RECORDED, ROOT
 from dml.data.images import load
-from dml.evidence import findings, hostile, markdown, on_record, power, study_text, verdicts
+from dml.evidence import findings, generalisation, hostile, markdown, on_record, power, study_text, verdicts
 from dml.evidence.about import About, read
 from dml.files import read_table, write_text
 from dml.plots import catalogue, claims, melting
 from dml.plots.data import contact_sheet
+from dml.plots.generalisation import gaps
 from dml.plots.hostile import by_liars
 from dml.training import workers
 from dml.training.workers import Task
@@ -72,6 +73,7 @@ def redraw_recorded(to: Path) -> None:
     folders = recorded()
     tasks = [Task(draw_faces, (to,)), Task(draw_story, (folders, to)), Task(draw_bytes, (folders, to))]
     tasks += [Task(draw_liars, (name, to)) for name in hostile.TITLES if hostile.recorded(name) is not None]
+    tasks += [Task(draw_gaps, (to,))] if generalisation.recorded("gaps") is not None else []
     for folder in folders:
         tasks += drawing(folder, to / folder.name, JOINT if folder == folders[0] else (*JOINT, *ALIKE))
     carry_out(tasks)
@@ -90,6 +92,7 @@ def texts_of_record() -> dict[str, str]:
         "power": power.text(),
         "studies": study_text.text(),
         "hostile": hostile.text(),
+        "generalisation": generalisation.text(),
     }
 
 
@@ -121,6 +124,11 @@ def draw_liars(study: str, to: Path) -> None:
     """Accuracy by the number of liars, in a study on record."""
     table = hostile.recorded(study)
     by_liars(table, f"facemask, reduced protocol, study {study}").save(to, f"06_{study.replace('-', '_')}")
+
+
+def draw_gaps(to: Path) -> None:
+    """The two gaps of every arm, in the study on record."""
+    gaps(generalisation.recorded("gaps"), "facemask, study generalisation").save(to, "08_gaps")
 
 
 def draw_story(folders: Sequence[Path], to: Path) -> None:

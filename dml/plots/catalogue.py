@@ -12,6 +12,7 @@ from dml.plots import (
     costs,
     data,
     failures,
+    generalisation,
     hostile,
     leaks,
     lesson,
@@ -25,7 +26,7 @@ from dml.plots.style import FIGURES, Drawn
 
 ROOMS = (  # imported: each adds its figures to FIGURES
     *(lesson, data, training, arms, failures, privacy, leaks),
-    *(overview, melting, bandwidth, costs, skew, hostile, claims),
+    *(overview, melting, bandwidth, costs, skew, hostile, generalisation, claims),
 )
 PICTURES = "reconstructions"  # private images and what was recovered of them: not a table, and never recorded of people
 RECONSTRUCTION = "03_reconstruction"

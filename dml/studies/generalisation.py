@@ -43,7 +43,7 @@ GAPS = [*KEY, "gap", "asked", "way", "form", "value", "floor"]
 COSTS = [*KEY, "cpu_s", "commit", "processor"]
 OUT_OF_SAMPLE, PARTICIPATION = "out-of-sample", "participation"
 OWN, COMMON = "own net", "every net"  # who is asked about a client that takes part
-TABLES = {"errors": ERRORS, "gaps": GAPS}  # that figures and sentences read
+FILES = {"masks": "masks.csv.gz", "losses": "losses.csv.gz", "errors": "errors.csv", "gaps": "gaps.csv"}
 
 
 @dataclass(frozen=True)
@@ -143,18 +143,25 @@ def recorded_by(listed: Sequence[Job]) -> list[dict]:
     return [json.loads(job.files[0].read_text(encoding="utf-8")) for job in listed]
 
 
-def _add(folder: Path, chosen: Plan, design: "Design", seed: int, arm: str, listed: Sequence[Job], device) -> None:
-    """Put an arm of a draw into the tables; `costs` is the last one, and what it names is in the others."""
+def tables_of(
+    data: str, base: Experiment, design: "Design", seed: int, arm: str, listed: Sequence[Job]
+) -> dict[str, pd.DataFrame]:
+    """What the finished jobs of an arm in a draw lead to: tables "masks", "losses", "errors" and "gaps"."""
     from dml.generalisation import supersample
 
-    draw, key, records = (level(design), seed), (level(design), seed, arm), recorded_by(listed)
-    images = images_of(chosen.data, design.experiment(chosen.base))
-    drawn = supersample.draw(images, design, chosen.base.rounds, seed)
+    key, records = (level(design), seed, arm), recorded_by(listed)
+    experiment = design.experiment(base)
+    drawn = supersample.draw(images_of(data, experiment), design, experiment.rounds, seed)
     masks, losses = texts_of(drawn, records, key)
-    tables.add(folder / "masks.csv.gz", masks, DRAW)
-    tables.add(folder / "losses.csv.gz", losses, KEY)
-    tables.add(folder / "errors.csv", errors_of(records, key), KEY)
-    tables.add(folder / "gaps.csv", gaps_of(losses, masks, key), KEY)
+    errors, gaps = errors_of(records, key), gaps_of(losses, masks, key)
+    return {"masks": masks, "losses": losses, "errors": errors, "gaps": gaps}
+
+
+def _add(folder: Path, chosen: Plan, design: "Design", seed: int, arm: str, listed: Sequence[Job], device) -> None:
+    """Put an arm of a draw into the tables; `costs` is the last one, and what it names is in the others."""
+    for name, table in tables_of(chosen.data, chosen.base, design, seed, arm, listed).items():
+        tables.add(folder / FILES[name], table, DRAW if name == "masks" else KEY)
+    images = images_of(chosen.data, design.experiment(chosen.base))
     facts = {
         **{"study": NAME, "data": images.name, "source": images.source, "classes": images.classes},
         "experiment": asdict(design.experiment(chosen.base)),
@@ -162,9 +169,10 @@ def _add(folder: Path, chosen: Plan, design: "Design", seed: int, arm: str, list
         **{"code_version": store.code_version(), **machine.facts(device)},
     }
     write_text(folder / "manifest.json", json.dumps(facts, indent=1) + "\n")
+    records = recorded_by(listed)
     spent = round(sum(record["cpu_s"] for record in records), 1)
-    costs = pd.DataFrame([(*draw, arm, spent, records[-1]["commit"], machine.processor(device))], columns=COSTS)
-    tables.add(folder / "costs.csv", costs, KEY)
+    row = (level(design), seed, arm, spent, records[-1]["commit"], machine.processor(device))
+    tables.add(folder / "costs.csv", pd.DataFrame([row], columns=COSTS), KEY)
 
 
 def texts_of(drawn, records: Sequence[dict], key: tuple) -> tuple[pd.DataFrame, pd.DataFrame]:
