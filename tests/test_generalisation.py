@@ -182,51 +182,72 @@ def test_the_gaps_of_a_table_worked_out_by_hand():
 
 def test_cells_hold_each_client_and_each_pair_by_itself():
     inside, outside = out_of_sample(HAND), participation(HAND)
-    assert inside.bits.shape == inside.steps.shape == (2, 2, 2) and outside.steps.shape == (2, 1, 4)
+    assert inside.bits.shape == inside.zero.shape == (2, 2, 2) and outside.one.shape == (2, 1, 4)
     assert inside.bits.tolist() == [[[0, 1], [0, 1]], [[0, 1], [0, 1]]]
-    assert inside.steps.tolist() == [[[1, -1], [0, 0]], [[0, 1], [1, 0]]]
+    assert (inside.one - inside.zero).tolist() == [[[1, -1], [0, 0]], [[0, 1], [1, 0]]]
     assert outside.bits.tolist() == [[[0, 0, 1, 1]], [[0, 1, 0, 1]]]
-    assert outside.steps.tolist() == [[[0, 0, 1, -1]], [[2, 2, 0, -1]]] and outside.unit == 2
-    assert inside.first == 0.25
+    assert (outside.one - outside.zero).tolist() == [[[0, 0, 0.5, -0.5]], [[1, 1, 0, -0.5]]]
+    assert outside.zero.tolist() == [[[1, 1, 0.5, 0.5]], [[0, 0, 0, 0.5]]]  # a client that is absent: by the chance
+    assert inside.trained == 0.25
 
 
 # -- information and bounds -------------------------------------------------------------------------------------------
 
 
+def coded(codes):
+    """The chances of outcomes that are certain."""
+    return [codes == value for value in np.unique(codes)]
+
+
 def test_information_of_tables_that_are_known():
     bits = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1]])
     codes = np.array([[5, 5, 7, 7], [5, 7, 5, 7], [5, 6, 7, 7]])
-    assert information(bits, codes) == pytest.approx([log(2), 0, log(2)])
-    half = information(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 0]))
+    assert information(bits, coded(codes)) == pytest.approx([log(2), 0, log(2)])
+    half = information(np.array([0, 0, 1, 1]), coded(np.array([0, 1, 0, 0])))
     assert half == pytest.approx(log(2) - 0.75 * (-(1 / 3) * log(1 / 3) - (2 / 3) * log(2 / 3)))
+    chance = np.array([0.5, 0.5, 0, 0])  # as if each draw were two, one with the outcome and one without
+    assert information(np.array([0, 0, 1, 1]), [chance, 1 - chance]) == pytest.approx(half)
 
 
 def test_every_form_of_a_net_that_knows_its_images_by_heart():
     """Right on what it trained and wrong on every ghost: the gap is 1, and the information ln 2."""
     bits = np.tile([0, 1], 8).reshape(1, 1, 16)
-    found = evaluate(Cells(bits, 1 - 2 * bits, 1, 1, np.where(bits, 2, 1), 0.0))
+    found = evaluate(Cells(bits, bits, 1 - bits, 1, 0.0))
     assert found["root"] == pytest.approx((2 * log(2)) ** 0.5)
     assert found["variance"] == pytest.approx((4 * log(2)) ** 0.5)
     assert found["fast"] == pytest.approx(log(2) + ((log(2) + 2) * log(2)) ** 0.5)
     assert found["zero"] == pytest.approx(1) and found["binary"] == pytest.approx(1)
 
 
+def test_who_is_asked_tells_nothing_by_itself():
+    """One net against the mean of several, none better on anybody: as numbers they differ, as answers they do not."""
+    vectors = np.tile([0, 1], 2000)
+    rng = np.random.default_rng(0)
+    own, several = rng.random(4000) < 0.3, rng.binomial(5, 0.3, 4000) / 5
+    zero, one = np.where(vectors, several, own), np.where(vectors, own, several)
+    found = evaluate(Cells(*(values.reshape(1, 1, -1) for values in (vectors, zero, one)), 1))
+    assert found["root"] < 0.05
+    as_numbers = information(vectors, coded(one - zero))
+    assert (2 * as_numbers) ** 0.5 > 0.3
+
+
 def test_nothing_known_is_nothing_bounded():
-    found = evaluate(Cells(np.array([[[0, 1, 0, 1]]]), np.zeros((1, 1, 4), int), 1, 1, np.zeros((1, 1, 4), int), 0.25))
+    nothing = np.zeros((1, 1, 4), int)
+    found = evaluate(Cells(np.array([[[0, 1, 0, 1]]]), nothing, nothing, 1, 0.25))
     assert [found[form] for form in ("root", "variance", "fast", "binary")] == pytest.approx([0, 0, 0, 0], abs=1e-9)
     assert np.isnan(found["zero"])  # some trained images are wrong
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    pairs=arrays(np.int64, (3, 2, 8), elements=some.integers(0, 3)),
+    losses=arrays(np.int64, (2, 3, 2, 8), elements=some.integers(0, 1)),
     order=some.permutations(range(8)),
 )
-def test_with_balanced_masks_every_estimate_is_above_the_gap_whatever_was_learned(pairs, order):
+def test_with_balanced_masks_every_estimate_is_above_the_gap_whatever_was_learned(losses, order):
     """So "the bound held" is no finding: it is true of any losses at all."""
-    bits = np.broadcast_to(np.argsort(order) % 2, pairs.shape)
-    first, second = pairs // 2, pairs % 2
-    cells = Cells(bits, second - first, 1, 3, pairs, float(np.where(bits, second, first).mean()))
+    zero, one = losses
+    bits = np.broadcast_to(np.argsort(order) % 2, zero.shape)
+    cells = Cells(bits, zero, one, 3, float(np.where(bits, one, zero).mean()))
     for of in (cells, cells.pooled()):
         found = evaluate(of)
         assert min(found["root"], found["variance"], found["fast"]) >= abs(cells.gap) - 1e-9
@@ -235,10 +256,13 @@ def test_with_balanced_masks_every_estimate_is_above_the_gap_whatever_was_learne
 
 
 @settings(max_examples=40, deadline=None)
-@given(steps=arrays(np.int64, (4, 1, 8), elements=some.integers(-5, 5)))
-def test_the_same_of_the_participation_gap_whose_losses_are_means(steps):
-    cells = Cells(np.broadcast_to([0, 1] * 4, steps.shape), steps, 5, 1)
-    assert evaluate(cells.pooled())["root"] >= abs(cells.gap) - 1e-9
+@given(fifths=arrays(np.int64, (2, 4, 1, 8), elements=some.integers(0, 5)))
+def test_the_same_of_the_participation_gap_whose_losses_are_chances(fifths):
+    cells = Cells(np.broadcast_to([0, 1] * 4, (4, 1, 8)), *(fifths / 5), 1)
+    for of in (cells, cells.pooled()):
+        found = evaluate(of)
+        assert min(found["root"], found["variance"], found["fast"]) >= abs(cells.gap) - 1e-9
+        assert np.isnan([found["binary"], found["zero"]]).all()  # no image is trained on
 
 
 def coin(gap, seed=0, shape=(40, 2, 16)):
@@ -246,7 +270,8 @@ def coin(gap, seed=0, shape=(40, 2, 16)):
     rng = np.random.default_rng(seed)
     bits = rng.permuted(np.broadcast_to(np.arange(shape[-1]) % 2, shape), axis=-1)
     noise = rng.choice([-1, 0, 0, 0, 0, 0, 0, 0, 0, 1], shape)
-    return Cells(bits, np.where(rng.random(shape) < gap, 1 - 2 * bits, noise), 1, 5)
+    difference = np.where(rng.random(shape) < gap, 1 - 2 * bits, noise)
+    return Cells(bits, (difference < 0).astype(int), (difference > 0).astype(int), 5)
 
 
 def test_at_chance_the_estimate_is_its_floor_and_with_a_gap_it_is_above():
@@ -273,4 +298,4 @@ def test_whole_runs_are_permuted_and_a_partys_rows_together():
             before = cells.bits[8 * party : 8 * party + 8, given_].T.tolist()
             after = mixed.bits[8 * party : 8 * party + 8, given_].T.tolist()
             assert sorted(before) == sorted(after)
-    assert mixed.steps is cells.steps
+    assert mixed.one is cells.one and mixed.zero is cells.zero

@@ -98,6 +98,12 @@ def test_gaps_and_errors_follow_from_the_losses_on_record(on_disk):
         assert own_errors["trained"].mean() == pytest.approx(np.mean(trained_wrong), abs=1e-6)
 
 
+def test_the_gaps_on_record_are_those_of_the_digits_byte_for_byte(on_disk):
+    before = (on_disk / "gaps.csv").read_bytes()
+    again = study.recount(on_disk)
+    assert (on_disk / "gaps.csv").read_bytes() == before and len(again) == before.count(b"\n") - 1
+
+
 def test_the_tables_and_the_costs_are_in_order(on_disk):
     costs, gaps = pd.read_csv(on_disk / "costs.csv"), pd.read_csv(on_disk / "gaps.csv")
     assert costs[KEY].to_numpy().tolist() == [[1.0, s, arm] for s in (0, 1) for arm in ("dml", "fedavg")]

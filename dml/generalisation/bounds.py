@@ -1,6 +1,7 @@
 """Bounds on a gap by the information between a bit and a difference of losses, evaluated from the losses themselves.
 
-With I the mutual information in nats of the bit (which column trained, which client took part) and the difference:
+With I the mutual information in nats of the bit (which column trained, which client took part) and the difference d,
+which is -1, 0 or 1 because one net answers:
 
 - "root":     sqrt(2 I)
 - "variance": sqrt(2 (E[d^2] + |E[(-1)^bit d]|) I)
@@ -20,6 +21,8 @@ the gap, the excess over the *floor* (the same estimate after whole runs of bits
 left to be known), and the order of the arms.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
@@ -33,32 +36,33 @@ MEASURED = "measured"
 ESTIMATES = ["way", "form", "value", "floor"]
 
 
-def information(bits: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Plug-in mutual information in nats of bits and whole numbers along the last axis; no correction for bias."""
-    chance = [bits == 0, bits == 1]
+def information(bits: np.ndarray, chances: Sequence[np.ndarray]) -> np.ndarray:
+    """Plug-in mutual information in nats along the last axis, of bits and of an outcome whose `chances` are given for
+    each of its values; no correction for bias.
+    """
     total = np.zeros(bits.shape[:-1])
-    for value in np.unique(codes):
-        seen = codes == value
-        for side in chance:
-            total += rel_entr((seen & side).mean(-1), seen.mean(-1) * side.mean(-1))
+    for chance in chances:
+        for side in (bits == 0, bits == 1):
+            total += rel_entr((chance * side).mean(-1), chance.mean(-1) * side.mean(-1))
     return np.maximum(total, 0)
 
 
 def evaluate(cells: Cells) -> dict[str, float]:
     """Each of `FORMS`, the mean over the cells of what is conditional on what is given; NaN for what does not apply."""
-    known = information(cells.bits, cells.steps).mean(-1)
-    difference = cells.steps / cells.unit
-    square = np.square(difference).mean((-2, -1))
-    gap = np.abs(((1 - 2 * cells.bits) * difference).mean((-2, -1)))
+    zero, one = cells.zero, cells.one
+    up, down, both = (1 - zero) * one, zero * (1 - one), zero * one
+    known = information(cells.bits, (up, down, 1 - up - down)).mean(-1)
+    square = (up + down).mean((-2, -1))
+    gap = np.abs(((1 - 2 * cells.bits) * (one - zero)).mean((-2, -1)))
     found = {
         "root": np.sqrt(2 * known).mean(),
         "variance": np.sqrt(2 * (square + gap) * known).mean(),
         "fast": (known + np.sqrt((known + 2 * square) * known)).mean(),
     }
-    if cells.pairs is not None:
-        both = float(information(cells.bits, cells.pairs).mean())
-        found["binary"] = _largest_risk(cells.first, both) - cells.first
-        found["zero"] = both / np.log(2) if cells.first == 0 else np.nan
+    if not np.isnan(cells.trained):
+        of_pair = float(information(cells.bits, (up, down, both, 1 - up - down - both)).mean())
+        found["binary"] = _largest_risk(cells.trained, of_pair) - cells.trained
+        found["zero"] = of_pair / np.log(2) if cells.trained == 0 else np.nan
     return {form: float(found.get(form, np.nan)) for form in FORMS}
 
 

@@ -9,8 +9,8 @@ The *ghost* of a row is its column that did not train.
 - T = l(ghost of client 1) - l(ghost of client 0) of a pair; the second gap is E[(-1)^V T].
 
 Which net W is asked: a client that takes part has its own (FedAvg's clients hold one and the same). One that does not
-is served by each of the K nets, and its loss is their mean, so T has steps of 1/K. With `common`, clients that take
-part are asked in the same way, as if each was served by any of the K nets.
+is served by a net drawn from the K; its loss is kept as the chance of a wrong answer, the mean over the nets, and no
+net is drawn. With `common`, clients that take part are asked in the same way, by any of the K nets.
 """
 
 from dataclasses import dataclass, replace
@@ -42,29 +42,27 @@ class Losses:
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """What a bound is evaluated from: of every cell, and given what is held fixed, the draws of a balanced bit and of a
-    difference; arrays [cells, given, draws]. `steps` is the difference times `unit`, a whole number. The cells come in
-    `parties` equal parts, each of one party's rows, whose bits were set in the same runs. `pairs` codes both losses
-    where there are two, `first` is the mean loss of what was trained on.
+    """What a bound is evaluated from: of every cell, and given what is held fixed, the draws of a balanced bit and of
+    two losses, of column or client `zero` and of `one`; arrays [cells, given, draws]. A loss is the chance of a wrong
+    answer, 0 or 1 where one net is asked. The cells come in `parties` equal parts, each of one party's rows, whose bits
+    were set in the same runs. `trained` is the mean loss of what was trained on, where a bit says that.
     """
 
     bits: np.ndarray
-    steps: np.ndarray
-    unit: int
+    zero: np.ndarray
+    one: np.ndarray
     parties: int
-    pairs: np.ndarray | None = None
-    first: float = float("nan")
+    trained: float = float("nan")
 
     @property
     def gap(self) -> float:
-        """E[(-1)^bit difference], the gap itself."""
-        return float(np.mean((1 - 2 * self.bits) * self.steps) / self.unit)
+        """E[(-1)^bit (one - zero)], the gap itself."""
+        return float(np.mean((1 - 2 * self.bits) * (self.one - self.zero)))
 
     def pooled(self) -> "Cells":
         """All cells as one: the cell is one more thing that is drawn."""
-        bits, steps = self.bits.reshape(1, 1, -1), self.steps.reshape(1, 1, -1)
-        pairs = None if self.pairs is None else self.pairs.reshape(1, 1, -1)
-        return replace(self, bits=bits, steps=steps, parties=1, pairs=pairs)
+        bits, zero, one = (values.reshape(1, 1, -1) for values in (self.bits, self.zero, self.one))
+        return replace(self, bits=bits, zero=zero, one=one, parties=1)
 
     def permuted(self, rng: np.random.Generator) -> "Cells":
         """Whole runs of bits in another order: of a party, and given what is given, all rows' alike."""
@@ -91,19 +89,17 @@ def errors(losses: Losses, common: bool = False) -> dict[str, np.ndarray]:
 
 def out_of_sample(losses: Losses) -> Cells:
     """D and U: a cell is a row of a pair, given which of the two takes part; of its own net."""
-    difference = losses.own[..., 1] - losses.own[..., 0]
-    pairs = 2 * losses.own[..., 0] + losses.own[..., 1]
-    bits, steps, codes = (_given(values, losses.vectors) for values in (losses.trained, difference, pairs))
-    return Cells(bits, steps, 1, losses.nets, codes, float(errors(losses)["trained"].mean()))
+    values = (losses.trained, losses.own[..., 0], losses.own[..., 1])
+    bits, zero, one = (_given(each, losses.vectors) for each in values)
+    return Cells(bits, zero, one, losses.nets, float(errors(losses)["trained"].mean()))
 
 
 def participation(losses: Losses, common: bool = False) -> Cells:
     """T and V: a cell is a row of a pair."""
-    ghosts = _ghosts(losses, common)
-    steps = (ghosts[:, :, 1] - ghosts[:, :, 0]).transpose(1, 2, 0)
-    bits = np.broadcast_to(losses.vectors.T[:, None], steps.shape)
-    runs = steps.shape[-1]
-    return Cells(bits.reshape(-1, 1, runs), steps.reshape(-1, 1, runs), losses.nets, 1)
+    ghosts = _ghosts(losses, common).transpose(2, 1, 3, 0) / losses.nets
+    zero, one = (of_client.reshape(-1, 1, len(losses.vectors)) for of_client in ghosts)
+    bits = np.repeat(losses.vectors.T, ghosts.shape[2], 0)[:, None]
+    return Cells(bits, zero, one, 1)
 
 
 def _asked(losses: Losses, common: bool) -> np.ndarray:
