@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from dml.config import RECORDED
-from dml.evidence import confirmatory, hostile, published, verdicts
+from dml.evidence import confirmatory, hostile, published, skew_text, verdicts
 from dml.evidence.about import About, read
 from dml.evidence.accuracy import LATE, claims
 from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, brief
@@ -82,6 +82,8 @@ def findings(record: Path = RECORDED) -> str:
         traffic(ladder, scaling, codings, about),
         privacy(read(folder, "privacy_differences")),
     ]
+    if differing := skew_text.finding(record / "studies"):
+        bullets.append(f"**Clients that differ**: {differing}")
     if liar := hostile.one_liar(record / "studies"):
         bullets.append(f"**Hostile clients**: {liar}")
     return joined([head, "", *(f"- {bullet}" for bullet in bullets)])

@@ -9,12 +9,14 @@ import pandas as pd
 from dml import config
 from dml.config import DATA, FIGURES, README, RECORDED, ROOT
 from dml.data.images import load
-from dml.evidence import findings, hostile, markdown, on_record, power, study_text, verdicts
+from dml.evidence import findings, hostile, markdown, on_record, power, skew_text, study_text, verdicts
 from dml.evidence.about import About, read
 from dml.files import read_table, write_text
 from dml.plots import catalogue, claims, melting
 from dml.plots.data import contact_sheet
 from dml.plots.hostile import by_liars
+from dml.plots.skew import the_map, who_gains
+from dml.studies.study import STUDIES
 from dml.training import workers
 from dml.training.workers import Task
 
@@ -72,6 +74,9 @@ def redraw_recorded(to: Path) -> None:
     folders = recorded()
     tasks = [Task(draw_faces, (to,)), Task(draw_story, (folders, to)), Task(draw_bytes, (folders, to))]
     tasks += [Task(draw_liars, (name, to)) for name in hostile.TITLES if hostile.recorded(name) is not None]
+    tasks += [
+        Task(draw_differing, (name, to)) for name in ("skew", "models") if (STUDIES / name / "costs.csv").is_file()
+    ]
     for folder in folders:
         tasks += drawing(folder, to / folder.name, JOINT if folder == folders[0] else (*JOINT, *ALIKE))
     carry_out(tasks)
@@ -90,6 +95,7 @@ def texts_of_record() -> dict[str, str]:
         "power": power.text(),
         "studies": study_text.text(),
         "hostile": hostile.text(),
+        "skew": skew_text.text(),
     }
 
 
@@ -121,6 +127,13 @@ def draw_liars(study: str, to: Path) -> None:
     """Accuracy by the number of liars, in a study on record."""
     table = hostile.recorded(study)
     by_liars(table, f"facemask, reduced protocol, study {study}").save(to, f"06_{study.replace('-', '_')}")
+
+
+def draw_differing(study: str, to: Path) -> None:
+    """The map of the study of skewed clients, or who gains in that of different models."""
+    tables = (read_table(STUDIES / study / name) for name in ("results.csv.gz", "cells.csv"))
+    name, drawn = {"skew": ("05_map", the_map), "models": ("05_models", who_gains)}[study]
+    drawn(*tables, f"facemask, reduced protocol, study {study}").save(to, name)
 
 
 def draw_story(folders: Sequence[Path], to: Path) -> None:
