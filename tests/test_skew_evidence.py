@@ -80,6 +80,7 @@ def test_verdict_rows(tables):
     third, fourth = judged(tables)
     assert third["claim"] == "F3" and "without labels, 0.38 apart" in third["held"]
     assert third["refuted"] == "labelled and balanced, 0.38 apart" and third["open"] == ""
+    assert third["short"] == "2 regimes of skew, n = 4: above 1, below 1, equal 0, undecided 0"
     assert fourth["claim"] == "F4" and "resnet8" in fourth["held"] and "n = 4" in fourth["short"]
     (moved,) = def_kt(tables[0], HIGH)
     assert moved["refuted"] and not moved["held"]  # a tenth of a point: within the margin

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from dml.evidence import predictions
+from dml.evidence import predictions, skew
 from dml.evidence.skew import ABOVE, BELOW, EQUAL, LABELLED, LITTLE, UNDECIDED, skew_map
 from dml.evidence.words import estimate, joined, table
 from dml.files import read_table
-from dml.studies.skew import plan
+from dml.studies.skew import NAMES, plan
 from dml.studies.study import STUDIES
 
 THEN = {
@@ -25,6 +25,16 @@ def the_map(folder: Path = STUDIES) -> pd.DataFrame | None:
     if not (study / "costs.csv").is_file():
         return None
     return skew_map(read_table(study / "results.csv.gz"), read_table(study / "cells.csv"))
+
+
+def judged(folder: Path = STUDIES) -> list[dict]:
+    """The verdict rows of the studies on record, of skewed clients and of different models (see `skew.judged`)."""
+    there = [folder / study for study in NAMES if (folder / study / "costs.csv").is_file()]
+    return [
+        row
+        for study in there
+        for row in skew.judged((read_table(study / "results.csv.gz"), read_table(study / "cells.csv")))
+    ]
 
 
 def state(folder: Path = STUDIES, study: str = "skew") -> str:
