@@ -9,13 +9,15 @@ import pandas as pd
 from dml import config
 from dml.config import DATA, FIGURES, README, RECORDED, ROOT
 from dml.data.images import load
-from dml.evidence import findings, hostile, markdown, on_record, power, skew_text, study_text, verdicts
+from dml.evidence import confirmatory, findings, hostile, markdown, on_record, power, skew_text, study_text, verdicts
 from dml.evidence.about import About, read
+from dml.evidence.accuracy import claims as claims_of
 from dml.files import read_table, write_text
-from dml.plots import catalogue, claims, melting
+from dml.plots import catalogue, claims, melting, studies
 from dml.plots.data import contact_sheet
 from dml.plots.hostile import by_liars
 from dml.plots.skew import the_map, who_gains
+from dml.studies.plan import plan
 from dml.studies.study import STUDIES
 from dml.training import workers
 from dml.training.workers import Task
@@ -72,7 +74,12 @@ def redraw_recorded(to: Path) -> None:
     figures are the committed ones, the pages and notebooks that show them are written again too.
     """
     folders = recorded()
-    tasks = [Task(draw_faces, (to,)), Task(draw_story, (folders, to)), Task(draw_bytes, (folders, to))]
+    tasks = [
+        Task(draw_faces, (to,)),
+        Task(draw_story, (folders, to)),
+        Task(draw_bytes, (folders, to)),
+        Task(draw_studies, (to,)),
+    ]
     tasks += [Task(draw_liars, (name, to)) for name in hostile.TITLES if hostile.recorded(name) is not None]
     tasks += [
         Task(draw_differing, (name, to)) for name in ("skew", "models") if (STUDIES / name / "costs.csv").is_file()
@@ -140,6 +147,19 @@ def draw_story(folders: Sequence[Path], to: Path) -> None:
     """The waterfall of all recorded runs in one figure."""
     runs = [(read(folder, "results"), About.read(folder).title) for folder in folders]
     claims.stories(runs).save(to, "09_story")
+
+
+def draw_studies(to: Path) -> None:
+    """DML minus the other arms, on the seeds seen before the analysis plan and on the fresh ones, in one figure."""
+    answers = {}
+    for protocol, study in plan().studies.items():
+        about = About.read(RECORDED / findings.RUNS[protocol])
+        fresh = confirmatory.decisive(study, STUDIES / protocol)
+        answers[protocol, "confirmatory"] = claims_of(fresh) if fresh["seed"].nunique() > 1 else fresh
+        answers[protocol, "exploratory"] = claims_of(
+            read(RECORDED / findings.RUNS[protocol], "results"), about.reported
+        )
+    studies.studies(answers).save(to, "09_studies")
 
 
 def draw_bytes(folders: Sequence[Path], to: Path) -> None:
