@@ -11,8 +11,8 @@ from scipy import stats
 
 from dml.evidence import accuracy, confirmatory, study_text
 from dml.evidence.answers import HELD, OPEN, REFUTED
-from dml.stats import holm_corrected, paired
 from dml.plots import studies
+from dml.stats import holm_corrected, paired
 from dml.studies.plan import Comparison, plan
 
 ABOVE, BELOW = (Comparison("late unseen accuracy", "fedavg", claimed) for claimed in ("above", "below"))
