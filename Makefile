@@ -24,8 +24,8 @@ jobs: $(READY)  ## list what a run computes: done, missing, estimated CPU second
 figures: $(READY)  ## draw the committed figures again from the recorded run
 	@$(PY) -m dml figures $(ARGS)
 
-lab: $(READY)  ## open the notebooks in JupyterLab
-	@$(PY) -m jupyterlab --notebook-dir notebooks $(ARGS)
+lab: $(READY)  ## open the notebooks in JupyterLab, at the contents
+	@$(PY) -m jupyterlab --notebook-dir notebooks --LabApp.default_url=/lab/tree/00_quickstart.ipynb $(ARGS)
 
 flower: $(READY)  ## one federated run in real processes over TLS (ARGS="--arm fedavg", --secure, --profile, --data)
 	@$(PY) -m dml.flower $(ARGS)

@@ -11,6 +11,7 @@ from scipy import stats
 
 from dml.evidence import accuracy, confirmatory, study_text
 from dml.evidence.answers import HELD, OPEN, REFUTED
+from dml.plots import studies
 from dml.stats import holm_corrected, paired
 from dml.studies.plan import Comparison, plan
 
@@ -143,3 +144,17 @@ def test_the_page_says_how_far_a_study_is_and_turns_with_its_tables(record):
     assert "**refuted**: FedAvg, asynchronous" in study_text.text(folder)
     results[results["seed"] == 8].to_csv(folder / "published" / "results.csv", index=False)
     assert study_text.ONE in study_text.text(folder)
+
+
+def test_the_figure_of_the_studies_shows_fresh_and_old_seeds_of_each_protocol(record):
+    study, results, _, folder = record
+    fresh = confirmatory.decisive(study, folder / "published")
+    answers = {("published", "confirmatory"): accuracy.claims(fresh), ("reduced", "confirmatory"): fresh.iloc[:0]}
+    drawn = studies.studies(answers | {("reduced", "exploratory"): accuracy.claims(results[results["seed"] != 12])})
+    late = results[(results["metric"] == "late unseen accuracy") & results["seed"].isin(SEEDS)]
+    means = late.groupby(["seed", "arm"])["value"].mean().unstack()
+    row = drawn.table.set_index(["protocol", "kind", "against"]).loc["published", "confirmatory", "fedavg"]
+    assert row["mean"] == pytest.approx((means["dml"] - means["fedavg"]).mean()) and row["n"] == 4
+    assert row["better"] == (means["dml"] > means["fedavg"]).mean()
+    assert "published protocol 4 confirmatory of 12; reduced protocol 4 exploratory;" in drawn.caption
+    assert set(drawn.table["measure"]) == {"late unseen accuracy"} and drawn.png

@@ -16,7 +16,7 @@ from dml.evidence.skew import (
     skew_map,
     state,
 )
-from dml.evidence.skew_text import advice
+from dml.evidence.skew_text import advice, finding, on_record, text
 from dml.plots import skew as drawing
 from dml.studies.skew import CELLS, RESULTS
 
@@ -80,6 +80,7 @@ def test_verdict_rows(tables):
     third, fourth = judged(tables)
     assert third["claim"] == "F3" and "without labels, 0.38 apart" in third["held"]
     assert third["refuted"] == "labelled and balanced, 0.38 apart" and third["open"] == ""
+    assert third["short"] == "2 regimes of skew, n = 4: above 1, below 1, equal 0, undecided 0"
     assert fourth["claim"] == "F4" and "resnet8" in fourth["held"] and "n = 4" in fourth["short"]
     (moved,) = def_kt(tables[0], HIGH)
     assert moved["refuted"] and not moved["held"]  # a tenth of a point: within the margin
@@ -94,3 +95,21 @@ def test_the_table_of_advice_and_the_figures(tables):
     for draw in (drawing.the_map, drawing.who_gains, drawing.relatives):
         drawn = draw(*tables, "drawn for a test")
         assert drawn.png and len(drawn.table) and "drawn for a test" in drawn.caption
+
+
+def test_a_study_on_record_is_told_in_words(tables, tmp_path):
+    assert finding(tmp_path) == "" and on_record(tmp_path)[0] == "Nothing is on record yet."
+    assert text(tmp_path).startswith("Nothing is on record yet.")
+    results, cells = tables
+    folder = tmp_path / "skew"
+    folder.mkdir()
+    results.to_csv(folder / "results.csv.gz", index=False)
+    cells.to_csv(folder / "cells.csv", index=False)
+    results[["cell", "seed", "arm"]].drop_duplicates().to_csv(folder / "costs.csv", index=False)
+    told = finding(tmp_path)
+    assert "in 2 regimes (reduced protocol, photographs, n = 4 seeds each; interim: 40 of" in told
+    assert "above the best rule that exchanges no outputs in 1, below it in 1, within a point in 0; 0 are un" in told
+    assert "most: public images without labels, clients 0.38 apart, +9.98 [" in told and "to `local`;" in told
+    assert "least: public images labelled and balanced, clients 0.38 apart, -2.0" in told
+    assert on_record(tmp_path)[0].startswith("In 2 regimes") and "use DML" in on_record(tmp_path)[1]
+    assert text(tmp_path).startswith("**Interim: 40 of") and "| P1 |" not in text(tmp_path)

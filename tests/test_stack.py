@@ -27,8 +27,9 @@ def test_stack_equals_loop_for_clients_and_seeds(arm, federation):
             assert (a.round, a.phase, a.epoch, a.client) == (b.round, b.phase, b.epoch, b.client)
             assert a.loss == pytest.approx(b.loss, rel=2e-3, abs=2e-3)
         for a, b in zip([*one.clients, one.server], [*other.clients, other.server], strict=True):
-            for name, parameter in a.parameters().items():
-                torch.testing.assert_close(parameter, b.parameters()[name], rtol=0.02, atol=2e-3)
+            for name, parameter in a.parameters().items():  # by norm: Adam makes a whole step of a gradient near zero
+                apart = torch.linalg.vector_norm(parameter - b.parameters()[name])
+                assert apart <= 0.01 * torch.linalg.vector_norm(parameter) + 1e-3, name
 
 
 def test_folds_of_unequal_length_are_padded_without_weight(federation):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from dml.config import RECORDED
-from dml.evidence import confirmatory, generalisation, hostile, published, verdicts
+from dml.evidence import confirmatory, generalisation, hostile, published, skew_text, verdicts
 from dml.evidence.about import About, read
 from dml.evidence.accuracy import LATE, claims
 from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, brief
@@ -29,6 +29,8 @@ CLAIMS = (  # a row of `verdict_table`: code, system or figure that tells two ro
     ("C4", PUBLISHED, "Gives away less of who was in the training data, as published", "claimed"),
     ("C4", OURS, "The same under an ideal secure sum", ""),
     ("F2", "", "Cheaper than compressed weights too, public images counted", "future work"),
+    ("F3", "", "Helps where clients' classes differ", "future work"),
+    ("F4", "", "Helps clients with different models", "future work"),
     ("L1", PUBLISHED, "Messages stay small with many clients, as published", "not discussed"),
     ("L1", OURS, "The same with our one-sum server", ""),
     ("L1", "09_clients", "More accurate than FedAvg with many clients", "not discussed"),
@@ -36,7 +38,7 @@ CLAIMS = (  # a row of `verdict_table`: code, system or figure that tells two ro
 )
 TOP = "fedavg, top 1 %"
 NEAR = 2  # two sizes within this factor are called about as large
-NOTEBOOK = {"C1": "02", "C2": "02", "C4": "03"}  # others: where their figure is drawn
+NOTEBOOK = {"C1": "02", "C2": "02", "C4": "03", "F3": "05", "F4": "05"}  # others: where their figure is drawn
 
 
 class Deciding(NamedTuple):
@@ -82,6 +84,8 @@ def findings(record: Path = RECORDED) -> str:
         traffic(ladder, scaling, codings, about),
         privacy(read(folder, "privacy_differences")),
     ]
+    if differing := skew_text.finding(record / "studies"):
+        bullets.append(f"**Clients that differ**: {differing}")
     if liar := hostile.one_liar(record / "studies"):
         bullets.append(f"**Hostile clients**: {liar}")
     return joined([head, "", *(f"- {bullet}" for bullet in bullets)])
@@ -171,6 +175,8 @@ def verdict_table(record: Path = RECORDED) -> str:
         judged = verdicts.verdicts(folder, About.read(folder)).to_dict("records")
         fresh = {row["claim"]: row for row in verdicts.accuracy_rows(one.claims)}
         rows = [row | fresh.get(row["claim"], {}) for row in judged]
+        if one.protocol == "reduced":  # the protocol of those studies
+            rows += skew_text.judged(record / "studies")
         runs[one.protocol] = [
             row | {"short": f"{one.kind}, {row['short'].removeprefix('points, ')}"} if row["claim"] in fresh else row
             for row in rows
@@ -185,7 +191,7 @@ def verdict_table(record: Path = RECORDED) -> str:
         there = {protocol: row for protocol, row in named.items() if row}
         cells = [row["short"] if row else "not run" for row in named.values()]
         words = {protocol: brief({status: row[status] for status in STATUSES}) for protocol, row in there.items()}
-        same = set(words.values())
+        same = set(words.values()) or {"not run"}
         answer = same.pop() if len(same) == 1 else "; ".join(f"{protocol}: {word}" for protocol, word in words.items())
         places = ", ".join(sorted({row["figure"][:2] for row in there.values()}))
         notebook = NOTEBOOK.get(code) or places

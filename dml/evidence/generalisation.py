@@ -101,16 +101,15 @@ def state(gaps: pd.DataFrame, label_alpha: float) -> str:
 
 
 def verdict_lines(folder: Path = STUDIES) -> list[tuple[str, ...]]:
-    """Two rows on C2 for the README's verdict table; none while fewer than two draws have both arms."""
-    gaps = recorded("gaps", folder)
+    """Two rows on C2 for the README's verdict table; not run while fewer than two draws have both arms."""
+    gaps, lines = recorded("gaps", folder), []
     found = {} if gaps is None else differences(gaps)
-    if gaps is None or not found or min(one.n for one in found.values()) < 2:
-        return []
-    counted, lines = state(gaps, differing(gaps)), list[tuple[str, ...]]()
-    for key, one in found.items():
-        claim = f"Generalises better: smaller gap to {ASKED[key]} (C2)"
-        numbers = f"own design, {counted}: FedAvg {told(one)} {answer(one)}"
-        lines.append((claim, "claimed", "not run", numbers, f"**{answer(one)}**", "08"))
+    for key in PRIMARY:
+        cells = ["not run", "not run", "**not run**", ""]
+        if gaps is not None and key in found and found[key].n > 1:
+            numbers = f"own design, {state(gaps, differing(gaps))}: FedAvg {told(found[key])} {answer(found[key])}"
+            cells = ["not run", numbers, f"**{answer(found[key])}**", "08"]
+        lines.append((f"Generalises better: smaller gap to {ASKED[key]} (C2)", "claimed", *cells))
     return lines
 
 
@@ -131,7 +130,9 @@ def on_record(folder: Path = STUDIES) -> list[str]:
     if gaps is None or mistakes is None or not (found := differences(gaps)):
         return [NOTHING, pages]
     label_alpha = differing(gaps)
-    told_of = "; ".join(f"{ASKED[key]} {told(one)} ({answer(one)})" for key, one in found.items())
+    told_of = "; ".join(
+        f"{ASKED[key]} {told(one)}{f' ({answer(one)})' if one.n > 1 else ''}" for key, one in found.items()
+    )
     head = (
         f"DML minus FedAvg, in points of the gap to {told_of}. Own design on photographs at 40 pixels, clients that "
         f"differ, {state(gaps, label_alpha)}."

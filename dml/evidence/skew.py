@@ -111,7 +111,8 @@ def judged(tables: Sequence[pd.DataFrame], _: object = None) -> list[dict]:
     if len(skewed):
         asked = {f"{LABELLED[row.public_fold]}, {row.distance:.2f} apart": row for row in skewed.itertuples()}
         says, what = "helps where clients' classes differ (future work)", "the best rule without outputs"
-        rows.append(_row("F3", says, asked, f"DML minus {what}", "05_map"))
+        row = _row("F3", says, asked, f"DML minus {what}", "05_map")
+        rows.append(row | {"short": _counted(skewed)})
     mixed = [cell for cell in by_seed(results) if "," in fields_of(cell).get("models", "")]
     for cell in mixed[:1]:
         gains = model_gains(results, cell, fields_of(cell)["models"].split(","))
@@ -129,6 +130,13 @@ def def_kt(results: pd.DataFrame, cell: str) -> list[dict]:
     asked = {"than models that merely move": difference(results, cell, "def-kt", "def-kt, only moved")}
     says = "models that move and teach each other are better (a related method)"
     return [_row("Def-KT", says, asked, "Def-KT minus its control", "05_relatives")]
+
+
+def _counted(map_: pd.DataFrame) -> str:
+    """How many regimes of a map are in which state."""
+    counts, seeds = map_["state"].value_counts(), sorted({map_["n"].min(), map_["n"].max()})
+    told = ", ".join(f"{state} {counts.get(state, 0)}" for state in (ABOVE, BELOW, EQUAL, UNDECIDED))
+    return f"{len(map_)} regimes of skew, n = {' to '.join(map(str, seeds))}: {told}"
 
 
 def _row(claim: str, says: str, asked: Mapping[str, Any], what: str, figure: str) -> dict:

@@ -1,12 +1,14 @@
-"""The table "if your clients ... then ...", from the map of dml/evidence/skew.py."""
+"""When mutual learning helps, in words: a finding, a table "if your clients ... then ...", and the predictions."""
 
 from pathlib import Path
 
 import pandas as pd
 
+from dml.evidence import predictions, skew
 from dml.evidence.skew import ABOVE, BELOW, EQUAL, LABELLED, LITTLE, UNDECIDED, skew_map
 from dml.evidence.words import estimate, joined, table
 from dml.files import read_table
+from dml.studies.skew import NAMES, plan
 from dml.studies.study import STUDIES
 
 THEN = {
@@ -17,12 +19,71 @@ THEN = {
 }
 
 
+def the_map(folder: Path = STUDIES) -> pd.DataFrame | None:
+    """The map of the study on record, if there is one (see `skew.skew_map`)."""
+    study = folder / "skew"
+    if not (study / "costs.csv").is_file():
+        return None
+    return skew_map(read_table(study / "results.csv.gz"), read_table(study / "cells.csv"))
+
+
+def judged(folder: Path = STUDIES) -> list[dict]:
+    """The verdict rows of the studies on record, of skewed clients and of different models (see `skew.judged`)."""
+    there = [folder / study for study in NAMES if (folder / study / "costs.csv").is_file()]
+    return [
+        row
+        for study in there
+        for row in skew.judged((read_table(study / "results.csv.gz"), read_table(study / "cells.csv")))
+    ]
+
+
+def state(folder: Path = STUDIES, study: str = "skew") -> str:
+    """How much of a study is on record, where it is not all of it."""
+    there = read_table(folder / study / "costs.csv")
+    planned = sum(len(grid.cells) * len(grid.arms) * len(grid.seeds) for grid in plan().grids[study])
+    done = len(there.drop_duplicates(["cell", "seed", "arm"]))
+    return "" if done == planned else f"interim: {done:,} of {planned:,} runs planned"
+
+
+def finding(folder: Path = STUDIES) -> str:
+    """In how many regimes DML is above, at and below the best rule without outputs, and where most; "" while less than
+    two seeds are on record.
+    """
+    map_ = the_map(folder)
+    if map_ is None or map_["n"].min() < 2:
+        return ""
+    counts = map_["state"].value_counts()
+    worst, best = (map_.loc[map_["mean"].agg(which)] for which in ("idxmin", "idxmax"))
+    told = "; ".join(
+        f"{word}: public images {LABELLED[row['public_fold']]}, clients {row['distance']:.2f} apart, "
+        f"{estimate(row['mean'], row['low'], row['high'])} to `{row['against']}`"
+        for word, row in (("most", best), ("least", worst))
+    )
+    seeds = " to ".join(str(n) for n in sorted({map_["n"].min(), map_["n"].max()}))
+    so_far = f"; {state(folder)}" if state(folder) else ""
+    return (
+        f"in {len(map_)} regimes (reduced protocol, photographs, n = {seeds} seeds each{so_far}) DML is above the best "
+        f"rule that exchanges no outputs in {counts.get(ABOVE, 0)}, below it in {counts.get(BELOW, 0)}, within a point "
+        f"in {counts.get(EQUAL, 0)}; {counts.get(UNDECIDED, 0)} are undecided. Points, {told}."
+    )
+
+
 def on_record(folder: Path = STUDIES) -> list[str]:
     """Notebook 05: what to do when clients differ, from the study of data/plan_skew.md."""
-    study, pages = folder / "skew", "The plan and its predictions: `data/plan_skew.md`."
-    if not (study / "results.csv.gz").is_file():
+    pages = "The plan and its predictions: `data/plan_skew.md`; how they came out: `figures/skew.md`."
+    map_, told = the_map(folder), finding(folder)
+    if map_ is None or not told:
         return ["Nothing is on record yet.", pages]
-    return [advice(skew_map(read_table(study / "results.csv.gz"), read_table(study / "cells.csv"))), pages]
+    return [f"{told[0].upper()}{told[1:]}", advice(map_), pages]
+
+
+def text(folder: Path = STUDIES) -> str:
+    """The page on clients that differ: what to do when, and which predictions held."""
+    map_, lines = the_map(folder), ["Nothing is on record yet.", ""]
+    if map_ is not None:
+        so_far = f"**{state(folder).capitalize()}; decides nothing.** " if state(folder) else ""
+        lines = [f"{so_far}Real photographs, reduced protocol, 5 clients; Student's t over seeds.", "", advice(map_)]
+    return joined([*lines, "### The predictions", "", predictions.text(folder).rstrip()])
 
 
 def advice(map_: pd.DataFrame) -> str:

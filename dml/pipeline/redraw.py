@@ -9,13 +9,28 @@ import pandas as pd
 from dml import config
 from dml.config import DATA, FIGURES, README, RECORDED, ROOT
 from dml.data.images import load
-from dml.evidence import findings, generalisation, hostile, markdown, on_record, power, study_text, verdicts
+from dml.evidence import (
+    confirmatory,
+    findings,
+    generalisation,
+    hostile,
+    markdown,
+    on_record,
+    power,
+    skew_text,
+    study_text,
+    verdicts,
+)
 from dml.evidence.about import About, read
+from dml.evidence.accuracy import claims as claims_of
 from dml.files import read_table, write_text
-from dml.plots import catalogue, claims, melting
+from dml.plots import catalogue, claims, melting, studies
 from dml.plots.data import contact_sheet
 from dml.plots.generalisation import gaps
 from dml.plots.hostile import by_liars
+from dml.plots.skew import the_map, who_gains
+from dml.studies.plan import plan
+from dml.studies.study import STUDIES
 from dml.training import workers
 from dml.training.workers import Task
 
@@ -71,8 +86,16 @@ def redraw_recorded(to: Path) -> None:
     figures are the committed ones, the pages and notebooks that show them are written again too.
     """
     folders = recorded()
-    tasks = [Task(draw_faces, (to,)), Task(draw_story, (folders, to)), Task(draw_bytes, (folders, to))]
+    tasks = [
+        Task(draw_faces, (to,)),
+        Task(draw_story, (folders, to)),
+        Task(draw_bytes, (folders, to)),
+        Task(draw_studies, (to,)),
+    ]
     tasks += [Task(draw_liars, (name, to)) for name in hostile.TITLES if hostile.recorded(name) is not None]
+    tasks += [
+        Task(draw_differing, (name, to)) for name in ("skew", "models") if (STUDIES / name / "costs.csv").is_file()
+    ]
     tasks += [Task(draw_gaps, (to,))] if generalisation.recorded("gaps") is not None else []
     for folder in folders:
         tasks += drawing(folder, to / folder.name, JOINT if folder == folders[0] else (*JOINT, *ALIKE))
@@ -92,6 +115,7 @@ def texts_of_record() -> dict[str, str]:
         "power": power.text(),
         "studies": study_text.text(),
         "hostile": hostile.text(),
+        "skew": skew_text.text(),
         "generalisation": generalisation.text(),
     }
 
@@ -131,10 +155,30 @@ def draw_gaps(to: Path) -> None:
     gaps(generalisation.recorded("gaps"), "facemask, study generalisation").save(to, "08_gaps")
 
 
+def draw_differing(study: str, to: Path) -> None:
+    """The map of the study of skewed clients, or who gains in that of different models."""
+    tables = (read_table(STUDIES / study / name) for name in ("results.csv.gz", "cells.csv"))
+    name, drawn = {"skew": ("05_map", the_map), "models": ("05_models", who_gains)}[study]
+    drawn(*tables, f"facemask, reduced protocol, study {study}").save(to, name)
+
+
 def draw_story(folders: Sequence[Path], to: Path) -> None:
     """The waterfall of all recorded runs in one figure."""
     runs = [(read(folder, "results"), About.read(folder).title) for folder in folders]
     claims.stories(runs).save(to, "09_story")
+
+
+def draw_studies(to: Path) -> None:
+    """DML minus the other arms, on the seeds seen before the analysis plan and on the fresh ones, in one figure."""
+    answers = {}
+    for protocol, study in plan().studies.items():
+        about = About.read(RECORDED / findings.RUNS[protocol])
+        fresh = confirmatory.decisive(study, STUDIES / protocol)
+        answers[protocol, "confirmatory"] = claims_of(fresh) if fresh["seed"].nunique() > 1 else fresh
+        answers[protocol, "exploratory"] = claims_of(
+            read(RECORDED / findings.RUNS[protocol], "results"), about.reported
+        )
+    studies.studies(answers).save(to, "09_studies")
 
 
 def draw_bytes(folders: Sequence[Path], to: Path) -> None:
