@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from dml.config import DATA
+from dml.evidence import gap_predictions, generalisation_text
 from dml.evidence import generalisation as evidence
 from dml.generalisation import federations
 from dml.generalisation.supersample import Design
@@ -182,7 +183,7 @@ def test_a_summary_has_ratio_and_excess(tmp_path):
 
 def test_the_page_prints_ratios_floors_and_orders_and_never_that_a_bound_held(tmp_path):
     record(tmp_path, range(100, 103))
-    page = evidence.text(tmp_path)
+    page = generalisation_text.text(tmp_path)
     assert "| `fedavg` | +2.00 [+2.00, +2.00] | 4.00 | 1.00 | 3.00 | 2.0 |" in page
     assert "By the size of the gap: `fedavg` < `dml`. By the estimate: `fedavg` < `dml`." in page
     assert "| `fedavg` | 4.00 (1.00) | 10.00 (1.00) |" in page
@@ -192,11 +193,30 @@ def test_the_page_prints_ratios_floors_and_orders_and_never_that_a_bound_held(tm
 
 
 def test_what_is_on_record_gives_the_three_errors(tmp_path):
-    assert evidence.on_record(tmp_path)[0] == "Nothing is on record yet." == evidence.text(tmp_path).strip()
+    assert evidence.on_record(tmp_path)[0] == "Nothing is on record yet." == generalisation_text.text(tmp_path).strip()
     record(tmp_path, range(100, 108))
     head, table, _ = evidence.on_record(tmp_path)
     assert "images not trained on +3.05 [" in head and "clients that never took part -0.95 [" in head
     assert "| `dml` | 10.0 [10.0, 10.0] | 15.0 [15.0, 15.0] | 20.0 [20.0, 20.0] | 8 |" in table
+
+
+def test_predictions_follow_from_the_tables(tmp_path):
+    gaps = record(tmp_path, range(100, 104))
+    found = gap_predictions.judged(gaps)
+    assert found["P1"] == "held"  # 5 points against 2
+    assert (found["P2"], found["P4"]) == ("open", "open")  # no Local, no control
+    assert found["P3"] == "failed" and found["P6"] == "held"  # 10 against 11; bounds are twice the gaps
+    assert found["P5"] == "failed"  # cellwise five times the gap, at a floor of one point
+    assert set(gap_predictions.judged(gaps[gaps["seed"] == 100]).values()) == {"open"}
+    turned = gaps.assign(value=gaps["value"].where(gaps["arm"] == "dml", 0.3))
+    assert gap_predictions.judged(turned)["P1"] == "failed"
+    control = pd.concat(
+        gaps[gaps["arm"] == "dml"].assign(arm=arm, label_alpha=inf, value=lambda rows: 0.01 * (rows["seed"] % 2 - 0.5))
+        for arm in ("dml", "fedavg", "local", "self", "def-kt")
+    )
+    assert gap_predictions.judged(pd.concat([gaps, control]))["P4"] == "held"
+    local = gaps[gaps["arm"] == "fedavg"].assign(arm="local", value=0.4)
+    assert gap_predictions.judged(pd.concat([gaps, local]))["P2"] == "held"
 
 
 def test_the_figure_shows_both_levels_of_both_gaps(tmp_path):

@@ -2,14 +2,13 @@
 data/plan_generalisation.md or of notebook 08. The unit is the outer draw; intervals are Student's t.
 """
 
-from collections.abc import Iterator
-from math import inf, isinf
+from math import inf
 from pathlib import Path
 
 import pandas as pd
 
 from dml.evidence.answers import HELD, OPEN, REFUTED
-from dml.evidence.words import estimate, joined, table
+from dml.evidence.words import estimate, table
 from dml.files import read_table
 from dml.stats import Difference, columns, holm, interval, paired
 from dml.studies.generalisation import COMMON, NAME, OUT_OF_SAMPLE, OWN, PARTICIPATION, plan, planned
@@ -17,7 +16,6 @@ from dml.studies.study import STUDIES
 
 TABLES = ("gaps", "errors")
 POOLED, CELLWISE, MEASURED, HEADLINE = "pooled", "cellwise", "measured", "root"
-ZERO = "zero"  # a form that applies to few draws only
 ASKED = {  # what is asked, and how it is called
     (OUT_OF_SAMPLE, OWN): "images not trained on",
     (PARTICIPATION, OWN): "clients that never took part",
@@ -26,7 +24,6 @@ ASKED = {  # what is asked, and how it is called
 PRIMARY = ((OUT_OF_SAMPLE, OWN), (PARTICIPATION, OWN))
 FOLLOWS = {"lower": HELD, "higher": REFUTED, "same": REFUTED, "open": OPEN}
 NOTHING = "Nothing is on record yet."
-LARGEST = 100  # a ratio to a gap near zero says only that
 SUMMARY = ["label_alpha", "gap", "asked", "arm", "mean", "low", "high", "n", "bound", "floor", "excess", "ratio"]
 
 
@@ -35,10 +32,10 @@ def by_draw(gaps: pd.DataFrame, gap: str, asked: str, label_alpha: float, form: 
     rows = gaps[(gaps["gap"] == gap) & (gaps["asked"] == asked) & (gaps["label_alpha"] == label_alpha)]
     rows = rows[(rows["form"] == form) & (rows["way"] == POOLED)]
     wide = rows.pivot_table(index="seed", columns="arm", values="value")
-    return wide[[arm for arm in _arms(gaps) if arm in wide]]
+    return wide[[arm for arm in arms_of(gaps) if arm in wide]]
 
 
-def _arms(gaps: pd.DataFrame) -> list[str]:
+def arms_of(gaps: pd.DataFrame) -> list[str]:
     """The arms in the plan's order, then any others."""
     order = list(dict.fromkeys(arm for grid in plan().grids for arm in grid.arms))
     there = list(gaps["arm"].unique())
@@ -135,83 +132,18 @@ def on_record(folder: Path = STUDIES) -> list[str]:
         f"DML minus FedAvg, in points of the gap to {told_of}. Own design on photographs at 40 pixels, clients that "
         f"differ, {state(gaps, label_alpha)}."
     )
-    return [head, "\n".join(_errors(mistakes, gaps, label_alpha)), pages]
+    return [head, "\n".join(errors(mistakes, gaps, label_alpha)), pages]
 
 
-def _errors(mistakes: pd.DataFrame, gaps: pd.DataFrame, label_alpha: float) -> list[str]:
+def errors(mistakes: pd.DataFrame, gaps: pd.DataFrame, label_alpha: float) -> list[str]:
     """Errors of every arm on what trained it, on its clients' other images, and on newcomers'."""
     rows = mistakes[(mistakes["label_alpha"] == label_alpha) & (mistakes["loss"] == "0/1")]
     means = rows.groupby(["arm", "seed"])[["trained", "ghosts", "newcomers"]].mean().reset_index()
     lines = []
-    for arm in [arm for arm in _arms(gaps) if arm in set(means["arm"])]:
+    for arm in [arm for arm in arms_of(gaps) if arm in set(means["arm"])]:
         own = means[means["arm"] == arm]
         found = (interval(own[what].to_numpy()) for what in ("trained", "ghosts", "newcomers"))
         cells = [estimate(one.mean, one.low, one.high, ".1f") for one in found]
         lines.append((f"`{arm}`", *cells, len(own)))
     titles = ("arm", "wrong on images that trained, %", "on their clients' ghosts", "on newcomers' ghosts", "n")
     return table(titles, lines)
-
-
-def text(folder: Path = STUDIES) -> str:
-    """Both gaps of every arm, the differences, and every form of the bounds with its floor: a page."""
-    gaps, mistakes = (recorded(name, folder) for name in TABLES)
-    if gaps is None or mistakes is None:
-        return joined([NOTHING])
-    lines = []
-    for label_alpha in sorted(gaps["label_alpha"].unique()):
-        alike = isinf(label_alpha)
-        lines += [f"### {'Clients alike: the control' if alike else 'Clients that differ'}", ""]
-        lines += [f"Dirichlet concentration {label_alpha:g}, {state(gaps, label_alpha)}.", ""]
-        lines += [*_errors(mistakes, gaps, label_alpha), ""]
-        lines += [*_against(gaps, label_alpha), ""]
-        for gap, asked in ASKED:
-            lines += [*_bounds(gaps, label_alpha, gap, asked), ""]
-    return joined(lines[:-1])
-
-
-def _against(gaps: pd.DataFrame, label_alpha: float) -> Iterator[str]:
-    """DML minus every other arm, in each gap."""
-    rows = []
-    for arm in [arm for arm in _arms(gaps) if arm != "dml"]:
-        cells = []
-        for gap, asked in ASKED:
-            wide = by_draw(gaps, gap, asked, label_alpha)
-            both = wide[["dml", arm]].dropna() if {"dml", arm} <= set(wide) else pd.DataFrame()
-            cells.append(told(interval((both["dml"] - both[arm]).to_numpy())) if len(both) else "")
-        if any(cells):
-            rows.append((f"`{arm}`", *cells))
-    yield from table(("DML minus, points of the gap", *ASKED.values()), rows)
-
-
-def _bounds(gaps: pd.DataFrame, label_alpha: float, gap: str, asked: str) -> Iterator[str]:
-    """The headline bound on a gap, the order of the arms, and every form with its floor."""
-    whole = gaps[(gaps["label_alpha"] == label_alpha) & (gaps["gap"] == gap) & (gaps["asked"] == asked)]
-    main = summary(whole)
-    yield from [f"Gap to {ASKED[gap, asked]}, points; the pooled estimate is the form `{HEADLINE}`.", ""]
-    rows = [
-        (f"`{row.arm}`", told(row), *map(_points, (row.bound, row.floor, row.excess)), _ratio(row.ratio))
-        for row in main.itertuples()
-    ]
-    yield from table(("arm", "measured gap", "pooled estimate", "its floor", "excess over it", "estimate by gap"), rows)
-    ranked = main.set_index("arm")
-    by_size, by_bound = order(ranked["mean"].abs()), order(ranked["bound"])
-    yield from ["", f"By the size of the gap: {by_size}. By the estimate: {by_bound}.", ""]
-    forms = {
-        f"{way} `{form}`": [
-            f"{_points(row.bound)} ({_points(row.floor)})" for row in summary(whole, form, way).itertuples()
-        ]
-        for way in (POOLED, CELLWISE)
-        for form in whole["form"].unique()
-        if form not in (MEASURED, ZERO)
-    }
-    yield from table(
-        ("estimate (floor), points", *forms), zip((f"`{arm}`" for arm in main["arm"]), *forms.values(), strict=True)
-    )
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:.2f}"
-
-
-def _ratio(ratio: float) -> str:
-    return f"{ratio:.1f}" if ratio < LARGEST else f"over {LARGEST}"

@@ -13,6 +13,7 @@ from dml.evidence import (
     confirmatory,
     findings,
     generalisation,
+    generalisation_text,
     hostile,
     markdown,
     on_record,
@@ -116,7 +117,7 @@ def texts_of_record() -> dict[str, str]:
         "studies": study_text.text(),
         "hostile": hostile.text(),
         "skew": skew_text.text(),
-        "generalisation": generalisation.text(),
+        "generalisation": generalisation_text.text(),
     }
 
 

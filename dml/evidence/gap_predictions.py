@@ -1,0 +1,100 @@
+"""The six predictions of data/plan_generalisation.md, each held, failed or open by the tables of the study."""
+
+from itertools import combinations
+from math import inf
+
+import pandas as pd
+
+from dml.evidence.generalisation import (
+    CELLWISE,
+    COMMON,
+    OUT_OF_SAMPLE,
+    OWN,
+    PARTICIPATION,
+    by_draw,
+    differing,
+    summary,
+)
+from dml.evidence.words import table
+from dml.stats import Estimate, interval
+
+HELD, FAILED, OPEN = "held", "failed", "open"
+POINT = 0.01
+PREDICTIONS = {
+    "P1": "DML's out-of-sample gap is larger than FedAvg's",
+    "P2": "Local has the largest participation gap",
+    "P3": "DML's participation gap is larger than FedAvg's with own nets, within a point of it with every net",
+    "P4": "clients alike: no participation gap in at least four of five arms",
+    "P5": "cellwise estimates exceed their floor by less than half of it",
+    "P6": "the pooled estimate orders the arms as the size of the out-of-sample gap does, but for one exchange",
+}
+
+
+def judged(gaps: pd.DataFrame) -> dict[str, str]:
+    """The answer to each prediction; all are open while fewer than two draws have the arms that they are about."""
+    level = differing(gaps)
+    differ, alike = gaps[gaps["label_alpha"] == level], gaps[gaps["label_alpha"] == inf]
+    inside, outside = _gain(differ, OUT_OF_SAMPLE, OWN), _gain(differ, PARTICIPATION, OWN)
+    same = _gain(differ, PARTICIPATION, COMMON)
+    apart = same.low > POINT or same.high < -POINT
+    within = FAILED if apart else HELD if same.low > -POINT and same.high < POINT else OPEN
+    parts = {_sign(outside), within}
+    answers = {
+        "P1": _sign(inside),
+        "P2": _largest(differ),
+        "P3": FAILED if FAILED in parts else OPEN if OPEN in parts else HELD,
+        "P4": _none(alike),
+        "P5": _noise(differ),
+        "P6": _ordered(differ),
+    }
+    return answers if gaps.loc[gaps["label_alpha"] == level, "seed"].nunique() > 1 else dict.fromkeys(answers, OPEN)
+
+
+def _gain(gaps: pd.DataFrame, gap: str, asked: str) -> Estimate:
+    wide = by_draw(gaps, gap, asked, differing(gaps))
+    if not {"dml", "fedavg"} <= set(wide):
+        return Estimate(0.0, -inf, inf, 0)
+    return interval((wide["dml"] - wide["fedavg"]).dropna().to_numpy())
+
+
+def _sign(gain: Estimate) -> str:
+    return HELD if gain.low > 0 else FAILED if gain.high < 0 else OPEN
+
+
+def _largest(gaps: pd.DataFrame) -> str:
+    """Whether Local's gap is above every other arm's by an interval; failed where another's is above it so."""
+    wide = by_draw(gaps, PARTICIPATION, OWN, differing(gaps))
+    if "local" not in wide or wide.shape[1] < 2:
+        return OPEN
+    others = wide.columns.drop("local")
+    answers = {_sign(interval((wide["local"] - wide[arm]).dropna().to_numpy())) for arm in others}
+    return FAILED if FAILED in answers else OPEN if OPEN in answers else HELD
+
+
+def _none(alike: pd.DataFrame) -> str:
+    rows = summary(alike) if len(alike) else pd.DataFrame()
+    rows = rows[(rows["gap"] == PARTICIPATION) & (rows["asked"] == OWN) & (rows["n"] > 1)] if len(rows) else rows
+    if len(rows) < 5:
+        return OPEN
+    return HELD if ((rows["low"] <= 0) & (rows["high"] >= 0)).sum() >= 4 else FAILED
+
+
+def _noise(gaps: pd.DataFrame) -> str:
+    rows = summary(gaps, way=CELLWISE)
+    return HELD if (rows["excess"] < rows["floor"] / 2).all() else FAILED
+
+
+def _ordered(gaps: pd.DataFrame) -> str:
+    rows = summary(gaps)
+    rows = rows[rows["gap"] == OUT_OF_SAMPLE]
+    pairs = combinations(zip(rows["mean"].abs(), rows["bound"], strict=True), 2)
+    turned = sum((one[0] - other[0]) * (one[1] - other[1]) < 0 for one, other in pairs)
+    return HELD if turned <= 1 else FAILED
+
+
+def lines(gaps: pd.DataFrame) -> list[str]:
+    """The predictions and their answers, as a table."""
+    return table(
+        ("prediction", "", "answer"),
+        [(name, PREDICTIONS[name], f"**{answer}**") for name, answer in judged(gaps).items()],
+    )
