@@ -9,10 +9,11 @@ import pandas as pd
 from dml import config
 from dml.config import DATA, FIGURES, README, RECORDED, ROOT
 from dml.data.images import load
-from dml.evidence import findings, hostile, markdown, on_record, power, study_text, verdicts
+from dml.evidence import findings, games, games_text, hostile, markdown, on_record, power, study_text, verdicts
 from dml.evidence.about import About, read
 from dml.files import read_table, write_text
 from dml.plots import catalogue, claims, melting
+from dml.plots.adversaries import by_adversary
 from dml.plots.data import contact_sheet
 from dml.plots.hostile import by_liars
 from dml.training import workers
@@ -72,6 +73,8 @@ def redraw_recorded(to: Path) -> None:
     folders = recorded()
     tasks = [Task(draw_faces, (to,)), Task(draw_story, (folders, to)), Task(draw_bytes, (folders, to))]
     tasks += [Task(draw_liars, (name, to)) for name in hostile.TITLES if hostile.recorded(name) is not None]
+    if games.recorded() is not None:
+        tasks.append(Task(draw_adversaries, (to,)))
     for folder in folders:
         tasks += drawing(folder, to / folder.name, JOINT if folder == folders[0] else (*JOINT, *ALIKE))
     carry_out(tasks)
@@ -90,6 +93,7 @@ def texts_of_record() -> dict[str, str]:
         "power": power.text(),
         "studies": study_text.text(),
         "hostile": hostile.text(),
+        "adversaries": games_text.text(),
     }
 
 
@@ -121,6 +125,11 @@ def draw_liars(study: str, to: Path) -> None:
     """Accuracy by the number of liars, in a study on record."""
     table = hostile.recorded(study)
     by_liars(table, f"facemask, reduced protocol, study {study}").save(to, f"06_{study.replace('-', '_')}")
+
+
+def draw_adversaries(to: Path) -> None:
+    """What every adversary finds, in the games on record."""
+    by_adversary(games.recorded(), "facemask, games of data/plan_privacy.md").save(to, games_text.FIGURE)
 
 
 def draw_story(folders: Sequence[Path], to: Path) -> None:

@@ -14,6 +14,8 @@ from sklearn.covariance import ledoit_wolf
 
 from dml.privacy.game import VICTIM
 
+TINY = 1e-9  # of a standardised signal's variance
+
 
 def likelihood_ratio(target: np.ndarray, shadows: np.ndarray, members: np.ndarray) -> np.ndarray:
     """Scores [N] of a target's signals [F, N], from those of S shadows, [S, F, N], and what they trained on, [S, N]."""
@@ -21,6 +23,7 @@ def likelihood_ratio(target: np.ndarray, shadows: np.ndarray, members: np.ndarra
     rest = shadows - np.where(members[:, None], inside, outside)
     scale = rest.std(axis=(0, 2), keepdims=True)[0] + 1e-12
     covariance, _ = ledoit_wolf(np.moveaxis(rest / scale, 1, 2).reshape(-1, rest.shape[1]), assume_centered=True)
+    covariance += TINY * np.eye(len(covariance))  # all signals constant: nothing to tell
     direction = np.linalg.solve(covariance, ((inside - outside) / scale).mean(1))
     return direction @ ((target - (inside + outside) / 2) / scale)
 
