@@ -235,8 +235,10 @@ def _chance(rows: pd.DataFrame) -> str:
         return f"Of {len(control)} control intervals all hold 0.5, where there is nothing to find."
     far = off.loc[(off["value"] - 0.5).abs().idxmax()]
     expected = np.ceil(0.05 * len(control))
+    low = "below chance: a fault of the control and no leak (data/results/README.md)"
+    why = low if far["high"] < 0.5 else "which is not explained"
     return (
         f"Where there is nothing to find, 0.5 is expected; of {len(control)} control intervals {len(off)} leave it out "
         f"(about {expected:.0f} would by chance), the furthest {far['attack']} on {SHOWN_VIEWS[far['view']]}, "
-        f"{far['against']}, at {far['value']:.3f} [{far['low']:.3f}, {far['high']:.3f}], which is not explained."
+        f"{far['against']}, at {far['value']:.3f} [{far['low']:.3f}, {far['high']:.3f}], {why}."
     )
