@@ -134,6 +134,13 @@ def checks(folder: Path = STUDIES) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def cost(folder: Path = STUDIES) -> str:
+    """Victims, shadows and CPU hours of the games on record, in words."""
+    rows = read_table(folder / NAME / "costs.csv")
+    victims, shadows = (" or ".join(map(str, sorted(rows[name].unique()))) for name in ("victims", "shadows"))
+    return f"{victims} victims a game, {shadows} shadows each; {rows['cpu_s'].sum() / 3600:.1f} CPU hours in all"
+
+
 def state(rates: pd.DataFrame) -> str:
     """How many of the plan's games are on record, in words."""
     n, planned = rates["game"].nunique(), len(plan().games)

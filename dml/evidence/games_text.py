@@ -9,6 +9,7 @@ from dml.config import FIGURES
 from dml.evidence import games
 from dml.evidence.answers import HELD, REFUTED
 from dml.evidence.words import estimate, joined, table
+from dml.stats import interval
 from dml.studies.privacy import plan
 from dml.studies.study import STUDIES
 
@@ -19,16 +20,18 @@ LOSSES, BITS, SUMS = "losses of chosen images", "1-bit labels of chosen images",
 def text(folder: Path = STUDIES) -> str:
     """A page: a row an adversary, the plan's questions, near copies one by one, and what a client's checks cost."""
     rates = games.recorded(folder)
-    return joined(
-        [NOTHING] if rates is None else [*_adversaries(rates), "", *_answers(rates, folder), "", *_checks(folder)]
-    )
+    if rates is None:
+        return joined([NOTHING])
+    head = f"{_capital(games.state(rates))}; {games.cost(folder)}."
+    parts = (_adversaries(rates), _answers(rates, folder), _copies(rates), _checks(folder))
+    return joined([head, *(line for part in parts for line in ("", *part))])
 
 
 def _adversaries(rates: pd.DataFrame) -> Iterator[str]:
     yield (
-        f"{_capital(games.state(rates))}; photographs at 40 pixels, folds as large as published; means over games, "
-        "95 % Student's t over games. The attack is the one that most games chose, each on all other games. Guessing: "
-        "AUC 0.5, 1 % of members at 1 % false positives."
+        "Photographs at 40 pixels, folds as large as published; means over games, 95 % Student's t over games. The "
+        "attack is the one that most games chose, each on all other games. Guessing: AUC 0.5, 1 % of members at 1 % "
+        "false positives."
     )
     yield ""
     titles = ("strength", "adversary", "attack", "AUC", "members found at 1 % false positives, %", "canaries, AUC", "n")
@@ -56,6 +59,25 @@ def _answers(rates: pd.DataFrame, folder: Path) -> Iterator[str]:
         )
     titles = ("family", "question", "strength", "difference [95 %]", "victims drawn anew", "p", "answer")
     yield from table(titles, rows)
+
+
+def _copies(rates: pd.DataFrame) -> Iterator[str]:
+    """One attack, LiRA offline, on the answers to each kind of near copy; and what a refusal of it says."""
+    yield "The server that chooses, by what it sends: AUC of LiRA offline on the answers, and of a refusal said aloud."
+    yield ""
+    areas = rates[(rates["strength"] == games.CHOOSES) & (rates["metric"] == "auc")]
+    asked = {"losses": (LOSSES, "LiRA offline"), "sums only": (SUMS, "LiRA offline")}
+    asked["refused aloud"] = ("client refuses aloud", "refusal")
+    refusals = areas.loc[areas["attack"].str.startswith("refusal, "), "attack"]
+    rows = []
+    for copy in refusals.str.removeprefix("refusal, ").unique():
+        cells = []
+        for view, attack in asked.values():
+            values = areas.loc[(areas["view"] == view) & (areas["attack"] == f"{attack}, {copy}"), "value"]
+            one = interval(values.to_numpy())
+            cells.append(estimate(one.mean, one.low, one.high, ".3f", 1))
+        rows.append((copy, *cells))
+    yield from table(("near copy", *asked), rows)
 
 
 def _checks(folder: Path) -> Iterator[str]:

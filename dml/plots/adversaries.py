@@ -1,5 +1,7 @@
 """The figure of the games of data/plan_privacy.md: what every adversary finds, the server that chooses among them."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -63,5 +65,11 @@ def _panel(axes: Axes, rates: pd.DataFrame, rows: pd.DataFrame, metric: str) -> 
         games = chosen(rates, row.strength, row.view)[metric].astype(float)
         axes.scatter(games, [place] * len(games), s=3, color=colour, alpha=0.4, linewidth=0)
         mean, low, high = (max(getattr(row, f"{metric}{end}"), 0) for end in ("", "_low", "_high"))
-        keys = {"color": colour, "marker": MARKERS[row.strength], "markersize": 4, "elinewidth": 0.9, "capsize": 1.8}
+        keys: dict[str, Any] = {
+            "color": colour,
+            "marker": MARKERS[row.strength],
+            "markersize": 4,
+            "elinewidth": 0.9,
+            "capsize": 1.8,
+        }
         axes.errorbar(mean, place, xerr=spread(mean, low, high), linestyle="", **keys)
