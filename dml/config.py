@@ -87,6 +87,7 @@ class Draw:
     victims: int = 4  # in a group: groups * victims are the shadows, and each is the target in turn
     canaries: int = 8  # mislabelled candidates of the pool
     unseen: int = 200  # images of the unseen set, to state the price of a defence
+    rounds: int = 1  # whose messages are attacked; the pool's images are trained on in the first, as folds are fresh
 
 
 @dataclass(frozen=True)

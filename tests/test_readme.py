@@ -21,6 +21,7 @@ from dml.studies.plan import plan
 TEXT = README.read_text(encoding="utf-8")
 PAGES = {page: page.read_text(encoding="utf-8") for page in redraw.PAGES}
 DEPLOYED = PAGES[ROOT / "dml" / "flower" / "README.md"]
+STUDIED = ("skew", "hostile", "adversaries", "generalisation")  # their pages in figures/
 PAPER, REDUCED = (RECORDED / name for name in findings.RUNS.values())
 
 
@@ -79,7 +80,7 @@ def test_every_generated_block_is_its_text():
         README: {("findings", ""), ("verdict table", "")},
         ROOT / "dml" / "flower" / "README.md": {("wire", "")},
         ROOT / "data" / "analysis_plan.md": {("power", "")},
-        RECORDED / "README.md": {("studies", ""), ("skew", ""), ("hostile", ""), ("generalisation", "")},
+        RECORDED / "README.md": {(name, "") for name in ("studies", *STUDIED)},
     }
     for text in PAGES.values():
         assert redraw.refreshed(text) == text
@@ -111,7 +112,7 @@ def test_every_long_table_is_linked_and_every_link_leads_somewhere():
         links = {link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link}
         assert links and all((page.parent / link).exists() for link in links)
     linked = set(re.findall(r"\]\(figures/([^)]+\.md)\)", TEXT))
-    assert linked == {*long_tables(), "wire.md", "studies.md", "skew.md", "hostile.md", "generalisation.md"}
+    assert linked == {*long_tables(), "wire.md", "studies.md", *(f"{name}.md" for name in STUDIED)}
 
 
 def test_the_readme_shows_figures_that_are_there():
@@ -325,17 +326,24 @@ def test_the_finding_on_bytes_turns_with_the_ladder(record):
 
 def test_the_finding_on_privacy_turns_with_the_differences(record):
     told = bullet(record, "Privacy")
-    assert "A peer of DML reads more than a peer of FedAvg (-0.024 [-0.032, -0.014]): refuted." in told
-    assert "reads more from weights than from one loss vector (+0.081 [+0.071, +0.091])" in told
-    assert "one round, n = 128 targets" in told
+    assert "A peer of DML reads more than a peer of FedAvg (-0.024 [-0.041, -0.005]): refuted." in told
+    assert "reads more from weights than from one loss vector (+0.081 [+0.062, +0.102])" in told
+    assert "one round, black box, n = 128 targets in groups of 4 that count as one" in told
+    value, low, high = (
+        read(PAPER, "privacy_differences")
+        .set_index(["dial", "view", "minus"])
+        .loc[("as trained", "partial weights", "losses"), ["value", "low", "high"]]
+    )
+    assert high < 0 < value + 2 * (high - value)  # 128 targets are not 128 independent ones
+    assert f"not shown to read more or less ({value:+.3f} [{2 * low - value:+.3f}, {2 * high - value:+.3f}])" in told
 
     def flip(table):
         table[["value", "low", "high"]] = -table[["value", "high", "low"]].to_numpy()
 
     change(record, "privacy_differences", flip)
     told = bullet(record, "Privacy")
-    assert "A peer of DML reads less than a peer of FedAvg (+0.024 [+0.014, +0.032])." in told
-    assert "reads less from weights than from one loss vector (-0.081 [-0.091, -0.071]): refuted" in told
+    assert "A peer of DML reads less than a peer of FedAvg (+0.024 [+0.005, +0.041])." in told
+    assert "reads less from weights than from one loss vector (-0.081 [-0.102, -0.062]): refuted" in told
     assert "refuted for the server" in told
 
     def widen(table):

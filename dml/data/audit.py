@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import interpolate, normalize
 
 from dml.data import facemask
-from dml.data.images import Images, Split
+from dml.data.images import Images
 
 # Of the 77 pairs of photographs between 0.97 and 0.99, looked at side by side, 76 show the same photograph;
 # below 0.96 different people in the same pose begin.
@@ -59,7 +59,7 @@ def near_duplicates(images: Images, threshold: float = NEAR) -> pd.DataFrame:
     Thumbnails are 16 x 16 averages with mean 0 and norm 1, so that brightness and contrast do not count; one
     of a single grey resembles nothing. Exact duplicates are among the pairs. Columns as above + similarity.
     """
-    thumbs = torch.cat([_thumbnails(images.train), _thumbnails(images.unseen)])
+    thumbs = torch.cat([thumbnails(images.train.images), thumbnails(images.unseen.images)])
     first, second, values = [], [], []
     for start in range(0, len(thumbs), BLOCK):
         similarity = thumbs[start : start + BLOCK] @ thumbs[start:].T
@@ -109,7 +109,8 @@ def grey(images: torch.Tensor) -> torch.Tensor:
     return torch.einsum("nchw,c->nhw", images.float(), LUMA)
 
 
-def _thumbnails(split: Split) -> torch.Tensor:
-    greys = (grey(block)[:, None] for block in split.images.split(BLOCK))
+def thumbnails(images: torch.Tensor) -> torch.Tensor:
+    """16 x 16 averages with mean 0 and norm 1, [N, 256], of uint8 [N, 3, H, W]."""
+    greys = (grey(block)[:, None] for block in images.split(BLOCK))
     flat = torch.cat([interpolate(grey, (THUMBNAIL, THUMBNAIL), mode="area").flatten(1) for grey in greys])
     return normalize(flat - flat.mean(1, keepdim=True))

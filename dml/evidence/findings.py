@@ -10,11 +10,11 @@ from typing import NamedTuple
 import pandas as pd
 
 from dml.config import RECORDED
-from dml.evidence import confirmatory, generalisation, hostile, published, skew_text, verdicts
+from dml.evidence import confirmatory, games_text, generalisation, hostile, published, skew_text, verdicts
 from dml.evidence.about import About, read
 from dml.evidence.accuracy import LATE, claims
 from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, brief
-from dml.evidence.privacy import c4
+from dml.evidence.privacy import ALIKE, c4
 from dml.evidence.transmission import CODED, GROWTH, OURS, PUBLISHED, ROUND, SMALL, ratios
 from dml.evidence.words import estimate, joined, span, table
 from dml.stats import interval, per_seed
@@ -86,6 +86,8 @@ def findings(record: Path = RECORDED) -> str:
     ]
     if differing := skew_text.finding(record / "studies"):
         bullets.append(f"**Clients that differ**: {differing}")
+    if chooses := games_text.chooses(record / "studies"):
+        bullets.append(f"**What if the server picks the public images?** {chooses[0].upper()}{chooses[1:]}")
     if liar := hostile.one_liar(record / "studies"):
         bullets.append(f"**Hostile clients**: {liar}")
     return joined([head, "", *(f"- {bullet}" for bullet in bullets)])
@@ -158,8 +160,9 @@ def privacy(differences: pd.DataFrame) -> str:
         return f"({_auc(row)}){': refuted' if row.answer == REFUTED else ''}. "
 
     return (
-        f"**Privacy**: membership inference, one round, n = {server.n} targets, difference of AUC. As published, a "
-        f"server {weights[server.answer]} from weights than from one loss vector {end(server)}"
+        f"**Privacy**: membership inference, one round, black box, n = {server.n} targets in groups of {ALIKE} that "
+        f"count as one, difference of AUC. As published, a server {weights[server.answer]} from weights than from one "
+        f"loss vector {end(server)}"
         f"From partial weights it {weights[partial.answer]} {end(partial)}"
         f"A peer of DML {losses[peer.answer]} than a peer of FedAvg {end(peer)}"
         f"Under an ideal secure sum the claim is {server_summed.answer} for the server ({_auc(server_summed)}) and "

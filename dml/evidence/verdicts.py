@@ -103,9 +103,9 @@ def _privacy(tables: list[pd.DataFrame], _) -> list[dict]:
                 "system": system if system == PUBLISHED else "with our sum, kept secret from the server",
                 "says": "more private than sharing weights",
                 **lists(dict(zip(readers, asked["answer"], strict=True))),
-                "why": f"difference in membership AUC, n = {n} targets: {why}",
+                "why": f"one round, black box: difference in membership AUC, n = {n} targets: {why}",
                 "figure": "03_membership",
-                "short": f"AUC, n = {n}: "
+                "short": f"one round, AUC, n = {n}: "
                 + "; ".join(f"{reader} {text}" for reader, text in zip(readers, told, strict=True)),
             }
         )

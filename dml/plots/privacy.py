@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dml.evidence.privacy import ALIKE, as_groups
 from dml.plots.looks import GREYS, INK, dot, look, name, signed
 from dml.plots.style import DOUBLE, about, figure, legend_above, letters, percent, spread
 
@@ -69,23 +70,23 @@ def membership(rates: pd.DataFrame, differences: pd.DataFrame, data: str) -> tup
     for place, observer in enumerate(OBSERVERS):
         if (observer.fedavg, observer.dml) in gaps.index:
             gap = gaps.loc[(observer.fedavg, observer.dml)]
-            word = "DML leaks less" if gap["low"] > 0 else "DML leaks more" if gap["high"] < 0 else "not decided"
-            span = f"{signed(gap['value'], '+.3f')} [{signed(gap['low'], '+.3f')}, {signed(gap['high'], '+.3f')}]"
+            low, high = as_groups(gap)
+            word = "DML leaks less" if low > 0 else "DML leaks more" if high < 0 else "not decided"
+            span = f"{signed(gap['value'], '+.3f')} [{signed(low, '+.3f')}, {signed(high, '+.3f')}]"
             axes.text(1.02, place, f"{span}\n{word}", va="center", transform=axes.get_yaxis_transform())
-            told.append(
-                {"view": observer.fedavg, "minus": observer.dml, **gap[["value", "low", "high", "n", "trials"]]}
-            )
+            keys = {"view": observer.fedavg, "minus": observer.dml, "low": low, "high": high}
+            told.append(keys | dict(gap[["value", "n", "trials"]]))
     axes.text(1.02, 1.02, "FedAvg − DML", fontweight="bold", va="bottom", transform=axes.transAxes)
     axes.set_yticks(range(len(OBSERVERS)), [observer.title for observer in OBSERVERS])
     axes.set_xlabel("← more private   area under ROC of the strongest attack (dashed: guessing)")
     legend_above(fig, axes)
     text = about(
         data,
-        f"Who was in the training data, one round, as trained: strongest attack of each view, {targets(drawn)}; bars: "
-        "95 % bootstrap over targets. Each row is one adversary.",
+        "Who was in the training data, one round, black box, as trained: strongest attack of each view, "
+        f"{targets(drawn)}; bars: 95 % bootstrap over targets. Each row is one adversary.",
         "As published, peers of DML get every client's losses, so a peer sees what the server sees; under a secure sum "
         "only the sum is seen. Partial weights have no view under a secure sum here. Verdict words follow the interval "
-        "of the paired difference.",
+        f"of the paired difference, which counts the {ALIKE} targets of a group as one.",
     )
     return fig, pd.concat([drawn, pd.DataFrame(told)], ignore_index=True), text
 
@@ -160,16 +161,9 @@ def roc(curves: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
             for method in METHODS:
                 curve, keys = of_dial[of_dial["view"] == getattr(observer, method)], look(method)
                 if len(curve):
-                    axes.plot(
-                        curve["fpr"],
-                        curve["value"],
-                        color=keys["color"],
-                        linestyle=keys["linestyle"],
-                        label=name(method),
-                    )
-                    axes.fill_between(
-                        curve["fpr"], curve["low"], curve["high"], color=keys["color"], alpha=0.2, linewidth=0
-                    )
+                    colour, line_style = keys["color"], keys["linestyle"]
+                    axes.plot(curve["fpr"], curve["value"], color=colour, linestyle=line_style, label=name(method))
+                    axes.fill_between(curve["fpr"], curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0)
             axes.plot([known, 1], [known, 1], **GUESS)
             axes.axvline(0.01, color="0.6", linewidth=0.6)
             axes.set(xscale="log", yscale="log", xlim=(known, 1), ylim=(known, 1.05))
@@ -241,8 +235,10 @@ def _chance(rows: pd.DataFrame) -> str:
         return f"Of {len(control)} control intervals all hold 0.5, where there is nothing to find."
     far = off.loc[(off["value"] - 0.5).abs().idxmax()]
     expected = np.ceil(0.05 * len(control))
+    low = "below chance: a fault of the control and no leak (data/results/README.md)"
+    why = low if far["high"] < 0.5 else "which is not explained"
     return (
         f"Where there is nothing to find, 0.5 is expected; of {len(control)} control intervals {len(off)} leave it out "
         f"(about {expected:.0f} would by chance), the furthest {far['attack']} on {SHOWN_VIEWS[far['view']]}, "
-        f"{far['against']}, at {far['value']:.3f} [{far['low']:.3f}, {far['high']:.3f}], which is not explained."
+        f"{far['against']}, at {far['value']:.3f} [{far['low']:.3f}, {far['high']:.3f}], {why}."
     )

@@ -4,6 +4,8 @@ One client, the *victim*, trains on a random half of a *pool* of candidates; the
 pool holds no near-duplicates and is drawn and halved class by class, so that neither style nor balance tells the
 answer. A few candidates, the *canaries*, carry a wrong label: what a model makes of them it can only have memorised.
 The other clients, the *bystanders*, draw from a reserve outside the pool. All start from one public, pre-trained model.
+Where several rounds are attacked, everybody trains on other images of the reserve from the second round on: folds are
+fresh, as published.
 """
 
 from dataclasses import dataclass, replace
@@ -31,11 +33,13 @@ SPARE = 3  # times as many images in the reserve as the bystanders of one group 
 class Game:
     """Index arrays point into `images.train`, which holds the game's images only, labelled as they are trained on.
 
-    pool: [N] candidates; canary: bool [N]; members: bool [M, N], what victim m trained on; public: the public fold;
-    private[g]: the bystanders of group g, [K - 1, n]; held: a client's validation images; initial: the public model.
+    pool: [N] candidates; canary: bool [N]; members: bool [M, N], what victim m trained on; public: the public fold of
+    the first round, [P], and later: those of the R - 1 others, [R - 1, P]; private[g]: what group g trains on besides,
+    [K R - 1, n], the bystanders of the first round first, then everybody's folds round by round; held: a client's
+    validation images; initial: the public model.
     """
 
-    experiment: Experiment  # of two rounds: the first is attacked, the second never begins
+    experiment: Experiment  # of a round more than are attacked, which never begins
     draw: Draw
     images: Images
     seed: int
@@ -43,6 +47,7 @@ class Game:
     canary: np.ndarray
     members: np.ndarray
     public: np.ndarray
+    later: np.ndarray
     private: np.ndarray
     held: np.ndarray
     initial: dict[str, Tensor]
@@ -56,8 +61,14 @@ class Game:
         seed = seed_of(self.seed, m)
         fed = Federation(self.experiment, self.images, seed, device, wire)
         own = stream(seed, VICTIM, "game").permutation(self.pool[self.members[m]])
-        folds = tuple(np.concatenate((fold, self.held)) for fold in (own, *self.private[self.group(m)]))
-        fed.folds = Folds(self.public, (folds, folds), (self.public, self.public))
+        clients, private = self.experiment.clients, self.private[self.group(m)]
+        others = private[clients - 1 :].reshape(len(self.later), clients, private.shape[1])
+        rounds = [
+            tuple(np.concatenate((fold, self.held)) for fold in folds)
+            for folds in ((own, *private[: clients - 1]), *others)
+        ]
+        public = (self.public, *self.later)
+        fed.folds = Folds(self.public, (*rounds, rounds[-1]), (*public, public[-1]))
         fed.server.load(self.initial)
         messaging.hand_out(fed)
         return fed
@@ -75,14 +86,14 @@ def deal(name: str, experiment: Experiment, draw: Draw, seed: int) -> Game:
     Raises DataError when they do not suffice (see `require`).
     """
     rng, everything = stream(seed, SERVER, "game"), images_of(name, experiment)
-    require(everything, experiment)
-    classes, clients = len(everything.classes), experiment.clients - 1
-    share, counts = _counts(everything, experiment)
+    require(everything, experiment, draw.rounds)
+    classes, hands = len(everything.classes), experiment.clients * draw.rounds - 1
+    share, counts = _counts(everything, experiment, draw.rounds)
     held = _held(share * classes, experiment.train_share)
-    images = _draw(everything, sum(counts) + clients * share, SPARE * clients * share, draw.unseen, rng)
+    images = _draw(everything, sum(counts) + hands * share, SPARE * hands * share, draw.unseen, rng)
     decks = [np.flatnonzero(images.train.labels.numpy() == label) for label in range(classes)]
-    pool, public, pretrain, validation = (_take(decks, count, rng) for count in counts)
-    private = [_take(list(decks), clients * share, rng, clients) for _ in range(draw.groups)]
+    pool, public, pretrain, validation, *later = (_take(decks, count, rng) for count in counts)
+    private = [_take(list(decks), hands * share, rng, hands) for _ in range(draw.groups)]
 
     labels, canary = images.train.labels.clone(), np.zeros(len(pool), bool)
     for label in range(classes):
@@ -99,12 +110,12 @@ def deal(name: str, experiment: Experiment, draw: Draw, seed: int) -> Game:
         for stratum in strata:
             row[rng.choice(stratum, (len(stratum) + rng.integers(2)) // 2, replace=False)] = True
 
-    two = replace(experiment, rounds=2, asynchronous_share=experiment.train_share)
-    server = Federation(two, images, seed)
+    one_more = replace(experiment, rounds=draw.rounds + 1, asynchronous_share=experiment.train_share)
+    server = Federation(one_more, images, seed)
     server.folds = replace(server.folds, pretrain=pretrain)
     carry_out(steps.pretrain(server))
     return Game(
-        two,
+        one_more,
         draw,
         images,
         seed,
@@ -112,16 +123,17 @@ def deal(name: str, experiment: Experiment, draw: Draw, seed: int) -> Game:
         canary,
         members,
         public,
+        np.reshape(later, (draw.rounds - 1, len(public))),
         np.stack(private),
         validation[:held],
         server.server.parameters(),
     )
 
 
-def require(images: Images, experiment: Experiment) -> None:
+def require(images: Images, experiment: Experiment, rounds: int = 1) -> None:
     """Check that these images suffice for the membership game. Raises DataError naming the count that is short."""
-    share, counts = _counts(images, experiment)
-    least = sum(counts) + (experiment.clients - 1) * share
+    share, counts = _counts(images, experiment, rounds)
+    least = sum(counts) + (experiment.clients * rounds - 1) * share
     alone = images.train.labels[torch.from_numpy(_distinct(images))]
     for title, count in zip(images.classes, torch.bincount(alone, minlength=len(images.classes)).tolist(), strict=True):
         if count < least:
@@ -131,9 +143,9 @@ def require(images: Images, experiment: Experiment) -> None:
             )
 
 
-def _counts(images: Images, experiment: Experiment) -> tuple[int, list[int]]:
-    """A client's training images of a class, and how many of a class the pool, the public fold, the pre-training and
-    the validation take.
+def _counts(images: Images, experiment: Experiment, rounds: int) -> tuple[int, list[int]]:
+    """A client's training images of a class, and how many of a class the pool, the public fold, the pre-training, the
+    validation and each later public fold take.
     """
     classes, fold = len(images.classes), len(images.train) // experiment.folds
     trained = int(experiment.train_share * fold)
@@ -144,7 +156,8 @@ def _counts(images: Images, experiment: Experiment) -> tuple[int, list[int]]:
             f"of each of {classes} classes: use more images (--train-images), fewer --clients or fewer --rounds"
         )
     held = _held(share * classes, experiment.train_share)
-    return share, [2 * share, fold // classes, fold // classes, -(-held // classes)]
+    public = fold // classes
+    return share, [2 * share, public, public, -(-held // classes), *[public] * (rounds - 1)]
 
 
 def _held(count: int, share: float) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import cross_val_predict
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
@@ -33,6 +33,7 @@ from dml.training.clients import Fit, correct, predict
 from dml.training.stack import carry_out
 
 METHODS = ("fedavg", "asynchronous", "dml")
+PARTS = 5  # of the cross-validation that looks at pixels alone
 Engine = Callable[[Sequence[Fit]], object]
 
 
@@ -186,7 +187,11 @@ def overfit(epochs: int) -> Engine:
 def blind(game: Game, m: int) -> Tensor:
     """Scores [N] for membership from pixels alone: cross-validated ridge regression on thumbnails. It sees no model, so
     it must be at chance: otherwise members differ from non-members before any training.
+
+    Every part of the cross-validation holds as many members as others. Where a part holds
+    more members, the others that it is judged by hold fewer, and its scores would be low because it has members.
     """
     thumbnails = F.adaptive_avg_pool2d(game.images.train.images[torch.from_numpy(game.pool)].float(), 8)
     model, target = make_pipeline(StandardScaler(), Ridge(len(game.pool))), game.members[m].astype(float)
-    return torch.from_numpy(cross_val_predict(model, thumbnails.flatten(1).numpy(), target, cv=5)).float()
+    inputs, parts = thumbnails.flatten(1).numpy(), StratifiedKFold(PARTS, shuffle=True, random_state=m)
+    return torch.from_numpy(cross_val_predict(model, inputs, target, cv=parts.split(inputs, target))).float()

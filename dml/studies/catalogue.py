@@ -1,17 +1,15 @@
-"""All studies by name, of the plans in data/: analysis_plan.md with its tuned arms, plan_skew.md, plan_hostile.md,
-plan_generalisation.md.
-"""
+"""All studies by name, of the plans in data/: analysis_plan.md with its tuned arms, and plan_*.md."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from dml.studies import generalisation, hostile, skew, study, tuned
+from dml.studies import generalisation, hostile, privacy, skew, study, tuned
 from dml.studies.plan import plan
 
 
 def names() -> tuple[str, ...]:
     """What there is."""
-    return (*plan().studies, "tuned", *skew.NAMES, generalisation.NAME, *hostile.STUDIES_BY_NAME)
+    return (*plan().studies, "tuned", *skew.NAMES, generalisation.NAME, privacy.NAME, *hostile.STUDIES_BY_NAME)
 
 
 def carry_out(name: str, seeds: Sequence[int] = ()) -> Path:
@@ -29,6 +27,8 @@ def carry_out(name: str, seeds: Sequence[int] = ()) -> Path:
         skew.carry_out(name, seeds)
     elif name == generalisation.NAME:
         generalisation.carry_out(seeds)
+    elif name == privacy.NAME:
+        privacy.carry_out(seeds)
     else:
         hostile.carry_out(hostile.STUDIES_BY_NAME[name], seeds)
     return study.STUDIES / name

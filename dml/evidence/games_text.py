@@ -1,0 +1,138 @@
+"""The games of data/plan_privacy.md in words: a page, lines of notebook 03, and a finding."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from dml.config import FIGURES
+from dml.evidence import games
+from dml.evidence.answers import HELD, REFUTED
+from dml.evidence.words import estimate, joined, table
+from dml.stats import interval
+from dml.studies.privacy import plan
+from dml.studies.study import STUDIES
+
+NOTHING, FIGURE = "No two games are on record yet.", "03_adversaries"
+LOSSES, BITS, SUMS = "losses of chosen images", "1-bit labels of chosen images", "sums on chosen images"
+
+
+def text(folder: Path = STUDIES) -> str:
+    """A page: a row an adversary, the plan's questions, near copies one by one, and what a client's checks cost."""
+    rates = games.recorded(folder)
+    if rates is None:
+        return joined([NOTHING])
+    head = f"{_capital(games.state(rates))}; {games.cost(folder)}."
+    parts = (_adversaries(rates), _answers(rates, folder), _copies(rates), _checks(folder))
+    return joined([head, *(line for part in parts for line in ("", *part))])
+
+
+def _adversaries(rates: pd.DataFrame) -> Iterator[str]:
+    yield (
+        "Photographs at 40 pixels, folds as large as published; means over games, 95 % Student's t over games. The "
+        "attack is the one that most games chose, each on all other games. Guessing: AUC 0.5, 1 % of members at 1 % "
+        "false positives."
+    )
+    yield ""
+    titles = ("strength", "adversary", "attack", "AUC", "members found at 1 % false positives, %", "canaries, AUC", "n")
+    yield from table(titles, (_line(row) for row in games.adversaries(rates).itertuples()))
+
+
+def _line(row) -> tuple:
+    found = estimate(row.tpr, row.tpr_low, row.tpr_high, ".1f")
+    area = estimate(row.auc, row.auc_low, row.auc_high, ".3f", 1)
+    canaries = estimate(row.canaries, row.canaries_low, row.canaries_high, ".3f", 1)
+    return row.strength, row.who, row.attack, area, found, canaries, row.n
+
+
+def _answers(rates: pd.DataFrame, folder: Path) -> Iterator[str]:
+    asked = {question.name: question for questions in plan().families.values() for question in questions}
+    yield f"Difference of AUC, paired over games; p after Holm within the family; margin {plan().margin:g}."
+    yield ""
+    rows = []
+    for row in games.answers(rates).itertuples():
+        low, high = games.resampled(rates, asked[row.name], folder)
+        shown = estimate(row.mean, row.low, row.high, "+.3f", 1)
+        beside = f"[{low:+.3f}, {high:+.3f}]"
+        rows.append(
+            (row.family, row.asks, asked[row.name].strength, shown, beside, f"{row.p:.2g}", f"**{row.answer}**")
+        )
+    titles = ("family", "question", "strength", "difference [95 %]", "victims drawn anew", "p", "answer")
+    yield from table(titles, rows)
+
+
+def _copies(rates: pd.DataFrame) -> Iterator[str]:
+    """One attack, LiRA offline, on the answers to each kind of near copy; and what a refusal of it says."""
+    yield "The server that chooses, by what it sends: AUC of LiRA offline on the answers, and of a refusal said aloud."
+    yield ""
+    areas = rates[(rates["strength"] == games.CHOOSES) & (rates["metric"] == "auc")]
+    asked = {"losses": (LOSSES, "LiRA offline"), "sums only": (SUMS, "LiRA offline")}
+    asked["refused aloud"] = ("client refuses aloud", "refusal")
+    refusals = areas.loc[areas["attack"].str.startswith("refusal, "), "attack"]
+    rows = []
+    for copy in refusals.str.removeprefix("refusal, ").unique():
+        cells = []
+        for view, attack in asked.values():
+            values = areas.loc[(areas["view"] == view) & (areas["attack"] == f"{attack}, {copy}"), "value"]
+            one = interval(values.to_numpy())
+            cells.append(estimate(one.mean, one.low, one.high, ".3f", 1))
+        rows.append((copy, *cells))
+    yield from table(("near copy", *asked), rows)
+
+
+def _checks(folder: Path) -> Iterator[str]:
+    yield "What a client's checks find and cost, means over games: shares of images, of rounds, of accuracy."
+    yield ""
+    rows = (
+        (row.check, estimate(row.mean, row.low, row.high, ".1f"), row.n) for row in games.checks(folder).itertuples()
+    )
+    yield from table(("check", "share, % [95 %]", "n"), rows)
+
+
+def chooses(folder: Path = STUDIES) -> str:
+    """What the server that chooses the public images learns, beside FedAvg's server and one that is honest; "" while no
+    two games are on record.
+    """
+    rates = games.recorded(folder)
+    if rates is None:
+        return ""
+    rows = games.adversaries(rates).set_index(["strength", "view"])
+    answers = games.answers(rates).set_index("name")
+
+    def area(strength: str, view: str) -> str:
+        row = rows.loc[(strength, view)]
+        return estimate(row["auc"], row["auc_low"], row["auc_high"], ".3f", 1)
+
+    gap = answers.loc["losses"]
+    word = {HELD: "less than", REFUTED: "no less than"}.get(gap["answer"], "perhaps as much as")
+    return (
+        "a server that puts candidates and near copies of them among the public images learns from DML's losses "
+        f"{word} FedAvg's server from the weights: AUC {area(games.CHOOSES, LOSSES)} against "
+        f"{area(games.SEVERAL, 'weights')} (difference {estimate(gap['mean'], gap['low'], gap['high'], '+.3f', 1)}, "
+        f"{gap['answer']}); an honest one {area(games.SEVERAL, 'losses')}. With 1-bit labels "
+        f"{area(games.CHOOSES, BITS)}, with sums only {area(games.CHOOSES, SUMS)} (n = {int(gap['n'])} games, "
+        f"{games.state(rates)})."
+    )
+
+
+def on_record(folder: Path = STUDIES) -> list[str]:
+    """Notebook 03: the paper's privacy sentences against each adversary."""
+    rates = games.recorded(folder)
+    pages = "The plan: `data/plan_privacy.md`; all adversaries: `figures/adversaries.md`."
+    if rates is None:
+        return [f"Games of several rounds, and the server that chooses: {NOTHING.lower()} {pages}"]
+    told = [
+        f"- {row.asks}: {estimate(row.mean, row.low, row.high, '+.3f', 1)}, **{row.answer}**"
+        for row in games.answers(rates).itertuples()
+    ]
+    head = (
+        f"**Several rounds, and the server that chooses** ({games.state(rates)}; difference of AUC, 95 % over games):"
+    )
+    caption, shown = FIGURES / f"{FIGURE}.txt", []
+    if caption.is_file():
+        shown = [f"![what each adversary finds](../figures/{FIGURE}.png)", caption.read_text(encoding="utf-8").strip()]
+    return [f"{head} {chooses(folder)}", "\n".join(told), *shown, pages]
+
+
+def _capital(words: str) -> str:
+    return words[0].upper() + words[1:]

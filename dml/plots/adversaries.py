@@ -1,0 +1,75 @@
+"""The figure of the games of data/plan_privacy.md: what every adversary finds, the server that chooses among them."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dml.evidence.games import ADVERSARIES, CHOOSES, ONE, SEVERAL, adversaries, chosen, state
+from dml.plots.looks import GREYS, look
+from dml.plots.privacy import GUESS
+from dml.plots.style import DOUBLE, INTERVAL, about, drawn, legend_above, letters, percent, spread
+
+MARKERS = {ONE: "o", SEVERAL: "s", CHOOSES: "D"}
+PANELS = {"auc": ("area under ROC", 0.5), "tpr": ("members found, %, at 1 % false positives", 0.01)}
+SHARES = (0, 0.01, 0.05, 0.2, 1)  # ticks of a share of members
+
+
+def colour_of(view: str) -> str:
+    """FedAvg's, partial weights' or DML's colour; grey for a client that checks."""
+    if view.startswith("client"):
+        return GREYS[0]
+    arm = "asynchronous" if view.startswith("partial") else "fedavg" if "weights" in view else "dml"
+    return str(look(arm)["color"])
+
+
+@drawn
+def by_adversary(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
+    """A row an adversary, in three strengths: how well its attack tells members from others, by the area under the ROC
+    curve and by the members found at 1 % false positives; a small dot a game.
+    """
+    rows = adversaries(rates)
+    fig = Figure(figsize=(DOUBLE, 0.6 + 0.2 * len(rows)))
+    grid = fig.subplots(1, len(PANELS), sharey=True)
+    for axes, (metric, (title, chance)) in zip(grid, PANELS.items(), strict=True):
+        _panel(axes, rates, rows, metric)
+        axes.axvline(chance, **GUESS)
+        axes.set_xlabel(f"{title}\n← more private")
+        axes.grid(False, axis="y")
+        axes.tick_params(axis="y", length=0)
+    grid[1].set_xscale("symlog", linthresh=SHARES[2])
+    grid[1].set_xlim(-0.002, 1.3)
+    grid[1].set_xticks(SHARES)
+    percent(grid[1], "x")
+    grid[0].set_yticks(range(len(rows)), list(ADVERSARIES.values()))
+    grid[0].set_ylim(len(rows) - 0.4, -0.6)
+    for strength, marker in MARKERS.items():
+        grid[0].plot([], [], color=GREYS[0], marker=marker, linestyle="", label=strength)
+    legend_above(fig, grid[0])
+    letters(grid, left=-4)
+    n, games = rows["n"].max(), state(rates)
+    text = about(
+        data,
+        f"What each adversary finds of who was in the training data, n = {n} games ({games}). Orange: FedAvg, brown: "
+        "partial weights, blue: DML, black: DML whose clients check what they are sent.",
+        f"Marker: mean; bar: {INTERVAL} over games, cut at 0; dots: games; dashed: guessing. The attack of a game is "
+        "chosen on all other games.",
+    )
+    return fig, rows, text
+
+
+def _panel(axes: Axes, rates: pd.DataFrame, rows: pd.DataFrame, metric: str) -> None:
+    for place, row in enumerate(rows.itertuples()):
+        colour = colour_of(row.view)
+        games = chosen(rates, row.strength, row.view)[metric].astype(float)
+        axes.scatter(games, [place] * len(games), s=3, color=colour, alpha=0.4, linewidth=0)
+        mean, low, high = (max(getattr(row, f"{metric}{end}"), 0) for end in ("", "_low", "_high"))
+        keys: dict[str, Any] = {
+            "color": colour,
+            "marker": MARKERS[row.strength],
+            "markersize": 4,
+            "elinewidth": 0.9,
+            "capsize": 1.8,
+        }
+        axes.errorbar(mean, place, xerr=spread(mean, low, high), linestyle="", **keys)
