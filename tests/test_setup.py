@@ -259,7 +259,7 @@ FLOORS = (  # a module imports only from its own folder and from floors before i
     ("data", "training", "exchange"),
     ("arms",),
     ("experiment",),
-    ("privacy", "hostile", "cluster"),
+    ("privacy", "hostile", "crowd", "cluster"),
     ("studies",),
     ("evidence",),
     ("plots",),
@@ -268,7 +268,7 @@ FLOORS = (  # a module imports only from its own folder and from floors before i
     ("__main__",),
 )
 ANNEXES = (
-    *("dml.privacy", "dml.hostile", "dml.flower", "dml.cluster", "dml.exchange.secure"),
+    *("dml.privacy", "dml.hostile", "dml.crowd", "dml.flower", "dml.cluster", "dml.exchange.secure"),
     *("dml.arms.relatives", "dml.data.audit", "dml.data.partition", "dml.experiment.lesson", "dml.zoo"),
 )
 

@@ -1,15 +1,17 @@
-"""All studies by name, of the plans in data/: analysis_plan.md with its tuned arms, plan_skew.md, plan_hostile.md."""
+"""All studies by name, of the plans in data/: analysis_plan.md with its tuned arms, plan_skew.md, plan_hostile.md,
+plan_crowd.md.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from dml.studies import hostile, skew, study, tuned
+from dml.studies import crowd, hostile, skew, study, tuned
 from dml.studies.plan import plan
 
 
 def names() -> tuple[str, ...]:
     """What there is."""
-    return (*plan().studies, "tuned", *skew.NAMES, *hostile.STUDIES_BY_NAME)
+    return (*plan().studies, "tuned", *skew.NAMES, *hostile.STUDIES_BY_NAME, crowd.NAME)
 
 
 def carry_out(name: str, seeds: Sequence[int] = ()) -> Path:
@@ -25,6 +27,8 @@ def carry_out(name: str, seeds: Sequence[int] = ()) -> Path:
         tuned.carry_out()
     elif name in skew.NAMES:
         skew.carry_out(name, seeds)
+    elif name == crowd.NAME:
+        crowd.carry_out(seeds)
     else:
         hostile.carry_out(hostile.STUDIES_BY_NAME[name], seeds)
     return study.STUDIES / name
