@@ -5,13 +5,13 @@ plan_crowd.md.
 from collections.abc import Sequence
 from pathlib import Path
 
-from dml.studies import crowd, hostile, skew, study, tuned
+from dml.studies import crowd, crowd_cost, hostile, skew, study, tuned
 from dml.studies.plan import plan
 
 
 def names() -> tuple[str, ...]:
     """What there is."""
-    return (*plan().studies, "tuned", *skew.NAMES, *hostile.STUDIES_BY_NAME, crowd.NAME)
+    return (*plan().studies, "tuned", *skew.NAMES, *hostile.STUDIES_BY_NAME, crowd.NAME, crowd_cost.NAME)
 
 
 def carry_out(name: str, seeds: Sequence[int] = ()) -> Path:
@@ -29,6 +29,8 @@ def carry_out(name: str, seeds: Sequence[int] = ()) -> Path:
         skew.carry_out(name, seeds)
     elif name == crowd.NAME:
         crowd.carry_out(seeds)
+    elif name == crowd_cost.NAME:
+        crowd_cost.carry_out()
     else:
         hostile.carry_out(hostile.STUDIES_BY_NAME[name], seeds)
     return study.STUDIES / name
