@@ -169,8 +169,6 @@ ARMS: dict[str, Callable[[], Arm]] = {  # by name: a maker, since stale tables a
     "local": lambda: local,
     "local+public": lambda: partial(refined, peers=nobody),
 }
-ALONE = ("self", "self, own start", "local", "local+public")  # a client is the same whatever K
-EXCHANGING = tuple(arm for arm in ARMS if arm not in ALONE)
 
 
 def float32_error(values: Tensor) -> float:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from dml.config import RECORDED
-from dml.evidence import confirmatory, hostile, published, verdicts
+from dml.evidence import confirmatory, crowd_text, hostile, published, verdicts
 from dml.evidence.about import About, read
 from dml.evidence.accuracy import LATE, claims
 from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, brief
@@ -31,7 +31,7 @@ CLAIMS = (  # a row of `verdict_table`: code, system or figure that tells two ro
     ("F2", "", "Cheaper than compressed weights too, public images counted", "future work"),
     ("L1", PUBLISHED, "Messages stay small with many clients, as published", "not discussed"),
     ("L1", OURS, "The same with our one-sum server", ""),
-    ("L1", "09_clients", "More accurate than FedAvg with many clients", "not discussed"),
+    ("L1", "07_fresh", "More accurate than FedAvg with many clients", "not discussed"),
     ("L2", "", f"Sharing losses costs little: under {100 * SMALL:g} %", "not analysed"),
 )
 TOP = "fedavg, top 1 %"
@@ -84,6 +84,8 @@ def findings(record: Path = RECORDED) -> str:
     ]
     if liar := hostile.one_liar(record / "studies"):
         bullets.append(f"**Hostile clients**: {liar}")
+    if many := crowd_text.expectation(record / "studies"):
+        bullets.append(f"**Many clients**: {many}")
     return joined([head, "", *(f"- {bullet}" for bullet in bullets)])
 
 

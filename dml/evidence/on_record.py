@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from dml.config import FIGURES, RECORDED, ROOT
-from dml.evidence import hostile, skew_text, style, verdicts
+from dml.evidence import crowd_text, hostile, skew_text, style, verdicts
 from dml.evidence import transmission as sizes
 from dml.evidence.about import About, read
 from dml.evidence.answers import STATUSES, brief
@@ -189,6 +189,9 @@ FINDINGS = {  # by the stem of the notebook
     ),
     "06_hostile_clients": Finding(
         lambda published, _: hostile.on_record(published.studies), "06_hostile_veto", "accuracy by number of liars"
+    ),
+    "07_many_clients": Finding(
+        lambda published, _: crowd_text.on_record(published.studies), "07_accuracy", "accuracy by number of clients"
     ),
     "09_claims": Finding(
         verdict, "09_story", "what public labels, own predictions and peers add, and DML minus FedAvg by seed"

@@ -9,10 +9,10 @@ import pandas as pd
 from dml import config
 from dml.config import DATA, FIGURES, README, RECORDED, ROOT
 from dml.data.images import load
-from dml.evidence import findings, hostile, markdown, on_record, power, study_text, verdicts
+from dml.evidence import crowd_text, findings, hostile, markdown, on_record, power, study_text, verdicts
 from dml.evidence.about import About, read
 from dml.files import read_table, write_text
-from dml.plots import catalogue, claims, melting
+from dml.plots import catalogue, claims, crowd, melting
 from dml.plots.data import contact_sheet
 from dml.plots.hostile import by_liars
 from dml.training import workers
@@ -72,6 +72,7 @@ def redraw_recorded(to: Path) -> None:
     folders = recorded()
     tasks = [Task(draw_faces, (to,)), Task(draw_story, (folders, to)), Task(draw_bytes, (folders, to))]
     tasks += [Task(draw_liars, (name, to)) for name in hostile.TITLES if hostile.recorded(name) is not None]
+    tasks += [Task(draw_crowd, (to,))]
     for folder in folders:
         tasks += drawing(folder, to / folder.name, JOINT if folder == folders[0] else (*JOINT, *ALIKE))
     carry_out(tasks)
@@ -90,6 +91,7 @@ def texts_of_record() -> dict[str, str]:
         "power": power.text(),
         "studies": study_text.text(),
         "hostile": hostile.text(),
+        "crowd": crowd_text.text(),
     }
 
 
@@ -121,6 +123,15 @@ def draw_liars(study: str, to: Path) -> None:
     """Accuracy by the number of liars, in a study on record."""
     table = hostile.recorded(study)
     by_liars(table, f"facemask, reduced protocol, study {study}").save(to, f"06_{study.replace('-', '_')}")
+
+
+def draw_crowd(to: Path) -> None:
+    """Accuracy and cost by the number of clients, as far as they are on record."""
+    if (clients := crowd_text.recorded()) is not None:
+        drawn = clients[clients["data"] == "faces"]
+        crowd.by_clients(drawn, "drawn faces, study crowd").save(to, "07_accuracy")
+    if (spent := crowd_text.costs()) is not None:
+        crowd.cost(spent, "random pixels, study crowd-cost").save(to, "07_cost")
 
 
 def draw_story(folders: Sequence[Path], to: Path) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # an annex: imported inside functions alone
 FILE = DATA / "plan_crowd.md"
 NAME = "crowd"
 FIELDS = ("arm", "clients", "rounds", "share", "kept", "one_public")
+ALONE = ("self", "self, own start", "local", "local+public")  # nobody hears of anybody: the same whatever K
 KEY = ["data", "seed", *FIELDS]
 CLIENTS = [*KEY, "client", "accuracy", "log_loss", "disagreement", "turns", "staleness"]
 RUNS = [
