@@ -171,7 +171,7 @@ def _cost(spent: pd.DataFrame) -> Iterator[str]:
             "",
             f"{row.clients:,} clients of the {row.size}-pixel network in a memory-mapped file: at most "
             f"{row.peak_mb / 1024:.2f} GB in memory, {row.before_mb / 1024:.2f} GB of it before the clients were made "
-            "(libraries and images).",
+            f"(libraries and {row.fold} images a client).",
         ]
 
 

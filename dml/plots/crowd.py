@@ -1,5 +1,6 @@
 """The figures of notebook 07: accuracy and what the peers add against the number of clients, and what clients cost."""
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
@@ -10,7 +11,7 @@ from dml.plots.style import BETTER, DOUBLE, INTERVAL, TEXT, about, drawn, figure
 
 LEFT = ("dml", "fedavg", "local+public", "self", "local")
 RIGHT = ("self", "smoothing", "fedavg", "local+public")
-DODGE = 0.03  # of a decade, from one arm to the next
+DODGE = 0.012  # of the axis, from one arm to the next
 
 
 @figure("07_accuracy", "crowd_clients")
@@ -51,11 +52,12 @@ def by_clients(clients: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, 
 
 def _lines(axes, rows: pd.DataFrame, column: str, arms: tuple[str, ...]) -> None:
     """A line for each arm that the rows have, one beside the other."""
+    width = DODGE * np.log(max(2.0, rows["clients"].max() / rows["clients"].min()))
     for place, arm in enumerate(arms):
         own = rows[rows[column] == arm].sort_values("clients")
         if own.empty:
             continue
-        x = own["clients"].to_numpy() * 10 ** (DODGE * (place - len(arms) / 2))
+        x = own["clients"].to_numpy() * np.exp(width * (place - len(arms) / 2))
         keys = look(arm) if column == "arm" else {**look("dml"), "marker": look(arm)["marker"], "linestyle": ":"}
         axes.plot(x, own["mean"], label=NAMES[arm], markersize=3.5, linewidth=0.9, **keys)
         for here, row in zip(x, own.itertuples(), strict=True):

@@ -21,8 +21,8 @@ from dml.training import machine
 NAME = "crowd-cost"
 ARMS = ("dml", "fedavg", "self")
 CLIENTS = (10, 30, 100, 300, 1000)
-TURNS, SIZE, FOLD = 3, 28, 24
-MOST, LARGER = 10_000, 40  # clients in a file, and pixels
+TURNS, SIZE, FOLD = 3, 28, 24  # FOLD: images of a client
+MOST, LARGER, FEWER = 10_000, 40, 8  # clients in a file, pixels, images of a client
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Point:
     arm: str
     clients: int
     size: int
+    fold: int
     on_disk: bool
     turn: int
 
@@ -42,12 +43,13 @@ class Point:
 
 
 def points() -> Iterator[Point]:
-    """All of them, the cheap ones first."""
+    """All of them: the most clients after the first turn."""
     for turn in range(TURNS):
         for clients in CLIENTS:
             for arm in ARMS:
-                yield Point(arm, clients, SIZE, False, turn)
-    yield Point("dml", MOST, LARGER, True, 0)
+                yield Point(arm, clients, SIZE, FOLD, False, turn)
+        if turn == 0:
+            yield Point("dml", MOST, LARGER, FEWER, True, 0)
 
 
 def carry_out(to: Path = STUDIES) -> Path:
@@ -59,7 +61,7 @@ def carry_out(to: Path = STUDIES) -> Path:
         if tuple(asdict(point).values()) in tables.there(folder / "costs.csv", key):
             continue
         about = {"processor": machine.processor(torch.device("cpu")), "commit": machine.commit()}
-        row = {**asdict(point), **alone(point.arm, point.experiment, FOLD, point.on_disk), **about}
+        row = {**asdict(point), **alone(point.arm, point.experiment, point.fold, point.on_disk), **about}
         write_text(folder / "manifest.json", json.dumps(machine.facts(torch.device("cpu")), indent=1) + "\n")
         tables.add(folder / "costs.csv", pd.DataFrame([row]), key)
     return folder
