@@ -32,6 +32,7 @@ CLAIMS = (  # a row of `verdict_table`: code, system or figure that tells two ro
     ("L1", PUBLISHED, "Messages stay small with many clients, as published", "not discussed"),
     ("L1", OURS, "The same with our one-sum server", ""),
     ("L1", "07_fresh", "More accurate than FedAvg with many clients", "not discussed"),
+    ("L1", "07_accuracy", "The same with 1,000 clients that keep their images, in a study of its own", "not discussed"),
     ("L2", "", f"Sharing losses costs little: under {100 * SMALL:g} %", "not analysed"),
 )
 TOP = "fedavg, top 1 %"
@@ -177,6 +178,7 @@ def verdict_table(record: Path = RECORDED) -> str:
             row | {"short": f"{one.kind}, {row['short'].removeprefix('points, ')}"} if row["claim"] in fresh else row
             for row in rows
         ]
+    runs["reduced"] += crowd_text.verdict(record / "studies")
     means = published.published().groupby("arm")["accuracy"].mean()
     gaps = (
         f"{100 * (means['dml'] - means[arm]):+.2f} over {verdicts.NAMES[arm]}" for arm in ("fedavg", "asynchronous")
@@ -185,6 +187,8 @@ def verdict_table(record: Path = RECORDED) -> str:
     for code, which, claim, said in CLAIMS:
         named = {protocol: _row(judged, code, which) for protocol, judged in runs.items()}
         there = {protocol: row for protocol, row in named.items() if row}
+        if not there:  # a study that has not begun
+            continue
         cells = [row["short"] if row else "not run" for row in named.values()]
         words = {protocol: brief({status: row[status] for status in STATUSES}) for protocol, row in there.items()}
         same = set(words.values())

@@ -9,7 +9,7 @@ import pandas as pd
 from dml import config
 from dml.config import DATA, FIGURES, README, RECORDED, ROOT
 from dml.data.images import load
-from dml.evidence import crowd_text, findings, hostile, markdown, on_record, power, study_text, verdicts
+from dml.evidence import crowd_page, crowd_text, findings, hostile, markdown, on_record, power, study_text, verdicts
 from dml.evidence.about import About, read
 from dml.files import read_table, write_text
 from dml.plots import catalogue, claims, crowd, melting
@@ -91,7 +91,7 @@ def texts_of_record() -> dict[str, str]:
         "power": power.text(),
         "studies": study_text.text(),
         "hostile": hostile.text(),
-        "crowd": crowd_text.text(),
+        "crowd": crowd_page.text(),
     }
 
 
