@@ -27,6 +27,7 @@ from dml.pipeline import redraw
 from dml.plots import bandwidth, catalogue, claims, failures, looks, melting, overview, rows, style
 from dml.plots import data as split
 from dml.plots.looks import LOOKS
+from dml.studies import crowd as many
 from dml.studies import skew
 from dml.studies.hostile import KEYS
 
@@ -125,12 +126,24 @@ def skew_tables(seeds):
     return pd.DataFrame(rows, columns=skew.RESULTS), pd.DataFrame(apart, columns=skew.CELLS)
 
 
+def many_table(seeds):
+    """Of notebook 07: clients that keep their images, all a round and half of them."""
+    rows = [
+        ("faces", s, arm, k, 2, share, True, False, c, 0.7 + 0.01 * c + 0.02 * s, 0.6, 0.1, 2, 0)
+        for s in seeds
+        for share in (1.0, 0.5)
+        for arm, k in (("dml", 2), ("dml", 4), ("fedavg", 4), ("self", 4))
+        for c in range(k)
+    ]
+    return pd.DataFrame(rows, columns=many.CLIENTS)
+
+
 def finished_run(folder, seeds=FOUR_SEEDS, arms=tuple(ARMS), classes=("mask", "no mask"), data="faces"):
     """The folder of a run that has finished."""
     folder.mkdir()
     tables = {"results": results_table(seeds, arms), "history": history_table(seeds, arms)}
     tables |= {"images": images_table(classes), "clients": clients_table(seeds), "lesson": lesson_table()}
-    tables["hostile"] = hostile_table(seeds)
+    tables |= {"hostile": hostile_table(seeds), "crowd_clients": many_table(seeds)}
     tables |= dict(zip(TABLES, skew_tables(seeds), strict=True))
     tables["costs"] = pd.DataFrame([(s, a, 2.0, 1.0, False) for s in seeds for a in arms]).set_axis(
         ["seed", "arm", "wall_s", "cpu_s", "reused"], axis=1

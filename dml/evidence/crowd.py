@@ -51,7 +51,7 @@ def gains(clients: pd.DataFrame, arm: str = "dml") -> pd.DataFrame:
     """Columns `CELL`, against, mean, low, high, n: an arm minus every other, paired over seeds."""
     rows = []
     for cell, values in by_seed(clients).groupby(level=CELL, sort=True):
-        for other in values.columns.drop(arm):
+        for other in values.columns.drop(arm, errors="ignore") if arm in values else ():
             if len(both := values[[arm, other]].dropna()):
                 found = columns(interval((both[arm] - both[other]).to_numpy()))
                 rows.append({**dict(zip(CELL, cell, strict=True)), "against": other, **found})

@@ -106,6 +106,8 @@ def _bytes(runs: pd.DataFrame) -> Iterator[str]:
     ]
     yield from ["", *table(("arm", "a round", "K", "up", "down", "set-up", "server in", "server out"), lines)]
     worst, looks = runs.groupby("clients")["float32_error"].max().dropna(), runs[runs["arm"] == "dml"]
+    if worst.empty or looks.empty:
+        return
     yield from [
         "",
         f"A float32 sum over {worst.index[-1]:,} clients' log-probabilities is at most {worst.iloc[-1]:.1e} nats from "
