@@ -241,7 +241,7 @@ def test_the_command_leaves_all_it_promises(reproduced):
     assert set(contents(folder)) == {
         *("results.csv", "history.csv", "costs.csv", "images.csv", "ledger.csv", "manifest.json"),
         *(output.LIST, output.LOCK),
-        *("bandwidth_costs.csv", "lesson.csv", "clients.csv", "hostile.csv", "report/index.html"),
+        *("bandwidth_costs.csv", "lesson.csv", "clients.csv", "crowd_clients.csv", "hostile.csv", "report/index.html"),
         *("skew_results.csv", "skew_cells.csv"),
         *("generalisation_gaps.csv", "generalisation_errors.csv"),
         *(f"bandwidth_{field.name}.csv" for field in fields(bandwidth.BandwidthTables)),
@@ -341,7 +341,7 @@ def test_a_second_run_of_one_notebook_reuses_every_result_and_gives_the_same_fil
     assert set(again) == {
         name
         for name in first
-        if not re.search("/0[01345689]_|privacy|reconstr|bandwidth|ledger|lesson|clients|skew|hostile|general", name)
+        if not re.search("/0[013456789]_|privacy|reconstr|bandwidth|ledger|lesson|clients|skew|hostile|general", name)
     }
     varying = {"costs.csv", "manifest.json", "report/index.html", output.LIST}  # they tell times, or what was run
     varying |= {"notebooks/02_dml_vs_fedavg.ipynb", "report/02_dml_vs_fedavg.html"}

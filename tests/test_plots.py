@@ -29,6 +29,7 @@ from dml.pipeline import redraw
 from dml.plots import bandwidth, catalogue, claims, failures, looks, melting, overview, rows, style
 from dml.plots import data as split
 from dml.plots.looks import LOOKS
+from dml.studies import crowd as many
 from dml.studies import skew
 from dml.studies.generalisation import GAPS
 from dml.studies.hostile import KEYS
@@ -141,12 +142,24 @@ def gaps_table(seeds, arms=("dml", "fedavg", "local", "def-kt")):
     return pd.DataFrame(rows, columns=GAPS)
 
 
+def many_table(seeds):
+    """Of notebook 07: clients that keep their images, all a round and half of them."""
+    rows = [
+        ("faces", s, arm, k, 2, share, True, False, c, 0.7 + 0.01 * c + 0.02 * s, 0.6, 0.1, 2, 0)
+        for s in seeds
+        for share in (1.0, 0.5)
+        for arm, k in (("dml", 2), ("dml", 4), ("fedavg", 4), ("self", 4))
+        for c in range(k)
+    ]
+    return pd.DataFrame(rows, columns=many.CLIENTS)
+
+
 def finished_run(folder, seeds=FOUR_SEEDS, arms=tuple(ARMS), classes=("mask", "no mask"), data="faces"):
     """The folder of a run that has finished."""
     folder.mkdir()
     tables = {"results": results_table(seeds, arms), "history": history_table(seeds, arms)}
     tables |= {"images": images_table(classes), "clients": clients_table(seeds), "lesson": lesson_table()}
-    tables["hostile"] = hostile_table(seeds)
+    tables |= {"hostile": hostile_table(seeds), "crowd_clients": many_table(seeds)}
     tables |= dict(zip(TABLES, skew_tables(seeds), strict=True))
     tables["generalisation_gaps"] = gaps_table(seeds)
     tables["costs"] = pd.DataFrame([(s, a, 2.0, 1.0, False) for s in seeds for a in arms]).set_axis(

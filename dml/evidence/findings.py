@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from dml.config import RECORDED
-from dml.evidence import confirmatory, games_text, generalisation, hostile, published, skew_text, verdicts
+from dml.evidence import confirmatory, crowd_text, games_text, generalisation, hostile, published, skew_text, verdicts
 from dml.evidence.about import About, read
 from dml.evidence.accuracy import LATE, claims
 from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, brief
@@ -33,7 +33,8 @@ CLAIMS = (  # a row of `verdict_table`: code, system or figure that tells two ro
     ("F4", "", "Helps clients with different models", "future work"),
     ("L1", PUBLISHED, "Messages stay small with many clients, as published", "not discussed"),
     ("L1", OURS, "The same with our one-sum server", ""),
-    ("L1", "09_clients", "More accurate than FedAvg with many clients", "not discussed"),
+    ("L1", "07_fresh", "More accurate than FedAvg with many clients", "not discussed"),
+    ("L1", "07_accuracy", "The same with 1,000 clients that keep their images, in a study of its own", "not discussed"),
     ("L2", "", f"Sharing losses costs little: under {100 * SMALL:g} %", "not analysed"),
 )
 TOP = "fedavg, top 1 %"
@@ -90,6 +91,8 @@ def findings(record: Path = RECORDED) -> str:
         bullets.append(f"**What if the server picks the public images?** {chooses[0].upper()}{chooses[1:]}")
     if liar := hostile.one_liar(record / "studies"):
         bullets.append(f"**Hostile clients**: {liar}")
+    if many := crowd_text.expectation(record / "studies"):
+        bullets.append(f"**Many clients**: {many}")
     return joined([head, "", *(f"- {bullet}" for bullet in bullets)])
 
 
@@ -184,6 +187,7 @@ def verdict_table(record: Path = RECORDED) -> str:
             row | {"short": f"{one.kind}, {row['short'].removeprefix('points, ')}"} if row["claim"] in fresh else row
             for row in rows
         ]
+    runs["reduced"] += crowd_text.verdict(record / "studies")
     means = published.published().groupby("arm")["accuracy"].mean()
     gaps = (
         f"{100 * (means['dml'] - means[arm]):+.2f} over {verdicts.NAMES[arm]}" for arm in ("fedavg", "asynchronous")
@@ -192,6 +196,8 @@ def verdict_table(record: Path = RECORDED) -> str:
     for code, which, claim, said in CLAIMS:
         named = {protocol: _row(judged, code, which) for protocol, judged in runs.items()}
         there = {protocol: row for protocol, row in named.items() if row}
+        if not there:  # a study that has not begun
+            continue
         cells = [row["short"] if row else "not run" for row in named.values()]
         words = {protocol: brief({status: row[status] for status in STATUSES}) for protocol, row in there.items()}
         same = set(words.values()) or {"not run"}

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from dml.config import FIGURES, RECORDED, ROOT
-from dml.evidence import games_text, generalisation, hostile, skew_text, style, verdicts
+from dml.evidence import crowd_text, games_text, generalisation, hostile, skew_text, style, verdicts
 from dml.evidence import transmission as sizes
 from dml.evidence.about import About, read
 from dml.evidence.answers import STATUSES, brief
@@ -197,6 +197,9 @@ FINDINGS = {  # by the stem of the notebook
     ),
     "06_hostile_clients": Finding(
         lambda published, _: hostile.on_record(published.studies), "06_hostile_veto", "accuracy by number of liars"
+    ),
+    "07_many_clients": Finding(
+        lambda published, _: crowd_text.on_record(published.studies), "07_accuracy", "accuracy by number of clients"
     ),
     "08_generalisation": Finding(
         lambda published, _: generalisation.on_record(published.studies), "08_gaps", "two gaps of every arm, and bounds"

@@ -130,7 +130,7 @@ def _many(tables: list[pd.DataFrame], about: About) -> list[dict]:
             "says": f"more accurate than averaging weights with {most} clients (not discussed in the paper)",
             **lists({"FedAvg": answer}),
             "why": f"points of accuracy, n = {last.n}: {told}",
-            "figure": "09_clients",
+            "figure": "07_fresh",
             "short": f"{most} clients, points, n = {last.n}: FedAvg {points(last)} {answer}",
         }
     ]

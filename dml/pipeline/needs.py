@@ -86,12 +86,20 @@ def newcomers_jobs(run: Run) -> list[Job]:
     return newcomers.jobs(run)
 
 
+def crowd_jobs(run: Run) -> list[Job]:
+    """Clients that keep their images and come and go, and the arms with fresh folds."""
+    from dml.pipeline import crowded
+
+    return [*crowded.jobs(run), *many_clients_jobs(run)]
+
+
 NEEDS: dict[str, tuple[Callable[[Run], list[Job]], ...]] = {  # by the notebook's number
     "02": (accuracy_jobs,),
     "03": (privacy_jobs,),
     "04": (bandwidth_jobs,),
     "05": (differing_jobs,),
     "06": (hostile_jobs,),
+    "07": (crowd_jobs,),
     "08": (newcomers_jobs,),
     "09": (accuracy_jobs, privacy_jobs, bandwidth_jobs, many_clients_jobs, hostile_jobs),
 }

@@ -11,6 +11,8 @@ from dml.config import DATA, FIGURES, README, RECORDED, ROOT
 from dml.data.images import load
 from dml.evidence import (
     confirmatory,
+    crowd_page,
+    crowd_text,
     findings,
     games,
     games_text,
@@ -27,7 +29,7 @@ from dml.evidence import (
 from dml.evidence.about import About, read
 from dml.evidence.accuracy import claims as claims_of
 from dml.files import read_table, write_text
-from dml.plots import catalogue, claims, melting, studies
+from dml.plots import catalogue, claims, crowd, melting, studies
 from dml.plots.adversaries import by_adversary
 from dml.plots.data import contact_sheet
 from dml.plots.generalisation import gaps
@@ -103,6 +105,7 @@ def redraw_recorded(to: Path) -> None:
     tasks += [Task(draw_gaps, (to,))] if generalisation.recorded("gaps") is not None else []
     if games.recorded() is not None:
         tasks.append(Task(draw_adversaries, (to,)))
+    tasks += [Task(draw_crowd, (to,))]
     for folder in folders:
         tasks += drawing(folder, to / folder.name, JOINT if folder == folders[0] else (*JOINT, *ALIKE))
     carry_out(tasks)
@@ -124,6 +127,7 @@ def texts_of_record() -> dict[str, str]:
         "skew": skew_text.text(),
         "generalisation": generalisation_text.text(),
         "adversaries": games_text.text(),
+        "crowd": crowd_page.text(),
     }
 
 
@@ -172,6 +176,15 @@ def draw_differing(study: str, to: Path) -> None:
 def draw_adversaries(to: Path) -> None:
     """What every adversary finds, in the games on record."""
     by_adversary(games.recorded(), "facemask, games of data/plan_privacy.md").save(to, games_text.FIGURE)
+
+
+def draw_crowd(to: Path) -> None:
+    """Accuracy and cost by the number of clients, as far as they are on record."""
+    if (clients := crowd_text.recorded()) is not None:
+        drawn = clients[clients["data"] == "faces"]
+        crowd.by_clients(drawn, "drawn faces, study crowd").save(to, "07_accuracy")
+    if (spent := crowd_text.costs()) is not None:
+        crowd.cost(spent, "random pixels, study crowd-cost").save(to, "07_cost")
 
 
 def draw_story(folders: Sequence[Path], to: Path) -> None:

@@ -10,6 +10,7 @@ from dml.plots import (
     bandwidth,
     claims,
     costs,
+    crowd,
     data,
     failures,
     generalisation,
@@ -26,7 +27,7 @@ from dml.plots.style import FIGURES, Drawn
 
 ROOMS = (  # imported: each adds its figures to FIGURES
     *(lesson, data, training, arms, failures, privacy, leaks),
-    *(overview, melting, bandwidth, costs, skew, hostile, generalisation, claims),
+    *(overview, melting, bandwidth, costs, skew, hostile, crowd, generalisation, claims),
 )
 PICTURES = "reconstructions"  # private images and what was recovered of them: not a table, and never recorded of people
 RECONSTRUCTION = "03_reconstruction"

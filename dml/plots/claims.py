@@ -206,7 +206,7 @@ def histories(history: pd.DataFrame, reported: pd.DataFrame, data: str) -> tuple
     return fig, pd.concat(parts), text
 
 
-@figure("09_clients", "clients")
+@figure("07_fresh", "clients")
 def clients(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
     """Left: unseen accuracy of four arms against the number of clients. Right: DML minus each of the other three."""
     means, gains = crowd.accuracy(table), crowd.gains(table)

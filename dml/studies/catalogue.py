@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from dml.studies import generalisation, hostile, privacy, skew, study, tuned
+from dml.studies import crowd, crowd_cost, generalisation, hostile, privacy, skew, study, tuned
 from dml.studies.plan import plan
 
 
 def names() -> tuple[str, ...]:
     """What there is."""
-    return (*plan().studies, "tuned", *skew.NAMES, generalisation.NAME, privacy.NAME, *hostile.STUDIES_BY_NAME)
+    others = (crowd.NAME, crowd_cost.NAME, generalisation.NAME, privacy.NAME)
+    return (*plan().studies, "tuned", *skew.NAMES, *hostile.STUDIES_BY_NAME, *others)
 
 
 def carry_out(name: str, seeds: Sequence[int] = ()) -> Path:
@@ -29,6 +30,10 @@ def carry_out(name: str, seeds: Sequence[int] = ()) -> Path:
         generalisation.carry_out(seeds)
     elif name == privacy.NAME:
         privacy.carry_out(seeds)
+    elif name == crowd.NAME:
+        crowd.carry_out(seeds)
+    elif name == crowd_cost.NAME:
+        crowd_cost.carry_out()
     else:
         hostile.carry_out(hostile.STUDIES_BY_NAME[name], seeds)
     return study.STUDIES / name
