@@ -21,7 +21,7 @@ from dml.studies.plan import plan
 TEXT = README.read_text(encoding="utf-8")
 PAGES = {page: page.read_text(encoding="utf-8") for page in redraw.PAGES}
 DEPLOYED = PAGES[ROOT / "dml" / "flower" / "README.md"]
-STUDIED = ("skew", "hostile", "adversaries", "generalisation")  # their pages in figures/
+STUDIED = ("skew", "hostile", "crowd", "adversaries", "generalisation")  # their pages in figures/
 PAPER, REDUCED = (RECORDED / name for name in findings.RUNS.values())
 
 
@@ -77,10 +77,10 @@ def test_every_text_in_figures_is_what_the_code_generates():
 def test_every_generated_block_is_its_text():
     shown = {page: {(name, run) for _, name, run in redraw.BLOCK.findall(text)} for page, text in PAGES.items()}
     assert shown == {
-        README: {("findings", ""), ("verdict table", "")},
+        README: {("findings", ""), ("answers", "")},
         ROOT / "dml" / "flower" / "README.md": {("wire", "")},
         ROOT / "data" / "analysis_plan.md": {("power", "")},
-        RECORDED / "README.md": {(name, "") for name in ("studies", *STUDIED)},
+        RECORDED / "README.md": {(name, "") for name in ("verdict table", "studies", *STUDIED)},
     }
     for text in PAGES.values():
         assert redraw.refreshed(text) == text
@@ -90,7 +90,7 @@ def test_every_generated_block_is_its_text():
 
 
 def test_a_changed_table_sentence_or_caption_would_be_seen():
-    for old in ("| claim |", "minus another arm. ", "Paired means"):
+    for old in ("| claim |", "DML minus another arm. ", "Paired means"):
         text = TEXT.replace(old, f"{old}9", 1)
         assert text != TEXT and redraw.refreshed(text) == TEXT
 
@@ -112,7 +112,7 @@ def test_every_long_table_is_linked_and_every_link_leads_somewhere():
         links = {link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link}
         assert links and all((page.parent / link).exists() for link in links)
     linked = set(re.findall(r"\]\(figures/([^)]+\.md)\)", TEXT))
-    assert linked == {*long_tables(), "wire.md", "studies.md", *(f"{name}.md" for name in STUDIED)}
+    assert linked == {*long_tables(), "wire.md", "studies.md", "verdict_table.md", *(f"{name}.md" for name in STUDIED)}
 
 
 def test_the_readme_shows_figures_that_are_there():
@@ -208,28 +208,30 @@ def bullet(record, name):
 def test_the_finding_on_accuracy_turns_with_the_results(record, by, answer, headline):
     for run in (PAPER.name, REDUCED.name):
         change(record, "results", lift_dml(by), run)
-    told = bullet(record, "Accuracy")
+    told = bullet(record, "More accurate than sharing weights?")
     assert told.endswith(f"{headline}.") and len(re.findall(rf"FedAvg \S+ \[\S+ \S+\] {answer};", told)) == 2
-    one = bullet(record, "The published +1.79")
+    one = bullet(record, "More accurate than sharing weights?")
     assert ("it is excluded" in one) == (by < 0.02) and ("it is not excluded" in one) == (by > 0.02)
 
 
 def test_two_protocols_that_differ_are_said_to(record):
     change(record, "results", lift_dml(0.05))
-    assert bullet(record, "Accuracy").endswith("On FedAvg the two protocols do not say the same.")
+    assert bullet(record, "More accurate than sharing weights?").endswith(
+        "On FedAvg the two protocols do not say the same."
+    )
 
 
 def test_the_numbers_on_accuracy_computed_another_way(record):
     results = read(PAPER, "results")
     last = results[(results["metric"] == "unseen accuracy") & (results["round"] == 12)]
     means = last.groupby(["seed", "arm"])["value"].mean().unstack()
-    told = bullet(record, "Accuracy")
+    told = bullet(record, "More accurate than sharing weights?")
     assert f"({len(means)} exploratory seeds, last round)" in told
     for arm in ("fedavg", "asynchronous"):
         difference = 100 * (means["dml"] - means[arm])
         half = 2.364624 * difference.std() / 8**0.5  # t(0.975, 7)
         assert f"{difference.mean():+.2f} [{difference.mean() - half:+.2f}, {difference.mean() + half:+.2f}]" in told
-    added = bullet(record, "What the peers add")
+    added = bullet(record, "Do peers teach?")
     for arm in ("local+public", "self"):
         assert f"`{arm}` {100 * (means['dml'] - means[arm]).mean():+.2f} [" in added
     reported = published.published().groupby("arm")["accuracy"].mean()
@@ -247,7 +249,7 @@ def test_a_single_seed_is_said_to_show_the_gap_only_where_it_can(record):
         table.loc[mine, "value"] = other["value"].to_numpy()[: mine.sum()] + 0.001
 
     change(record, "results", narrow)
-    assert "would hardly be" in bullet(record, "The published +1.79")
+    assert "would hardly be" in bullet(record, "More accurate than sharing weights?")
 
 
 def complete(record, protocol, **shifts):
@@ -267,11 +269,11 @@ def complete(record, protocol, **shifts):
 def test_confirmatory_seeds_speak_as_soon_as_all_are_on_record(record):
     assert "0 of 12 (published protocol) and 0 of 40 (reduced protocol)" in findings.findings(record).splitlines()[0]
     complete(record, "reduced", dml=0.02, self=0.02)
-    head, told = findings.findings(record).splitlines()[0], bullet(record, "Accuracy")
+    head, told = findings.findings(record).splitlines()[0], bullet(record, "More accurate than sharing weights?")
     assert "0 of 12 (published protocol)." in head and "reduced" not in head
     assert "Reduced protocol (40 confirmatory seeds, last 3 rounds): FedAvg +1.9" in told
     assert "Published protocol (8 exploratory seeds, last round)" in told
-    added = bullet(record, "What the peers add").partition("Reduced protocol")[2]
+    added = bullet(record, "Do peers teach?").partition("Reduced protocol")[2]
     assert re.search(r"`local\+public` \S+ \[\S+ \S+\] held; `self` \S+ \[\S+ \S+\] refuted", added)
     assert row(record, "C1")[3].startswith("confirmatory, n = 40: FedAvg +1.9")
     complete(record, "published", dml=-0.02)
@@ -295,16 +297,16 @@ def test_a_liar_is_told_of_as_soon_as_two_seeds_are_on_record(record):
         table.to_csv(record / "studies" / "hostile-veto" / "results.csv", index=False)
         return findings.findings(record)
 
-    assert "**Hostile clients**" not in study([20])
+    assert "**With a liar?**" not in study([20])
     told = study([20, 21])
     assert "from 90.5 [84.1, 96.9] to 30.5 [24.1, 36.9] % with DML as published" in told
     assert "below 0.02 is believed, from 91.5 [85.1, 97.9] to 88.5 [82.1, 94.9] %" in told
     assert "n = 2 seeds, interim: 2 of 20 planned" in told
-    assert "interim" not in study(range(20, 40)).partition("**Hostile clients**")[2]
+    assert "interim" not in study(range(20, 40)).partition("**With a liar?**")[2]
 
 
 def test_the_finding_on_bytes_turns_with_the_ladder(record):
-    told = bullet(record, "Bytes")
+    told = bullet(record, "Cheaper?")
     ladder = read(PAPER, "bandwidth_ladder").set_index("arm")
     dml, fedavg = ladder.loc["dml"], ladder.loc["fedavg"]
     assert f"{(fedavg['up'] + fedavg['down']) / (dml['up'] + dml['down']):,.0f} times smaller" in told
@@ -321,11 +323,11 @@ def test_the_finding_on_bytes_turns_with_the_ladder(record):
         table.loc[table["arm"] == "dml", ["up", "down", "sent", "setup", "amortised"]] *= 1e6
 
     change(record, "bandwidth_ladder", dear)
-    assert "times larger than FedAvg's" in bullet(record, "Bytes")
+    assert "times larger than FedAvg's" in bullet(record, "Cheaper?")
 
 
 def test_the_finding_on_privacy_turns_with_the_differences(record):
-    told = bullet(record, "Privacy")
+    told = bullet(record, "More private?")
     assert "A peer of DML reads more than a peer of FedAvg (-0.024 [-0.041, -0.005]): refuted." in told
     assert "reads more from weights than from one loss vector (+0.081 [+0.062, +0.102])" in told
     assert "one round, black box, n = 128 targets in groups of 4 that count as one" in told
@@ -341,7 +343,7 @@ def test_the_finding_on_privacy_turns_with_the_differences(record):
         table[["value", "low", "high"]] = -table[["value", "high", "low"]].to_numpy()
 
     change(record, "privacy_differences", flip)
-    told = bullet(record, "Privacy")
+    told = bullet(record, "More private?")
     assert "A peer of DML reads less than a peer of FedAvg (+0.024 [+0.005, +0.041])." in told
     assert "reads less from weights than from one loss vector (-0.081 [-0.102, -0.062]): refuted" in told
     assert "refuted for the server" in told
@@ -350,7 +352,7 @@ def test_the_finding_on_privacy_turns_with_the_differences(record):
         table[["low", "high"]] = -1.0, 1.0
 
     change(record, "privacy_differences", widen)
-    assert bullet(record, "Privacy").count("was not shown to read more or less") == 3
+    assert bullet(record, "More private?").count("was not shown to read more or less") == 3
 
 
 def row(record, claim):

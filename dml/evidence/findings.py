@@ -69,31 +69,27 @@ def deciding(record: Path = RECORDED) -> list[Deciding]:
 
 
 def findings(record: Path = RECORDED) -> str:
-    """What is on record of the paper's claims: a line about the runs, a bullet each on accuracy, on what the peers add,
-    on bytes, on privacy and, when its study has begun, on a client that lies.
+    """What is on record, question by question, after a line about the runs: those on the recorded runs always, those on
+    a study as soon as it says something.
     """
-    folder, speaking = record / RUNS["published"], deciding(record)
+    folder, studies, speaking = record / RUNS["published"], record / "studies", deciding(record)
     about, results = About.read(folder), read(folder, "results")
     missing = [f"{one.missing} ({one.protocol} protocol)" for one in speaking if one.missing]
     state = f" Confirmatory seeds on record: {' and '.join(missing)}." if missing else ""
     head = f"Photographs; 95 % intervals; answers as the [plan](data/analysis_plan.md) says.{state}"
     ladder, scaling, codings = (read(folder, f"bandwidth_{name}") for name in ("ladder", "scaling", "codings"))
-    bullets = [
-        accuracy(speaking),
-        one_seed(results, about.reported),
-        mechanism(speaking),
-        traffic(ladder, scaling, codings, about),
-        privacy(read(folder, "privacy_differences")),
-    ]
-    if differing := skew_text.finding(record / "studies"):
-        bullets.append(f"**Clients that differ**: {differing}")
-    if chooses := games_text.chooses(record / "studies"):
-        bullets.append(f"**What if the server picks the public images?** {chooses[0].upper()}{chooses[1:]}")
-    if liar := hostile.one_liar(record / "studies"):
-        bullets.append(f"**Hostile clients**: {liar}")
-    if many := crowd_text.expectation(record / "studies"):
-        bullets.append(f"**Many clients**: {many}")
-    return joined([head, "", *(f"- {bullet}" for bullet in bullets)])
+    asked = {
+        "More accurate than sharing weights?": f"{accuracy(speaking)} {one_seed(results, about.reported)}",
+        "Do peers teach?": mechanism(speaking),
+        "Where clients differ?": skew_text.finding(studies),
+        "With many clients?": crowd_text.expectation(studies),
+        "Cheaper?": traffic(ladder, scaling, codings, about),
+        "More private?": privacy(read(folder, "privacy_differences")),
+        "If the server picks the public images?": games_text.chooses(studies),
+        "With a liar?": hostile.one_liar(studies),
+    }
+    told = {question: f"{answer[0].upper()}{answer[1:]}" for question, answer in asked.items() if answer}
+    return joined([head, "", *(f"- **{question}** {answer}" for question, answer in told.items())])
 
 
 def _told(one: Deciding, family: str, against: Sequence[str]) -> str:
@@ -113,13 +109,13 @@ def accuracy(speaking: Sequence[Deciding]) -> str:
         (OPEN,): "Whether DML is more accurate than FedAvg is open",
     }.get(tuple({rows["answer"].iloc[0] for rows in fedavg}), "On FedAvg the two protocols do not say the same")
     told = " ".join(_told(one, "C1", ("fedavg", "asynchronous")) for one in speaking)
-    return f"**Accuracy** on unseen images, points, DML minus another arm. {told} {headline}."
+    return f"{headline}. Points on unseen images, DML minus another arm. {told}"
 
 
 def mechanism(speaking: Sequence[Deciding]) -> str:
     """What peers add to the labels of the public images, and to being held to a client's own predictions."""
     told = " ".join(_told(one, "mechanism", ("local+public", "self")) for one in speaking)
-    return f"**What the peers add** to the public labels alone, and to a client's own predictions. {told}"
+    return f"DML minus public labels alone, and minus being held to one's own predictions. {told}"
 
 
 def one_seed(results: pd.DataFrame, reported: pd.DataFrame) -> str:
@@ -131,9 +127,8 @@ def one_seed(results: pd.DataFrame, reported: pd.DataFrame) -> str:
     more = published.prediction(gaps["dml-one-term"])
     can = "could be" if theirs <= more["high"] else "would hardly be"
     return (
-        f"**The published {100 * theirs:+.2f}** over FedAvg is one seed's. As a *mean* it is {kept}excluded for either "
-        f"form of the loss ({more['n']} exploratory seeds, published protocol, last round). It {can} one more seed of "
-        f"the author's form: {span(more['low'], more['high'])}."
+        f"The published {100 * theirs:+.2f} over FedAvg is one seed's: as a *mean* it is {kept}excluded for either "
+        f"form of the loss; it {can} one more seed of the author's form ({span(more['low'], more['high'])})."
     )
 
 
@@ -144,10 +139,9 @@ def traffic(ladder: pd.DataFrame, scaling: pd.DataFrame, codings: pd.DataFrame, 
     down = scaling[scaling["topology"] == "server, forwarding"].set_index("clients")["down"]
     grows = "grow" if down.max() > GROWTH * down.min() else "do not grow"
     return (
-        "**Bytes** of one client, counted. A round's messages are "
-        f"{_times(ratio[PUBLISHED, ROUND, 'fedavg'], form=',.0f')} as published, where they {grows} with the number of "
-        f"clients; with one sum from our server, {_times(ratio[OURS, ROUND, 'fedavg'], form=',.0f')}. "
-        "Over a run, with images as files and all weights compressed, ours is "
+        f"A client's round is {_times(ratio[OURS, ROUND, 'fedavg'], form=',.0f')} with one sum from our server; as "
+        f"published {_times(ratio[PUBLISHED, ROUND, 'fedavg'], form=',.0f')}, where bytes {grows} with the number of "
+        "clients. A run with its first model and public images, all coded as one would ship them, is "
         f"{_times(ratio[OURS, CODED, 'fedavg'])} and {_times(ratio[OURS, CODED, TOP], ' with top-1 % updates')}."
     )
 
@@ -163,9 +157,9 @@ def privacy(differences: pd.DataFrame) -> str:
         return f"({_auc(row)}){': refuted' if row.answer == REFUTED else ''}. "
 
     return (
-        f"**Privacy**: membership inference, one round, black box, n = {server.n} targets in groups of {ALIKE} that "
-        f"count as one, difference of AUC. As published, a server {weights[server.answer]} from weights than from one "
-        f"loss vector {end(server)}"
+        f"Membership inference, one round, black box, n = {server.n} targets in groups of {ALIKE} that count as one, "
+        "difference of AUC. As published, a server "
+        f"{weights[server.answer]} from weights than from losses {end(server)}"
         f"From partial weights it {weights[partial.answer]} {end(partial)}"
         f"A peer of DML {losses[peer.answer]} than a peer of FedAvg {end(peer)}"
         f"Under an ideal secure sum the claim is {server_summed.answer} for the server ({_auc(server_summed)}) and "
@@ -175,6 +169,17 @@ def privacy(differences: pd.DataFrame) -> str:
 
 def verdict_table(record: Path = RECORDED) -> str:
     """Every claim in words, what the paper says of it, the numbers of both protocols, and the answer."""
+    titles = (f"{protocol} protocol" for protocol in RUNS)
+    return joined(table(("claim", "paper", *titles, "answer", "notebook"), _judged(record)))
+
+
+def answers(record: Path = RECORDED) -> str:
+    """The same without the numbers, for the README."""
+    return joined(table(("claim", "answer", "notebook"), ((row[0], *row[-2:]) for row in _judged(record))))
+
+
+def _judged(record: Path) -> list[tuple[str, ...]]:
+    """The rows of `verdict_table`."""
     runs = {}
     for one in deciding(record):
         folder = record / RUNS[one.protocol]
@@ -196,8 +201,6 @@ def verdict_table(record: Path = RECORDED) -> str:
     for code, which, claim, said in CLAIMS:
         named = {protocol: _row(judged, code, which) for protocol, judged in runs.items()}
         there = {protocol: row for protocol, row in named.items() if row}
-        if not there:  # a study that has not begun
-            continue
         cells = [row["short"] if row else "not run" for row in named.values()]
         words = {protocol: brief({status: row[status] for status in STATUSES}) for protocol, row in there.items()}
         same = set(words.values()) or {"not run"}
@@ -206,8 +209,7 @@ def verdict_table(record: Path = RECORDED) -> str:
         notebook = NOTEBOOK.get(code) or places
         lines.append((f"{claim} ({code})", said or says.get(code, ""), *cells, f"**{answer}**", notebook))
         lines += generalisation.verdict_lines(record / "studies") if code == "C2" else []
-    titles = (f"{protocol} protocol" for protocol in RUNS)
-    return joined(table(("claim", "paper", *titles, "answer", "notebook"), lines))
+    return lines
 
 
 def _row(judged: list[dict], code: str, which: str) -> dict | None:

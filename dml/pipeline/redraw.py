@@ -119,6 +119,7 @@ def texts_of_record() -> dict[str, str]:
     """The texts about all recorded runs and deployments, by name."""
     return {
         "findings": findings.findings(),
+        "answers": findings.answers(),
         "verdict_table": findings.verdict_table(),
         "wire": markdown.wires(wires()),
         "power": power.text(),
