@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from dml.config import FIGURES, README, RECORDED, ROOT
-from dml.evidence import findings, markdown, published
+from dml.evidence import crowd_text, findings, markdown, published
 from dml.evidence.about import About, read
 from dml.pipeline import redraw
 from dml.studies.hostile import KEYS
@@ -61,7 +61,7 @@ def test_every_generated_block_is_its_text():
         README: {("findings", ""), ("verdict table", "")},
         ROOT / "dml" / "flower" / "README.md": {("wire", "")},
         ROOT / "data" / "analysis_plan.md": {("power", "")},
-        RECORDED / "README.md": {("studies", ""), ("hostile", "")},
+        RECORDED / "README.md": {("studies", ""), ("hostile", ""), ("crowd", "")},
     }
     for text in PAGES.values():
         assert redraw.refreshed(text) == text
@@ -93,7 +93,7 @@ def test_every_long_table_is_linked_and_every_link_leads_somewhere():
         links = {link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link}
         assert links and all((page.parent / link).exists() for link in links)
     linked = set(re.findall(r"\]\(figures/([^)]+\.md)\)", TEXT))
-    assert linked == {*long_tables(), "wire.md", "studies.md", "hostile.md"}
+    assert linked == {*long_tables(), "wire.md", "studies.md", "hostile.md", "crowd.md"}
 
 
 def test_the_readme_shows_figures_that_are_there():
@@ -344,7 +344,7 @@ def test_the_verdict_table_turns_with_the_tables(record):
 
 def test_every_claim_has_short_cells():
     lines = findings.verdict_table().splitlines()
-    assert len(lines) == 2 + len(findings.CLAIMS)
+    assert len(lines) == 2 + len(findings.CLAIMS) + len(crowd_text.verdict())
     cells = [line.strip("| ").split(" | ") for line in lines[2:]]
     assert all(len(line) == 6 and max(map(len, line)) <= 250 for line in cells)
     words = {part.partition(": ")[2] or part for line in cells for part in line[4].strip("*").split("; ")}
