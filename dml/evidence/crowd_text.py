@@ -20,7 +20,6 @@ SHOWN = {
     "fedavg": "FedAvg",
     "local+public": "public labels alone",
     "self": "own predictions",
-    "local": "alone",
 }
 STATE = {True: "All planned seeds are on record.", False: "Interim: more seeds are planned."}
 
@@ -50,31 +49,46 @@ def complete(clients: pd.DataFrame) -> bool:
 
 
 def expectation(folder: Path = STUDIES) -> str:
-    """What a reader with many clients should expect, from the largest K on record and the smallest; "" before two
-    seeds of any K are on record.
+    """What a reader with many clients should expect, with the fewest and the most on record; "" before two seeds of
+    any K are on record.
     """
     clients = recorded(folder)
     if clients is None or clients["seed"].nunique() < 2:
         return ""
-    rows, told = crowd.accuracy(clients), []
-    for setting, words in ((EVERYBODY, "all in every round"), (TENTH, "a tenth of them a round")):
+    rows, gains = crowd.accuracy(clients), crowd.gains(clients)
+    told = ["drawn faces, 24 images a client."]
+    for setting, words in ((EVERYBODY, "all a round"), (TENTH, "a tenth of them a round")):
         own = rows[_in(rows, setting)]
         for count in dict.fromkeys((own["clients"].min(), own["clients"].max())):
-            by_arm = own[own["clients"] == count].set_index("arm")
-            arms = [arm for arm in SHOWN if arm in by_arm.index]
-            if "dml" in arms:
-                shown = ", ".join(f"{SHOWN[arm]} {100 * by_arm.loc[arm, 'mean']:.1f}" for arm in arms)
-                told.append(f"{count:,} clients, {words}: {shown} (n = {by_arm.loc['dml', 'n']:.0f})")
-    gains = crowd.gains(clients)
+            told += _reached(own[own["clients"] == count].set_index("arm"), f"{count:,.0f} clients, {words}")
     own = gains[(gains["against"] == "self") & _in(gains, EVERYBODY)]
-    peers = " and ".join(
-        f"{points(row)} with {row.clients:,}" for row in own.iloc[[0, -1]].drop_duplicates().itertuples()
-    )
-    what = f" The peers add to a client's own predictions {peers}, points." if len(own) else ""
-    return (
-        f"drawn faces, 24 images a client that keeps them, accuracy in %. {'; '.join(told)}.{what} "
-        f"{_each_pays(read_table(folder / NAME / 'costs.csv'))} {STATE[complete(clients)]}"
-    )
+    ends = own.iloc[[0, -1]].drop_duplicates() if len(own) else own
+    worth = [f"{points(row)} with {row.clients:,}" for row in ends.itertuples()]
+    told += [f"The peers are worth, beyond own predictions, {' and '.join(worth)} clients (points)."] if worth else []
+    return " ".join([*told, *_each_pays(read_table(folder / NAME / "costs.csv")), STATE[complete(clients)]])
+
+
+def brief(folder: Path = STUDIES) -> str:
+    """The same for the README: DML and FedAvg with the fewest and the most clients; "" before two seeds."""
+    clients = recorded(folder)
+    if clients is None or clients["seed"].nunique() < 2:
+        return ""
+    rows, told = crowd.accuracy(clients), []
+    for setting, words in ((EVERYBODY, "all a round"), (TENTH, "a tenth a round")):
+        own = rows[_in(rows, setting) & rows["arm"].isin(["dml", "fedavg"])].pivot(index="clients", columns="arm")
+        for count in dict.fromkeys(own.index[[0, -1]] if len(own) else ()):
+            right = [f"{SHOWN[arm]} {100 * own.loc[count, ('mean', arm)]:.1f}" for arm in own["mean"]]
+            told.append(f"{count:,}, {words}, {', '.join(right)} (n = {own.loc[count, 'n'].min():.0f})")
+    end = "" if complete(clients) else " Interim."
+    return f"Drawn faces, % right: {'; '.join(told)}.{end}"
+
+
+def _reached(by_arm: pd.DataFrame, who: str) -> list[str]:
+    """A sentence on the accuracy of a crowd, by arm; none where DML is not there."""
+    if "dml" not in by_arm.index:
+        return []
+    shown = ", ".join(f"{SHOWN[arm]} {100 * by_arm.loc[arm, 'mean']:.1f}" for arm in SHOWN if arm in by_arm.index)
+    return [f"{who[0].upper()}{who[1:]}: {shown} % right (n = {by_arm.loc['dml', 'n']:.0f} seeds)."]
 
 
 def _in(rows: pd.DataFrame, setting: tuple) -> pd.Series:
@@ -82,16 +96,12 @@ def _in(rows: pd.DataFrame, setting: tuple) -> pd.Series:
     return (rows[SETTING] == pd.Series(dict(zip(SETTING, setting, strict=True)))).all(axis=1)
 
 
-def _each_pays(runs: pd.DataFrame) -> str:
+def _each_pays(runs: pd.DataFrame) -> list[str]:
     """What one client sends and gets in a round in which it takes part, with the most clients."""
     own = runs[(runs["data"] == "faces") & (runs["clients"] == runs["clients"].max())]
-    up, down = (own.groupby("arm")[name].mean() for name in ("up", "down"))
-    told = [
-        f"{name} {up[arm]:,.0f} up and {down[arm]:,.0f} down"
-        for arm, name in SHOWN.items()
-        if arm in up and up[arm] > 0
-    ]
-    return f"Bytes a client and round with {own['clients'].max():,}: {', '.join(told)}."
+    both = own.groupby("arm")[["up", "down"]].mean().sum(axis=1)
+    told = [f"{SHOWN[arm]} {both[arm]:,.0f}" for arm in ("dml", "fedavg") if arm in both]
+    return [f"Bytes of one client a round, both ways, of {own['clients'].max():,}: {', '.join(told)}."] if told else []
 
 
 def verdict(folder: Path = STUDIES) -> list[dict]:

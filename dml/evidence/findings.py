@@ -34,9 +34,9 @@ CLAIMS = (  # a row of `verdict_table`: code, system or figure that tells two ro
     ("L1", PUBLISHED, "Messages stay small with many clients, as published", "not discussed"),
     ("L1", OURS, "The same with our one-sum server", ""),
     ("L1", "07_fresh", "More accurate than FedAvg with many clients", "not discussed"),
-    ("L1", "07_accuracy", "The same with 1,000 clients that keep their images, in a study of its own", "not discussed"),
     ("L2", "", f"Sharing losses costs little: under {100 * SMALL:g} %", "not analysed"),
 )
+STUDIED = ("L1", "07_accuracy", "The same with 1,000 clients, in a study of its own", "not discussed")
 TOP = "fedavg, top 1 %"
 NEAR = 2  # two sizes within this factor are called about as large
 NOTEBOOK = {"C1": "02", "C2": "02", "C4": "03", "F3": "05", "F4": "05"}  # others: where their figure is drawn
@@ -82,7 +82,7 @@ def findings(record: Path = RECORDED) -> str:
         "More accurate than sharing weights?": f"{accuracy(speaking)} {one_seed(results, about.reported)}",
         "Do peers teach?": mechanism(speaking),
         "Where clients differ?": skew_text.finding(studies),
-        "With many clients?": crowd_text.expectation(studies),
+        "With many clients?": crowd_text.brief(studies),
         "Cheaper?": traffic(ladder, scaling, codings, about),
         "More private?": privacy(read(folder, "privacy_differences")),
         "If the server picks the public images?": games_text.chooses(studies),
@@ -192,13 +192,14 @@ def _judged(record: Path) -> list[tuple[str, ...]]:
             row | {"short": f"{one.kind}, {row['short'].removeprefix('points, ')}"} if row["claim"] in fresh else row
             for row in rows
         ]
-    runs["reduced"] += crowd_text.verdict(record / "studies")
+    crowded = crowd_text.verdict(record / "studies")
+    runs["reduced"] += crowded
     means = published.published().groupby("arm")["accuracy"].mean()
     gaps = (
         f"{100 * (means['dml'] - means[arm]):+.2f} over {verdicts.NAMES[arm]}" for arm in ("fedavg", "asynchronous")
     )
     says, lines = {"C1": f"points: {', '.join(gaps)} (one seed)"}, []
-    for code, which, claim, said in CLAIMS:
+    for code, which, claim, said in (*CLAIMS, STUDIED) if crowded else CLAIMS:
         named = {protocol: _row(judged, code, which) for protocol, judged in runs.items()}
         there = {protocol: row for protocol, row in named.items() if row}
         cells = [row["short"] if row else "not run" for row in named.values()]

@@ -37,6 +37,7 @@ def by_clients(clients: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, 
     for axes in grid[-1]:
         axes.set_xlabel("clients K")
         axes.set_xticks(counts, [f"{count:,}" for count in counts])
+        axes.set_xlim(counts[0] / 1.4, counts[-1] * 1.4)
     letters(list(grid.ravel()), left=-22)
     legend_above(fig, grid[0][0])
     n = means.groupby(["clients", "arm"])["n"].max()
