@@ -515,7 +515,9 @@ def test_captions_of_probes_name_every_n_that_is_drawn(name, four):
 
 def test_controls_that_leave_out_one_half_are_said_not_hidden(four):
     caption = laid("03_controls", four).caption
-    assert "at 0.472 [0.456, 0.488], which is not explained" in caption and "30 clients (FedMIA)" in caption
+    assert (
+        "at 0.472 [0.456, 0.488], below chance: a fault of the control" in caption and "30 clients (FedMIA)" in caption
+    )
     table = laid("03_controls", four).table
     control = table[(table["against"] != "members") & (table["attack"] != "strongest")]
     off = ((control["low"] > 0.5) | (control["high"] < 0.5)).sum()
