@@ -97,8 +97,8 @@ def one_liar(folder: Path = STUDIES) -> str:
     n = int(rows.loc[("dml", usual, 1), "n"])
     state = "" if n == planned else f", interim: {n} of {planned} planned"
     return (
-        "one client of five that is sure of the wrong class of every public image takes the others' accuracy from "
-        f"{told(usual, 0)} to {told(usual, 1)} % with DML as published. Where no probability below {clip:g} is "
+        "with DML as published, one client of five that is sure of wrong classes takes the others' accuracy from "
+        f"{told(usual, 0)} to {told(usual, 1)} %. Where no probability below {clip:g} is "
         f"believed, from {told(clip, 0)} to {told(clip, 1)} % (reduced protocol, photographs, n = {n} seeds{state})."
     )
 

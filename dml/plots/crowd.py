@@ -44,8 +44,8 @@ def by_clients(clients: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, 
     span = f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
     text = about(
         data,
-        f"Accuracy on unseen images after the last round, mean of a sample of at most 50 clients, and DML's paired "
-        f"differences (the marker is that of the arm DML is compared with), n = {span} seeds. Mean and {INTERVAL}.",
+        f"Accuracy on unseen images after the last round, of a sample of at most 50 clients, n = {span} seeds. Right: "
+        f"DML's paired differences; the marker is that of the arm DML is compared with. Mean and {INTERVAL}.",
         "Each client has 24 images of its own and keeps them, as many at every K. Grey: within a point.",
     )
     return fig, pd.concat([means.assign(panel="accuracy"), gains.assign(panel="difference")]), text
