@@ -16,6 +16,26 @@ from dml.data.images import Images, Split
 from dml.training import workers
 
 
+LONGEST = (
+    "pipeline",
+    "jobs",
+    "readme",
+    "flower",
+    "users",
+    "plots",
+    "bandwidth",
+    "privacy_games",
+    "privacy_views",
+    "many",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, so that no worker is left alone with one of them at the end."""
+    place = {f"test_{name}": rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     torch.set_num_threads(1)

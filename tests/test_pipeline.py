@@ -210,7 +210,7 @@ def test_a_bad_notebook_is_found_before_the_first_one_runs(chain, tmp_path, monk
 def dml(place, *arguments):
     """The command line in the sandbox `place`."""
     command = [sys.executable, "-m", "dml", *map(str, arguments)]
-    done = subprocess.run(command, env=place.environment(), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=place.environment(), capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return done
 
