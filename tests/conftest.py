@@ -15,7 +15,6 @@ from dml.data import faces, images
 from dml.data.images import Images, Split
 from dml.training import workers
 
-
 LONGEST = (
     "pipeline",
     "jobs",
