@@ -193,5 +193,6 @@ def blind(game: Game, m: int) -> Tensor:
     """
     thumbnails = F.adaptive_avg_pool2d(game.images.train.images[torch.from_numpy(game.pool)].float(), 8)
     model, target = make_pipeline(StandardScaler(), Ridge(len(game.pool))), game.members[m].astype(float)
-    inputs, parts = thumbnails.flatten(1).numpy(), StratifiedKFold(PARTS, shuffle=True, random_state=m)
+    count = min(PARTS, int(target.sum()), int(len(target) - target.sum()))  # a part holds both kinds
+    inputs, parts = thumbnails.flatten(1).numpy(), StratifiedKFold(count, shuffle=True, random_state=m)
     return torch.from_numpy(cross_val_predict(model, inputs, target, cv=parts.split(inputs, target))).float()
