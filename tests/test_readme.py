@@ -231,6 +231,7 @@ def test_the_numbers_on_accuracy_computed_another_way(record):
         half = 2.364624 * difference.std() / 8**0.5  # t(0.975, 7)
         assert f"{difference.mean():+.2f} [{difference.mean() - half:+.2f}, {difference.mean() + half:+.2f}]" in told
     added = bullet(record, "Do peers teach?")
+    assert "?** Open. DML minus" in added
     for arm in ("local+public", "self"):
         assert f"`{arm}` {100 * (means['dml'] - means[arm]).mean():+.2f} [" in added
     reported = published.published().groupby("arm")["accuracy"].mean()
@@ -272,7 +273,9 @@ def test_confirmatory_seeds_speak_as_soon_as_all_are_on_record(record):
     assert "0 of 12 (published protocol)." in head and "reduced" not in head
     assert "Reduced protocol (40 confirmatory seeds, last 3 rounds): FedAvg +1.9" in told
     assert "Published protocol (8 exploratory seeds, last round)" in told
-    added = bullet(record, "Do peers teach?").partition("Reduced protocol")[2]
+    added = bullet(record, "Do peers teach?")
+    assert "?** Held in part. DML minus" in added
+    added = added.partition("Reduced protocol")[2]
     assert re.search(r"`local\+public` \S+ \[\S+ \S+\] held; `self` \S+ \[\S+ \S+\] refuted", added)
     assert row(record, "C1")[3].startswith("confirmatory, n = 40: FedAvg +1.9")
     complete(record, "published", dml=-0.02)

@@ -13,7 +13,7 @@ from dml.config import RECORDED
 from dml.evidence import confirmatory, crowd_text, games_text, generalisation, hostile, published, skew_text, verdicts
 from dml.evidence.about import About, read
 from dml.evidence.accuracy import LATE, claims
-from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, brief
+from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, brief, lists
 from dml.evidence.privacy import ALIKE, c4
 from dml.evidence.transmission import CODED, GROWTH, OURS, PUBLISHED, ROUND, SMALL, ratios
 from dml.evidence.words import estimate, joined, span, table
@@ -114,8 +114,12 @@ def accuracy(speaking: Sequence[Deciding]) -> str:
 
 def mechanism(speaking: Sequence[Deciding]) -> str:
     """What peers add to the labels of the public images, and to being held to a client's own predictions."""
-    told = " ".join(_told(one, "mechanism", ("local+public", "self")) for one in speaking)
-    return f"DML minus public labels alone, and minus being held to one's own predictions. {told}"
+    against = ("local+public", "self")
+    rows = pd.concat([one.claims[one.claims["family"] == "mechanism"] for one in speaking])
+    answers = enumerate(rows.loc[rows["against"].isin(against), "answer"])
+    word = brief(lists({str(place): answer for place, answer in answers})).capitalize()
+    told = " ".join(_told(one, "mechanism", against) for one in speaking)
+    return f"{word}. DML minus public labels alone, and minus being held to one's own predictions. {told}"
 
 
 def one_seed(results: pd.DataFrame, reported: pd.DataFrame) -> str:
