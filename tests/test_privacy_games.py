@@ -301,7 +301,7 @@ def test_the_texts_turn_with_the_games(record, monkeypatch):
     folder, _ = record
     page = games_text.text(folder)
     assert "interim, decides nothing: 2 of 10 games" in page.lower() and "nan" not in page
-    assert "a server that puts candidates" in games_text.chooses(folder)
+    assert "a server that puts copies of candidates" in games_text.chooses(folder)
     told = {}
     for gap in (0.1, -0.1):
         monkeypatch.setattr(games, "recorded", lambda *_, gap=gap: invented(gap))

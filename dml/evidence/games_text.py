@@ -106,10 +106,9 @@ def chooses(folder: Path = STUDIES) -> str:
     gap = answers.loc["losses"]
     word = {HELD: "less than", REFUTED: "no less than"}.get(gap["answer"], "perhaps as much as")
     return (
-        "a server that puts candidates and near copies of them among the public images learns from DML's losses "
-        f"{word} FedAvg's server from the weights: AUC {area(games.CHOOSES, LOSSES)} against "
-        f"{area(games.SEVERAL, 'weights')} (difference {estimate(gap['mean'], gap['low'], gap['high'], '+.3f', 1)}, "
-        f"{gap['answer']}); an honest one {area(games.SEVERAL, 'losses')}. With 1-bit labels "
+        "a server that puts copies of candidates among the public images learns from DML's losses "
+        f"{word} FedAvg's server from the weights. Membership AUC: {area(games.CHOOSES, LOSSES)} against "
+        f"{area(games.SEVERAL, 'weights')}; an honest server {area(games.SEVERAL, 'losses')}. With 1-bit labels "
         f"{area(games.CHOOSES, BITS)}, with sums only {area(games.CHOOSES, SUMS)} (n = {int(gap['n'])} games, "
         f"{games.state(rates)})."
     )

@@ -29,11 +29,16 @@ def gaps(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
     arms = list(dict.fromkeys(drawn["arm"]))
     fig = Figure(figsize=(DOUBLE, 1.2 + 0.27 * len(arms)))
     grid = list(fig.subplots(1, 2, sharey=True))
+    cut = 0
     for axes, key in zip(grid, PANELS, strict=True):
-        for row in drawn[(drawn["gap"] == key[0]) & (drawn["asked"] == key[1])].itertuples():
+        here, seen = drawn[(drawn["gap"] == key[0]) & (drawn["asked"] == key[1])], [0.0]
+        for row in here.itertuples():
             place = arms.index(row.arm) + (APART if isinf(row.label_alpha) else 0)
-            _row(axes, place, row, by_draw(table, *key, row.label_alpha)[row.arm].dropna())
+            draws = by_draw(table, *key, row.label_alpha)[row.arm].dropna()
+            _row(axes, place, row, draws)
+            seen += [*draws, row.bound, row.floor]
         axes.axvline(0, color=INK, linewidth=0.7)
+        cut += _limit(axes, seen, [*here["low"].dropna(), *here["high"].dropna()])
         axes.set_xlabel(f"gap to {ASKED[key]}, pp")
         percent(axes, "x")
     grid[0].set_yticks(range(len(arms)), [(NAMES | OTHERS).get(arm, arm) for arm in arms])
@@ -48,8 +53,21 @@ def gaps(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
         "Who took part is asked by its own net, who did not by every net of the federation.",
         "Triangles: evaluated-CMI diagnostic after Wang et al., pooled estimator ours (form root); strokes: its floor, "
         "the same after whole runs of masks were permuted. With balanced masks an estimate above the gap is algebra.",
+        "Intervals that reach the edge go on." if cut else "",
     )
     return fig, drawn, text
+
+
+def _limit(axes: Axes, seen: list[float], ends: list[float]) -> int:
+    """Limits that hold all marks, and intervals but where they end further out than all marks are apart: two draws give
+    intervals that would hide the rest. Returns how many ends are outside.
+    """
+    low, high = min(seen), max(seen)
+    reach = high - low
+    near = [end for end in ends if low - reach <= end <= high + reach]
+    left, right = min([low, *near]), max([high, *near])
+    axes.set_xlim(left - 0.04 * (right - left), right + 0.04 * (right - left))
+    return len(ends) - len(near)
 
 
 def _row(axes: Axes, place: float, row, draws: pd.Series) -> None:

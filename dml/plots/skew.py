@@ -22,7 +22,7 @@ def the_map(results: pd.DataFrame, cells: pd.DataFrame, data: str) -> tuple[Figu
     """
     map_ = skew_map(results, cells)
     folds = [fold for fold in LABELLED if fold in set(map_["public_fold"])]
-    fig = Figure(figsize=(DOUBLE, 0.9 + 0.65 * max(1, len(folds))))
+    fig = Figure(figsize=(DOUBLE, 0.9 + 0.72 * max(1, len(folds))))
     axes = fig.subplots()
     for level, fold in enumerate(folds):
         for place, row in enumerate(map_[map_["public_fold"] == fold].itertuples()):
@@ -31,7 +31,9 @@ def the_map(results: pd.DataFrame, cells: pd.DataFrame, data: str) -> tuple[Figu
             axes.add_patch(
                 Rectangle((place, level), 1, 1, facecolor=colour, edgecolor="0.6", hatch=hatch, linewidth=0.5)
             )
-            best = f"{NAMES.get(row.best, row.best)} {100 * row.accuracy:.0f}"
+            best = f"{NAMES.get(row.best, row.best)} {100 * row.accuracy:.0f}".replace(" + ", "\n+ ").replace(
+                ", ", ",\n"
+            )
             words = f"{signed(100 * row.mean, '+.1f')}\n{best}\n{row.distance:.2f} apart"
             box = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1}
             axes.text(place + 0.5, level + 0.5, words, ha="center", va="center", fontsize=SMALLEST, bbox=box)
@@ -39,7 +41,8 @@ def the_map(results: pd.DataFrame, cells: pd.DataFrame, data: str) -> tuple[Figu
     axes.set(xlim=(0, widest), ylim=(max(1, len(folds)), 0), xlabel="clients' classes further apart →", xticks=[])
     axes.set_yticks(np.arange(len(folds)) + 0.5, [LABELLED[fold].replace(", ", ",\n") for fold in folds])
     axes.grid(False)
-    counted = "n = " + " or ".join(str(n) for n in sorted(map_["n"].unique())) + " seeds a cell"
+    seeds = sorted(map_["n"].unique())
+    counted = "n = " + " or ".join(map(str, seeds)) + f" seed{'s' * (seeds != [1])} a cell"
     text = about(
         data,
         "Colour and first line: accuracy on unseen images of DML minus the best of Local, Local + public labels, "
