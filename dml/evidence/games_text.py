@@ -125,12 +125,13 @@ def on_record(folder: Path = STUDIES) -> list[str]:
         for row in games.answers(rates).itertuples()
     ]
     head = (
-        f"**Several rounds, and the server that chooses** ({games.state(rates)}; difference of AUC, 95 % over games):"
+        f"**Several rounds, and the server that chooses** ({games.state(rates)}; difference of AUC, 95 % over games)."
     )
+    found = chooses(folder)
     caption, shown = FIGURES / f"{FIGURE}.txt", []
     if caption.is_file():
         shown = [f"![what each adversary finds](../figures/{FIGURE}.png)", caption.read_text(encoding="utf-8").strip()]
-    return [f"{head} {chooses(folder)}", "\n".join(told), *shown, pages]
+    return [f"{head} {_capital(found)}", "\n".join(told), *shown, pages]
 
 
 def _capital(words: str) -> str:

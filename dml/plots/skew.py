@@ -45,8 +45,8 @@ def the_map(results: pd.DataFrame, cells: pd.DataFrame, data: str) -> tuple[Figu
     counted = "n = " + " or ".join(map(str, seeds)) + f" seed{'s' * (seeds != [1])} a cell"
     text = about(
         data,
-        "Colour and first line: accuracy on unseen images of DML minus the best of Local, Local + public labels, "
-        f"FedAvg and FedAvg + public labels, pp (violet: DML is better, orange: it is not), {counted}.",
+        "Colour and first line: accuracy on unseen images, DML minus the best of Local, Local + public labels, FedAvg "
+        f"and FedAvg + public labels, pp, {counted}. Violet: DML is better; orange: it is not.",
         "Second line: the arm with the highest mean, %. Third: total variation between a client's classes and the "
         f"whole's. Hatched: undecided ({INTERVAL}).",
     )
