@@ -1,5 +1,6 @@
 """What is said of many clients: by hand, from small tables."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -130,7 +131,8 @@ def test_a_study_goes_on_where_it_stopped_and_is_told(recorded, no_workers, monk
     said = crowd_text.expectation(to)
     dml = clients[(clients["arm"] == "dml") & (clients["share"] == 1)].groupby("seed")["accuracy"].mean().mean()
     assert f"3 clients, all a round: DML {100 * dml:.1f}" in said and "Interim" in said and "nan" not in said
-    assert f"3, all a round, DML {100 * dml:.1f}, FedAvg" in crowd_text.brief(to) and "(n = 2)" in crowd_text.brief(to)
+    assert f"3, all a round, DML {100 * dml:.1f}, FedAvg" in crowd_text.brief(to) and "n = 2)" in crowd_text.brief(to)
+    assert re.search(r"\(DML minus FedAvg [-+]\d+\.\d\d \[\S+ \S+\], n = 2\)", crowd_text.brief(to))
     page = crowd_page.text(to)
     assert "Interim" in page and "| P1 |" in page and "never took part" in page and "nan" not in page
     drawn = plots.by_clients(clients, "drawn faces, a test")

@@ -87,8 +87,9 @@ def test_pictures_are_committed_and_described():
         if not (FIGURES / f"{on_record.FINDINGS[notebook].picture}.txt").is_file():  # a study's, which is to come
             assert notebook[:2] in ("05", "06", "07", "08") and "![" not in block
             continue
-        ((shown, picture),) = re.findall(r"!\[([^]]+)\]\(\.\./figures/(\S+)\)", block)
-        assert len(shown.split()) >= 5 and (FIGURES / picture).is_file()
+        pictures = re.findall(r"!\[([^]]+)\]\(\.\./figures/(\S+)\)", block)
+        assert f"{on_record.FINDINGS[notebook].picture}.png" in dict(map(reversed, pictures))
+        assert all(len(shown.split()) >= 4 and (FIGURES / picture).is_file() for shown, picture in pictures)
 
 
 # -- they follow from the tables --------------------------------------------------------------------------------------

@@ -107,9 +107,9 @@ def test_a_study_on_record_is_told_in_words(tables, tmp_path):
     cells.to_csv(folder / "cells.csv", index=False)
     results[["cell", "seed", "arm"]].drop_duplicates().to_csv(folder / "costs.csv", index=False)
     told = finding(tmp_path)
-    assert "of 2 regimes (reduced protocol, n = 4 seeds each; interim: 40 of" in told
+    assert told.startswith("reduced protocol, n = 4 seeds each; interim: 40 of 1,696 runs planned. Of 2 regimes DML")
     assert "above the best rule that exchanges no outputs in 1, below it in 1, within a point in 0; 0 are un" in told
     assert "most: public images without labels, clients 0.38 apart, +9.98 [" in told and "to `local`;" in told
     assert "least: public images labelled and balanced, clients 0.38 apart, -2.0" in told
-    assert on_record(tmp_path)[0].startswith("Of 2 regimes") and "use DML" in on_record(tmp_path)[1]
+    assert on_record(tmp_path)[0].startswith("Reduced protocol") and "use DML" in on_record(tmp_path)[1]
     assert text(tmp_path).startswith("**Interim: 40 of") and "| P1 |" not in text(tmp_path)

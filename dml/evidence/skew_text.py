@@ -62,7 +62,7 @@ def finding(folder: Path = STUDIES) -> str:
     seeds = " to ".join(str(n) for n in sorted({map_["n"].min(), map_["n"].max()}))
     so_far = f"; {state(folder)}" if state(folder) else ""
     return (
-        f"of {len(map_)} regimes (reduced protocol, n = {seeds} seeds each{so_far}) DML is above the best rule that "
+        f"reduced protocol, n = {seeds} seeds each{so_far}. Of {len(map_)} regimes DML is above the best rule that "
         f"exchanges no outputs in {counts.get(ABOVE, 0)}, below it in {counts.get(BELOW, 0)}, within a point in "
         f"{counts.get(EQUAL, 0)}; {counts.get(UNDECIDED, 0)} are undecided. Points, {told}."
     )
