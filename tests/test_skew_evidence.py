@@ -17,6 +17,7 @@ from dml.evidence.skew import (
     state,
 )
 from dml.evidence.skew_text import advice, finding, on_record, text
+from dml.evidence.skew_text import judged as judged_on_record
 from dml.plots import skew as drawing
 from dml.studies.skew import CELLS, RESULTS
 
@@ -112,4 +113,7 @@ def test_a_study_on_record_is_told_in_words(tables, tmp_path):
     assert "most: public images without labels, clients 0.38 apart, +9.98 [" in told and "to `local`;" in told
     assert "least: public images labelled and balanced, clients 0.38 apart, -2.0" in told
     assert on_record(tmp_path)[0].startswith("Reduced protocol") and "use DML" in on_record(tmp_path)[1]
+    row, _ = judged_on_record(tmp_path)
+    assert row["claim"] == "F3" and row["held"] == row["refuted"] == "" and "without labels" in row["open"]
+    assert row["short"].startswith("interim: 40 of 1,696 runs planned; 2 regimes of skew")
     assert text(tmp_path).startswith("**Interim: 40 of") and "| P1 |" not in text(tmp_path)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from dml.evidence import predictions, skew
+from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES
 from dml.evidence.skew import ABOVE, BELOW, EQUAL, LABELLED, LITTLE, UNDECIDED, skew_map
 from dml.evidence.words import estimate, joined, table
 from dml.files import read_table
@@ -28,13 +29,18 @@ def the_map(folder: Path = STUDIES) -> pd.DataFrame | None:
 
 
 def judged(folder: Path = STUDIES) -> list[dict]:
-    """The verdict rows of the studies on record, of skewed clients and of different models (see `skew.judged`)."""
-    there = [folder / study for study in NAMES if (folder / study / "costs.csv").is_file()]
-    return [
-        row
-        for study in there
-        for row in skew.judged((read_table(study / "results.csv.gz"), read_table(study / "cells.csv")))
-    ]
+    """The verdict rows of the studies on record, of skewed clients and of different models (see `skew.judged`). A study
+    that is not complete decides nothing: all it asks is open.
+    """
+    rows = []
+    for study in [name for name in NAMES if (folder / name / "costs.csv").is_file()]:
+        tables = (read_table(folder / study / name) for name in ("results.csv.gz", "cells.csv"))
+        for row in skew.judged(tuple(tables)):
+            if so_far := state(folder, study):
+                asked = ", ".join(filter(None, (row[status] for status in STATUSES)))
+                row |= {HELD: "", REFUTED: "", OPEN: asked, "short": f"{so_far}; {row['short']}"}
+            rows.append(row)
+    return rows
 
 
 def state(folder: Path = STUDIES, study: str = "skew") -> str:
