@@ -142,9 +142,11 @@ def test_the_verdict_rows_say_whether_each_gap_differs(tmp_path):
     assert evidence.verdict_lines(tmp_path) == []  # of one draw nothing follows
     record(tmp_path, range(100, 104))
     images, clients = evidence.verdict_lines(tmp_path)
-    assert images[0] == "Smaller gap to images not trained on (C2)" and images[4] == "**refuted**"
-    assert "interim, n = 4 of 8 planned outer draws: FedAvg +3.05 [" in images[3]
-    assert clients[4] == "**held**" and "FedAvg -0.95 [" in clients[3]
+    assert images[0] == "Smaller gap to images not trained on (C2)" and images[4] == clients[4] == "**open**"
+    assert "interim, n = 4 of 8 planned outer draws: FedAvg +3.05 [" in images[3] and "FedAvg -0.95 [" in clients[3]
+    record(tmp_path, range(100, 108))
+    images, clients = evidence.verdict_lines(tmp_path)
+    assert images[4] == "**refuted**" and clients[4] == "**held**"
     record(tmp_path, range(100, 108), dml=(0.02, 0.11))
     assert [line[4] for line in evidence.verdict_lines(tmp_path)] == ["**refuted**", "**refuted**"]  # as large
     assert "n = 8 outer draws: " in evidence.verdict_lines(tmp_path)[0][3]
