@@ -27,9 +27,9 @@ def test_stack_equals_loop_for_clients_and_seeds(arm, federation):
             assert (a.round, a.phase, a.epoch, a.client) == (b.round, b.phase, b.epoch, b.client)
             assert a.loss == pytest.approx(b.loss, rel=2e-3, abs=2e-3)
         for a, b in zip([*one.clients, one.server], [*other.clients, other.server], strict=True):
-            for name, parameter in a.parameters().items():  # by norm: Adam makes a whole step of a gradient near zero
-                apart = torch.linalg.vector_norm(parameter - b.parameters()[name])
-                assert apart <= 0.01 * torch.linalg.vector_norm(parameter) + 1e-3, name
+            first, second = (torch.cat([each.flatten() for each in x.parameters().values()]) for x in (a, b))
+            apart = torch.linalg.vector_norm(first - second) / torch.linalg.vector_norm(first)
+            assert apart < 0.005  # 1e-6, but that Adam makes a whole step of a gradient near zero; two clients: 0.08
 
 
 def test_folds_of_unequal_length_are_padded_without_weight(federation):
