@@ -29,7 +29,7 @@ def test_stack_equals_loop_for_clients_and_seeds(arm, federation):
         for a, b in zip([*one.clients, one.server], [*other.clients, other.server], strict=True):
             first, second = (torch.cat([each.flatten() for each in x.parameters().values()]) for x in (a, b))
             apart = torch.linalg.vector_norm(first - second) / torch.linalg.vector_norm(first)
-            assert apart < 0.005  # 1e-6, but that Adam makes a whole step of a gradient near zero; two clients: 0.08
+            assert apart < 0.03  # two clients are 0.08 apart; rounding alone, 3e-7 at the start, has given up to 0.007
 
 
 def test_folds_of_unequal_length_are_padded_without_weight(federation):
