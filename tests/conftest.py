@@ -62,6 +62,14 @@ def federation(tiny, pictures):
     return lambda seed=0, **changes: Federation(tiny, pictures, seed, **changes)
 
 
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory):
+    """A cache of its own for the images of a file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "CACHE", tmp_path_factory.mktemp("cache"))
+        yield
+
+
 @dataclass(frozen=True)
 class Sandbox:
     """A place of its own for caches and runs, where the profile "smoke" is `experiment`."""

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load
 from sklearn.metrics import roc_auc_score
 
-from dml import config
 from dml.arms import messaging
 from dml.config import Draw, Experiment
 from dml.data.images import images_of
@@ -28,21 +27,14 @@ from dml.privacy.views import Tap
 from dml.studies import privacy as study
 from dml.studies.plan import block
 
+pytestmark = pytest.mark.usefixtures("own_cache")
 CPU = torch.device("cpu")
 EXPERIMENT = Experiment(rounds=4, epochs=2, size=18, train_images=520, unseen_images=40, glance=0)
 DRAW = Draw(groups=3, victims=1, canaries=4, unseen=20, rounds=2)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def elsewhere(tmp_path_factory):
-    """A cache of its own for the images of this file."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config, "CACHE", tmp_path_factory.mktemp("cache"))
-        yield
-
-
 @pytest.fixture(scope="module")
-def game():
+def game(own_cache):
     return deal("faces", EXPERIMENT, DRAW, 7)
 
 

@@ -25,21 +25,14 @@ from dml.privacy.shadows import Trained, attacker, observe, pick, play
 from dml.privacy.views import ADVERSARIES, Tap, View
 from dml.training.stack import carry_out
 
+pytestmark = pytest.mark.usefixtures("own_cache")
 CPU = torch.device("cpu")
 EXPERIMENT = Experiment(clients=3, rounds=4, epochs=4, size=24, train_images=420, unseen_images=60)
 DRAW = Draw(groups=6, victims=4, canaries=8, unseen=40)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def elsewhere(tmp_path_factory):
-    """A cache of its own for the images of this file."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config, "CACHE", tmp_path_factory.mktemp("cache"))
-        yield
-
-
 @pytest.fixture(scope="module")
-def game():
+def game(own_cache):
     return deal("faces", EXPERIMENT, DRAW, 0)
 
 

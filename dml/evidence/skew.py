@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from dml.evidence.answers import HELD, OPEN, REFUTED, lists, points
+from dml.evidence.words import between
 from dml.stats import Estimate, columns, interval
 
 RULES = ("local", "local+public", "fedavg", "fedavg+public")  # without an exchange of outputs
@@ -134,9 +135,9 @@ def def_kt(results: pd.DataFrame, cell: str) -> list[dict]:
 
 def _counted(map_: pd.DataFrame) -> str:
     """How many regimes of a map are in which state."""
-    counts, seeds = map_["state"].value_counts(), sorted({map_["n"].min(), map_["n"].max()})
+    counts = map_["state"].value_counts()
     told = ", ".join(f"{state} {counts.get(state, 0)}" for state in (ABOVE, BELOW, EQUAL, UNDECIDED))
-    return f"{len(map_)} regimes of skew, n = {' to '.join(map(str, seeds))}: {told}"
+    return f"{len(map_)} regimes of skew, n = {between(map_['n'])}: {told}"
 
 
 def _row(claim: str, says: str, asked: Mapping[str, Any], what: str, figure: str) -> dict:

@@ -7,7 +7,7 @@ import pandas as pd
 from dml.evidence import predictions, skew
 from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES
 from dml.evidence.skew import ABOVE, BELOW, EQUAL, LABELLED, LITTLE, UNDECIDED, skew_map
-from dml.evidence.words import estimate, joined, table
+from dml.evidence.words import between, estimate, joined, table
 from dml.files import read_table
 from dml.studies.skew import NAMES, plan
 from dml.studies.study import STUDIES
@@ -65,8 +65,7 @@ def finding(folder: Path = STUDIES) -> str:
         f"{estimate(row['mean'], row['low'], row['high'])} to `{row['against']}`"
         for word, row in (("most", best), ("least", worst))
     )
-    seeds = " to ".join(str(n) for n in sorted({map_["n"].min(), map_["n"].max()}))
-    so_far = f"; {state(folder)}" if state(folder) else ""
+    so_far, seeds = f"; {state(folder)}" if state(folder) else "", between(map_["n"])
     return (
         f"reduced protocol, n = {seeds} seeds each{so_far}. Of {len(map_)} regimes DML is above the best rule that "
         f"exchanges no outputs in {counts.get(ABOVE, 0)}, below it in {counts.get(BELOW, 0)}, within a point in "

@@ -16,6 +16,12 @@ def joined(lines: Iterable[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def between(counts: Iterable[int]) -> str:
+    """The smallest and the largest of some counts, or the one that all are: "2 to 8"."""
+    ends = sorted(set(counts))
+    return f"{ends[0]}" if len(ends) == 1 else f"{ends[0]} to {ends[-1]}"
+
+
 def span(low: float, high: float, form: str = "+.2f", scale: float = 100) -> str:
     """An interval in brackets, "" where there is none; of shares in per cent or points, unless `scale` is given."""
     return "" if np.isnan(low) else f"[{scale * low:{form}}, {scale * high:{form}}]"

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from dml import stats
 from dml.evidence import many_clients as crowd
 from dml.evidence import published
+from dml.evidence.words import between
 from dml.plots import rows
 from dml.plots.looks import INK, PUBLISHED, data_name, dot, look, name, protocol, signed
 from dml.plots.style import (
@@ -232,11 +233,10 @@ def clients(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
     letters((left, right), left=-22)
     legend_above(fig, left)
     n = table.groupby(["arm", "clients"])["seed"].nunique()
-    span = f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
     text = about(
         data,
         f"Accuracy on unseen images at the last round and DML's paired differences (in b the marker is that of the "
-        f"arm DML is compared with), n = {span} seeds for each K. Mean and {INTERVAL}.",
+        f"arm DML is compared with), n = {between(n)} seeds for each K. Mean and {INTERVAL}.",
         "Folds keep their size: each client has as much data at every K. Grey: within half a point.",
     )
     return fig, pd.concat([means.assign(panel="accuracy"), gains.assign(panel="difference")]), text

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from dml.evidence import crowd, crowd_cost
+from dml.evidence.words import between
 from dml.plots.looks import INK, LOOKS, NAMES, dot, look
 from dml.plots.style import BETTER, DOUBLE, INTERVAL, TEXT, about, drawn, figure, legend_above, letters, percent, spread
 
@@ -41,11 +42,10 @@ def by_clients(clients: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, 
     letters(list(grid.ravel()), left=-22)
     legend_above(fig, grid[0][0])
     n = means.groupby(["clients", "arm"])["n"].max()
-    span = f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
     text = about(
         data,
-        f"Accuracy on unseen images after the last round, of a sample of at most 50 clients, n = {span} seeds. Right: "
-        f"DML's paired differences; the marker is that of the arm DML is compared with. Mean and {INTERVAL}.",
+        f"Accuracy on unseen images after the last round, of a sample of at most 50 clients, n = {between(n)} seeds. "
+        f"Right: DML's paired differences; the marker is that of the arm DML is compared with. Mean and {INTERVAL}.",
         "Each client has 24 images of its own and keeps them, as many at every K. Grey: within a point.",
     )
     return fig, pd.concat([means.assign(panel="accuracy"), gains.assign(panel="difference")]), text

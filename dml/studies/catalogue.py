@@ -1,39 +1,43 @@
 """All studies by name, of the plans in data/: analysis_plan.md with its tuned arms, and plan_*.md."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from dml.studies import crowd, crowd_cost, generalisation, hostile, privacy, skew, study, tuned
-from dml.studies.plan import plan
+from dml.studies.plan import Study, plan
+
+Seeds = Sequence[int]
+
+
+def _studies() -> Mapping[str, Callable[[Seeds], object]]:
+    """What computes the named seeds of each study, or all that its plan has; of two it is all or nothing."""
+    return {
+        **{name: partial(_confirm, planned) for name, planned in plan().studies.items()},
+        "tuned": lambda _: tuned.carry_out(),
+        **{name: partial(skew.carry_out, name) for name in skew.NAMES},
+        **{name: partial(hostile.carry_out, asked) for name, asked in hostile.STUDIES_BY_NAME.items()},
+        crowd.NAME: crowd.carry_out,
+        crowd_cost.NAME: lambda _: crowd_cost.carry_out(),
+        generalisation.NAME: generalisation.carry_out,
+        privacy.NAME: privacy.carry_out,
+    }
+
+
+def _confirm(planned: Study, seeds: Seeds) -> None:
+    study.carry_out(planned, seeds or planned.confirmatory)
 
 
 def names() -> tuple[str, ...]:
     """What there is."""
-    others = (crowd.NAME, crowd_cost.NAME, generalisation.NAME, privacy.NAME)
-    return (*plan().studies, "tuned", *skew.NAMES, *hostile.STUDIES_BY_NAME, *others)
+    return tuple(_studies())
 
 
-def carry_out(name: str, seeds: Sequence[int] = ()) -> Path:
+def carry_out(name: str, seeds: Seeds = ()) -> Path:
     """Compute what is not on record of a study, of the named seeds or all that its plan has, and add it to its tables.
     Returns their folder. Raises ValueError for another name, DataError when the data do not fit.
     """
-    if name not in names():
+    if name not in _studies():
         raise ValueError(f"study {name!r}: choose one of {', '.join(names())}")
-    if name in plan().studies:
-        planned = plan().studies[name]
-        study.carry_out(planned, seeds or planned.confirmatory)
-    elif name == "tuned":
-        tuned.carry_out()
-    elif name in skew.NAMES:
-        skew.carry_out(name, seeds)
-    elif name == generalisation.NAME:
-        generalisation.carry_out(seeds)
-    elif name == privacy.NAME:
-        privacy.carry_out(seeds)
-    elif name == crowd.NAME:
-        crowd.carry_out(seeds)
-    elif name == crowd_cost.NAME:
-        crowd_cost.carry_out()
-    else:
-        hostile.carry_out(hostile.STUDIES_BY_NAME[name], seeds)
+    _studies()[name](seeds)
     return study.STUDIES / name

@@ -15,9 +15,8 @@ from dml.data.images import images_of
 from dml.experiment import cache as store
 from dml.experiment import jobs
 from dml.experiment.jobs import Job
-from dml.files import write_text
 from dml.studies import tables
-from dml.studies.plan import block
+from dml.studies.plan import block, span
 from dml.studies.study import STUDIES
 from dml.training import machine
 
@@ -74,7 +73,7 @@ def _grid(told: dict[str, Any]) -> Grid:
 
     options = {name: told[name] for name in ("share", "kept", "one_public") if name in told}
     cells = (Cell(arm, count, told["rounds"], **options) for count, arm in product(told["clients"], told["arms"]))
-    return Grid(told["data"], range(told["seeds"]["first"], told["seeds"]["last"] + 1), tuple(cells))
+    return Grid(told["data"], span(told["seeds"]), tuple(cells))
 
 
 def jobs_of(
@@ -138,6 +137,6 @@ def _add(folder: Path, data: str, done: Sequence[Job], device: str) -> None:
     tables.add(folder / "clients.csv.gz", clients, KEY)
     planned, target = plan(), machine.device(device)
     facts: dict[str, Any] = {"study": NAME, "experiments": {name: asdict(base) for name, base in planned.bases.items()}}
-    facts |= {"fold": planned.fold, "code_version": store.code_version(), **machine.facts(target)}
-    write_text(folder / "manifest.json", json.dumps(facts, indent=1) + "\n")
+    facts |= {"fold": planned.fold, "code_version": store.code_version()}
+    tables.manifest(folder, facts, target)
     tables.add(folder / "costs.csv", costs, KEY)

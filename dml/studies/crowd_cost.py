@@ -4,7 +4,6 @@ Three turns of every arm and K at the size of data/plan_crowd.md, one epoch a ph
 40-pixel network, in a memory-mapped file. Rows are added one by one; what is on record is not measured again.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,7 +12,6 @@ import pandas as pd
 import torch
 
 from dml.config import SMALL, Experiment
-from dml.files import write_text
 from dml.studies import tables
 from dml.studies.study import STUDIES
 from dml.training import machine
@@ -62,6 +60,6 @@ def carry_out(to: Path = STUDIES) -> Path:
             continue
         about = {"processor": machine.processor(torch.device("cpu")), "commit": machine.commit()}
         row = {**asdict(point), **alone(point.arm, point.experiment, point.fold, point.on_disk), **about}
-        write_text(folder / "manifest.json", json.dumps(machine.facts(torch.device("cpu")), indent=1) + "\n")
+        tables.manifest(folder, {}, torch.device("cpu"))
         tables.add(folder / "costs.csv", pd.DataFrame([row]), key)
     return folder

@@ -21,10 +21,10 @@ from dml.experiment import cache as store
 from dml.experiment import jobs, results
 from dml.experiment.jobs import Job
 from dml.experiment.ladder import code_of
-from dml.files import read_table, write_text
+from dml.files import read_table
 from dml.streams import SERVER, stream
 from dml.studies import tables
-from dml.studies.plan import block
+from dml.studies.plan import block, span
 from dml.studies.study import STUDIES
 from dml.training import machine
 
@@ -76,8 +76,7 @@ def plan(file: Path = FILE) -> Plan:
     grids = []
     for entry in told["grid"]:
         alpha = None if isinf(entry["label_alpha"]) else entry["label_alpha"]
-        seeds = range(entry["seeds"]["first"], entry["seeds"]["last"] + 1)
-        grids.append(Grid(Design(**told["design"], label_alpha=alpha), seeds, tuple(entry["arms"])))
+        grids.append(Grid(Design(**told["design"], label_alpha=alpha), span(entry["seeds"]), tuple(entry["arms"])))
     return Plan(told["data"], base, told["margin"], tuple(grids))
 
 
@@ -166,9 +165,9 @@ def _add(folder: Path, chosen: Plan, design: "Design", seed: int, arm: str, list
         **{"study": NAME, "data": images.name, "source": images.source, "classes": images.classes},
         "experiment": asdict(design.experiment(chosen.base)),
         "designs": [asdict(grid.design) for grid in chosen.grids],
-        **{"code_version": store.code_version(), **machine.facts(device)},
+        "code_version": store.code_version(),
     }
-    write_text(folder / "manifest.json", json.dumps(facts, indent=1) + "\n")
+    tables.manifest(folder, facts, device)
     records = recorded_by(listed)
     spent = round(sum(record["cpu_s"] for record in records), 1)
     row = (level(design), seed, arm, spent, records[-1]["commit"], machine.processor(device))

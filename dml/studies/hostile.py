@@ -14,7 +14,7 @@ from dml.data.images import images_of, require
 from dml.experiment import cache, jobs, results
 from dml.experiment.jobs import Job
 from dml.experiment.ladder import code_of
-from dml.files import DataError, read_table, write_text
+from dml.files import DataError, read_table
 from dml.studies import tables
 from dml.studies.study import STUDIES
 from dml.training import machine
@@ -228,6 +228,5 @@ def _tell(study: Study, folder: Path, device: str) -> None:
         "classes": images.classes,
         "experiment": asdict(BASE),
         "code_version": cache.code_version(),
-        **machine.facts(machine.device(device)),
     }
-    write_text(folder / "manifest.json", json.dumps(facts, indent=1) + "\n")
+    tables.manifest(folder, facts, machine.device(device))

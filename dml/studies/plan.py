@@ -80,12 +80,17 @@ def plan(file: Path = FILE) -> Plan:
     return Plan(told["level"], told["margin"], told["late_rounds"], families, studies, Tuned(**_typed(told["tuned"])))
 
 
+def span(told: dict) -> range:
+    """Seeds from the first to the last, both of them in it."""
+    return range(told["first"], told["last"] + 1)
+
+
 def _typed(values: dict) -> dict:
     """Seeds as ranges, lists as tuples."""
 
     def typed(value: object) -> object:
         if isinstance(value, dict):
-            return range(value["first"], value["last"] + 1)
+            return span(value)
         return tuple(value) if isinstance(value, list) else value
 
     return {name: typed(value) for name, value in values.items()}

@@ -4,7 +4,6 @@ A game has a pool, public folds and initial weights of its own, and some victims
 signals of a few victims are a job of the usual cache; what attacks make of a whole game is added to the tables.
 """
 
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,10 +22,9 @@ from dml.data.images import images_of
 from dml.experiment import cache as store
 from dml.experiment import jobs
 from dml.experiment.jobs import Job
-from dml.files import write_text
 from dml.streams import SERVER, stream
 from dml.studies import tables
-from dml.studies.plan import block
+from dml.studies.plan import block, span
 from dml.studies.study import STUDIES
 from dml.training import machine
 
@@ -72,8 +70,8 @@ def plan(file: Path = FILE) -> Plan:
     told = block(file)
     experiment = replace(profile(told["profile"]).experiment, **told["experiment"])
     families = {name: tuple(Question(**row) for row in rows) for name, rows in told["families"].items()}
-    games = range(told["games"]["first"], told["games"]["last"] + 1)
-    return Plan(told["data"], games, told["margin"], families, experiment, Draw(victims=1, **told["draw"]))
+    draw = Draw(victims=1, **told["draw"])
+    return Plan(told["data"], span(told["games"]), told["margin"], families, experiment, draw)
 
 
 def measure(
@@ -145,7 +143,6 @@ def add(folder: Path, here: Plan, seed: int, signals: Mapping[str, np.ndarray], 
         "commit": machine.commit(),
         "processor": machine.processor(device),
     }
-    tables.add(folder / "costs.csv", pd.DataFrame([cost]), ["game"])
     images = images_of(here.data, here.experiment)
     facts = {
         "study": NAME,
@@ -156,9 +153,9 @@ def add(folder: Path, here: Plan, seed: int, signals: Mapping[str, np.ndarray], 
         "experiment": asdict(here.experiment),
         "draw": asdict(here.draw),
         "code_version": store.code_version(MODULES),
-        **machine.facts(device),
     }
-    write_text(folder / "manifest.json", json.dumps(facts, indent=1) + "\n")
+    tables.manifest(folder, facts, device)
+    tables.add(folder / "costs.csv", pd.DataFrame([cost]), ["game"])
 
 
 def checks(here: Plan, seed: int, signals: Mapping[str, np.ndarray]) -> list[tuple[str, float]]:

@@ -23,10 +23,9 @@ from dml.data.images import Images, images_of
 from dml.experiment import cache as store
 from dml.experiment import jobs, results
 from dml.experiment.jobs import Job
-from dml.files import write_text
 from dml.streams import SERVER
 from dml.studies import tables
-from dml.studies.plan import block
+from dml.studies.plan import block, span
 from dml.studies.study import STUDIES
 from dml.training import machine
 
@@ -76,7 +75,7 @@ def plan(file: Path = FILE) -> Plan:
 
 def _grid(base: Experiment, told: dict) -> Grid:
     cells = (cell(base, alpha, fields) for alpha, fields in product(told["label_alpha"], told["fields"]))
-    return Grid(tuple(cells), tuple(told["arms"]), range(told["seeds"]["first"], told["seeds"]["last"] + 1))
+    return Grid(tuple(cells), tuple(told["arms"]), span(told["seeds"]))
 
 
 def cell(base: Experiment, label_alpha: float, fields: Mapping[str, Any]) -> Cell:
@@ -155,8 +154,8 @@ def _collect(study: str, done: Mapping[tuple[str, int, str], tuple[Cell, Job]], 
     images = images_of(plan().data, next(iter(done.values()))[0].experiment)
     experiments = {here.name: asdict(here.experiment) for grid in plan().grids[study] for here in grid.cells}
     facts: dict[str, Any] = {"study": study, "data": images.name, "source": images.source, "classes": images.classes}
-    facts |= {"experiments": experiments, "code_version": store.code_version(), **machine.facts(device)}
-    write_text(folder / "manifest.json", json.dumps(facts, indent=1) + "\n")
+    facts |= {"experiments": experiments, "code_version": store.code_version()}
+    tables.manifest(folder, facts, device)
     tables.add(folder / "costs.csv", pd.DataFrame(costs, columns=COSTS), KEY)
 
 

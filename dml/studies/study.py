@@ -10,7 +10,6 @@ import pandas as pd
 from dml.config import RECORDED
 from dml.data.images import images_of
 from dml.experiment import cache, jobs, results
-from dml.files import write_text
 from dml.studies import tables
 from dml.studies.plan import Study
 from dml.training import machine
@@ -63,9 +62,8 @@ def collect(study: Study, seeds: Sequence[int], device: str = "auto", to: Path =
         "classes": images.classes,
         "experiment": asdict(study.experiment),
         "code_version": cache.code_version(),
-        **machine.facts(target),
     }
-    write_text(folder / "manifest.json", json.dumps(facts, indent=1) + "\n")
+    tables.manifest(folder, facts, target)
 
 
 def _brief(table: pd.DataFrame, values: list[str] | None) -> pd.DataFrame:

@@ -1,12 +1,16 @@
 """Tables of studies: rows are added seed by seed, and equal tables are equal bytes."""
 
 import gzip
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import torch
 
-from dml.files import read_table, replacing
+from dml.files import read_table, replacing, write_text
+from dml.training import machine
 
 
 def add(
@@ -29,6 +33,11 @@ def add(
 def there(file: Path, key: Sequence[str]) -> set[tuple]:
     """The keys of the rows in a table; none where there is no table."""
     return set(_read(file, key)[list(key)].itertuples(index=False, name=None)) if file.is_file() else set()
+
+
+def manifest(folder: Path, facts: Mapping[str, Any], device: torch.device) -> None:
+    """Write what a study's tables are of, and the machine that added to them last."""
+    write_text(folder / "manifest.json", json.dumps({**facts, **machine.facts(device)}, indent=1) + "\n")
 
 
 def _read(file: Path, key: Sequence[str]) -> pd.DataFrame:
