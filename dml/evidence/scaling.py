@@ -23,13 +23,13 @@ CLIENTS = (2, 5, 10, 30, 100, 300, 1000)
 class Tally(Post):
     """A post that adds up bytes by direction: a thousand clients that hear of each other are a million entries."""
 
-    bytes: Counter = field(default_factory=Counter)
+    sent: Counter = field(default_factory=Counter)
 
     def enter(self, message: Message, data: bytes, receivers: Iterable[int], sender: int | None = None) -> None:
         """Count a message, whose byte form is `data`, once for every receiver (see `Post.enter`)."""
         source = message.sender if sender is None else sender
         for receiver in receivers:
-            self.bytes["up" if receiver == SERVER else "down" if source == SERVER else "peer"] += len(data)
+            self.sent["up" if receiver == SERVER else "down" if source == SERVER else "peer"] += len(data)
 
 
 def scaling(clients: Sequence[int] = CLIENTS, images: int = 52, classes: int = 2) -> pd.DataFrame:
@@ -53,7 +53,7 @@ def scaling(clients: Sequence[int] = CLIENTS, images: int = 52, classes: int = 2
         for name, exchange in TOPOLOGIES.items():
             post = Tally()
             tables = exchange(uploads, labels, "student-first", post)
-            up, down, peer = (post.bytes[way] for way in ("up", "down", "peer"))
+            up, down, peer = (post.sent[way] for way in ("up", "down", "peer"))
             error = max((tables[i] - means[i]).abs().max().item() for i in tables)
             each = {"up": (up + peer) / count, "down": (down + peer) / count, "server": up + down, "error": error}
             rows.append({"topology": name, "clients": count, "images": images, **each})
