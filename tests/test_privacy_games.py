@@ -302,8 +302,21 @@ def test_the_texts_turn_with_the_games(record, monkeypatch):
     assert "all 10 games" in told[0.1]
 
 
+@pytest.mark.parametrize(
+    ("gap", "n", "word"), [(0.1, 10, "held in part"), (0.0, 10, "refuted"), (0.1, 3, "open"), (-0.1, 10, "refuted")]
+)
+def test_the_verdict_turns_with_the_games_and_an_interim_one_is_open(monkeypatch, gap, n, word):
+    monkeypatch.setattr(games, "recorded", lambda *_: invented(gap, n))
+    published, summed, chooses = games_text.verdict_lines()
+    assert published[4] == f"**{word}**" and summed[4] == ("**open**" if n == 3 else "**refuted**")
+    found = games.answers(invented(gap, n)).set_index("name").loc["server", "mean"]
+    assert f"AUC: server {found:+.3f} [" in published[3] and "; partial weights " in published[3]
+    assert ("interim, decides nothing: 3 of 10 games" in chooses[3]) == (n == 3)
+
+
 def test_without_two_games_nothing_is_said(tmp_path):
     assert games_text.text(tmp_path).strip() == games_text.NOTHING and games_text.chooses(tmp_path) == ""
+    assert games_text.verdict_lines(tmp_path) == [] and games_text.brief(tmp_path) == ""
     assert "no two games" in games_text.on_record(tmp_path)[0]
 
 

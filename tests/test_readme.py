@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from dml.config import FIGURES, README, RECORDED, ROOT
-from dml.evidence import crowd_text, findings, generalisation, hostile, markdown, published
+from dml.evidence import crowd_text, findings, games_text, generalisation, hostile, markdown, published
 from dml.evidence.about import About, read
 from dml.pipeline import redraw
 from dml.plots import catalogue, style
@@ -358,7 +358,8 @@ def test_the_verdict_table_turns_with_the_tables(record):
 
 def test_every_claim_has_short_cells():
     lines = findings.verdict_table().splitlines()
-    assert len(lines) == 2 + len(findings.CLAIMS) + len(generalisation.verdict_lines()) + len(crowd_text.verdict())
+    more = generalisation.verdict_lines(), games_text.verdict_lines(), crowd_text.verdict()
+    assert len(lines) == 2 + len(findings.CLAIMS) + sum(map(len, more))
     cells = [line.strip("| ").split(" | ") for line in lines[2:]]
     assert all(len(line) == 6 and max(map(len, line)) <= 250 for line in cells)
     words = {part.partition(": ")[2] or part for line in cells for part in line[4].strip("*").split("; ")}

@@ -212,6 +212,7 @@ def _judged(record: Path) -> list[tuple[str, ...]]:
         notebook = NOTEBOOK.get(code) or places
         lines.append((f"{claim} ({code})", said or says.get(code, ""), *cells, f"**{answer}**", notebook))
         lines += generalisation.verdict_lines(record / "studies") if code == "C2" else []
+        lines += games_text.verdict_lines(record / "studies") if (code, which) == ("C4", OURS) else []
     return lines
 
 

@@ -7,7 +7,8 @@ import pandas as pd
 
 from dml.config import FIGURES
 from dml.evidence import games
-from dml.evidence.answers import HELD, REFUTED
+from dml.evidence.answers import HELD, OPEN, REFUTED, lists
+from dml.evidence.answers import brief as brief_answer
 from dml.evidence.words import estimate, joined, table
 from dml.stats import interval
 from dml.studies.privacy import plan
@@ -127,6 +128,35 @@ def brief(folder: Path = STUDIES) -> str:
         f"If the server picks the images: AUC {losses:.3f} from losses, {weights:.3f} from weights "
         f"({gap['n']} games{interim})."
     )
+
+
+VERDICTS = {  # the rows on C4 for the verdict table: their claims, and of each question its name and the word for it
+    "Over several rounds, white box, as published (C4)": {"server": "server", "server, partial": "partial weights"}
+    | {"peer": "peer"},
+    "Over several rounds under an ideal secure sum (C4)": {"server, sum": "server", "peer, sum": "peer"},
+    "Where the server picks the public images (C4)": {"losses": "losses", "1 bit": "1-bit labels", "sums": "sums"},
+}
+
+
+def verdict_lines(folder: Path = STUDIES) -> list[tuple[str, ...]]:
+    """Rows on C4 for the verdict table (see `findings.verdict_table`): what the games say; none before two games."""
+    rates, lines = games.recorded(folder), list[tuple[str, ...]]()
+    if rates is None:
+        return lines
+    answers, so_far = games.answers(rates).set_index("name"), games.state(rates)
+    for claim, asked in VERDICTS.items():
+        rows = answers.loc[list(asked)].assign(word=list(asked.values()))
+        if so_far.startswith("interim"):  # which decides nothing
+            rows["answer"] = OPEN
+        numbers = "; ".join(f"{row.word} {_area(row)} {row.answer}" for row in rows.itertuples())
+        answer = brief_answer(lists(dict(zip(rows["word"], rows["answer"], strict=True))))
+        said = "claimed" if claim == next(iter(VERDICTS)) else ""
+        lines.append((claim, said, "not run", f"own design, {so_far}, AUC: {numbers}", f"**{answer}**", "03"))
+    return lines
+
+
+def _area(row) -> str:
+    return estimate(row.mean, row.low, row.high, "+.3f", 1)
 
 
 def on_record(folder: Path = STUDIES) -> list[str]:
