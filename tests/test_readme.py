@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from dml.config import FIGURES, README, RECORDED, ROOT
-from dml.evidence import crowd_text, findings, games_text, generalisation, hostile, markdown, published
+from dml.evidence import crowd_text, findings, games, games_text, generalisation, hostile, markdown, published
 from dml.evidence.about import About, read
 from dml.pipeline import redraw
 from dml.plots import catalogue, style
@@ -292,7 +292,7 @@ def test_a_liar_is_told_of_as_soon_as_two_seeds_are_on_record(record):
 
     assert "**With a liar?**" not in study([20])
     told = study([20, 21])
-    assert "One of five leaves the others 30.5 [24.1, 36.9] % right; with probabilities clipped at 0.02, 88.5" in told
+    assert "One of five leaves others 30.5 [24.1, 36.9] % right; clipped at 0.02, 88.5" in told
     assert "88.5 [82.1, 94.9] (n = 2, interim)" in told
     assert "from 90.5 [84.1, 96.9] to 30.5 [24.1, 36.9] %. Where no" in hostile.one_liar(record / "studies")
     assert "interim" not in study(range(20, 40)).partition("**With a liar?**")[2]
@@ -309,7 +309,7 @@ def test_the_finding_on_bytes_turns_with_the_ladder(record):
     images = (dml["setup"] - fedavg["setup"]) * coded.loc["image", "bytes"].min() / 30_000
     ours = dml["sent"] + images + kept * fedavg["setup"]
     assert f"set-up {kept * whole['fedavg'] / ours:.2f} times" in told
-    assert "where rounds must be small" in bullet(record, "When to use it?").lower()
+    assert "?** For small rounds" in bullet(record, "When to use it?")
 
     def dear(table):
         table.loc[table["arm"] == "dml", ["up", "down", "sent", "setup", "amortised"]] *= 1e6
@@ -339,6 +339,21 @@ def test_the_finding_on_privacy_turns_with_the_differences(record):
 
     change(record, "privacy_differences", widen)
     assert bullet(record, "More private?").count(", open") == 2
+
+
+def test_a_reader_is_named_in_the_advice_only_where_both_studies_say_the_same(record):
+    """One round says that a peer of DML reads more, all games over several rounds that it reads less."""
+    assert "nor against curious peers" in bullet(record, "When to use it?")
+    copytree(RECORDED / "studies" / "privacy", record / "studies" / "privacy")
+    advice = bullet(record, "When to use it?")
+    assert "nor surely against curious peers" in advice and "or against an honest but curious server; not" in advice
+    told, areas = bullet(record, "More private?"), games_text.standing(games.recorded(record / "studies"))
+    assert f"(10 games): server {areas.loc['server', 'mean']:+.3f} [" in told and "peer +0.030" in told
+    rates = record / "studies" / "privacy" / "rates.csv.gz"
+    table = pd.read_csv(rates)
+    table[table["game"] < 205].to_csv(rates, index=False)
+    assert "(5 games, interim): server" in bullet(record, "More private?")
+    assert "nor against curious peers" in bullet(record, "When to use it?")
 
 
 def row(record, claim):

@@ -76,11 +76,11 @@ def brief(folder: Path = STUDIES) -> str:
     if clients is None or clients["seed"].nunique() < 2:
         return ""
     gains, told, state = crowd.gains(clients), [], "" if complete(clients) else ", interim"
+    apart = gains[(gains["against"] == "fedavg") & (gains["n"] > 1)]
     for setting, words in ((EVERYBODY, "all a round"), (TENTH, "a tenth a round")):
-        apart = gains[(gains["against"] == "fedavg") & _in(gains, setting) & (gains["n"] > 1)]
-        for row in apart[apart["clients"] == apart["clients"].max()].itertuples():
+        for row in apart[_in(apart, setting) & (apart["clients"] == apart["clients"].max())].itertuples():
             told.append(f"{row.clients:,}, {words}, {points(row)} (n = {row.n}{state})")
-    return f"DML minus FedAvg, drawn faces: {'; '.join(told)}." if told else ""
+    return f"minus FedAvg, drawn faces: {'; '.join(told)}." if told else ""
 
 
 def _reached(by_arm: pd.DataFrame, who: str) -> list[str]:

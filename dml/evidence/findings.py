@@ -10,7 +10,17 @@ from typing import NamedTuple
 import pandas as pd
 
 from dml.config import RECORDED
-from dml.evidence import confirmatory, crowd_text, games_text, generalisation, hostile, published, skew_text, verdicts
+from dml.evidence import (
+    confirmatory,
+    crowd_text,
+    games,
+    games_text,
+    generalisation,
+    hostile,
+    published,
+    skew_text,
+    verdicts,
+)
 from dml.evidence.about import About, read
 from dml.evidence.accuracy import claims
 from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, brief, points
@@ -76,7 +86,7 @@ def findings(record: Path = RECORDED) -> str:
     about, results = About.read(folder), read(folder, "results")
     missing = [f"{one.missing} ({one.protocol})" for one in speaking if one.missing]
     state = f" Confirmatory seeds: {', '.join(missing)}." if missing else ""
-    head = f"Photographs; points of accuracy, mean [95 %]; *interim* decides nothing.{state}"
+    head = f"Points of accuracy, photographs [95 %]; *interim* decides nothing.{state}"
     ratio = ratios(read(folder, "bandwidth_ladder"), read(folder, "bandwidth_codings"), about.experiment.clients)
     times = ratio.set_index(["system", "what", "against"])["ratio"]
     readers = c4(read(folder, "privacy_differences"))
@@ -88,7 +98,7 @@ def findings(record: Path = RECORDED) -> str:
         "Cheaper?": traffic(times),
         "More private?": " ".join(filter(None, (privacy(readers), games_text.brief(studies)))),
         "With a liar?": hostile.brief(studies),
-        "When to use it?": advice(speaking, times, readers),
+        "When to use it?": advice(speaking, times, heard(readers, studies)),
     }
     told = {question: f"{answer[0].upper()}{answer[1:]}" for question, answer in asked.items() if answer}
     return joined([head, "", *(f"- **{question}** {answer}" for question, answer in told.items())])
@@ -118,7 +128,7 @@ def accuracy(speaking: Sequence[Deciding]) -> str:
 def mechanism(speaking: Sequence[Deciding]) -> str:
     """What peers add to being held to a client's own predictions, on the same seeds."""
     answer, numbers = _compared(speaking, "mechanism", "self", seeds=False)
-    return f"{SHORT[answer]}. DML minus a client that is its own peer: {numbers}."
+    return f"{SHORT[answer]}. DML minus being its own peer: {numbers}."
 
 
 def one_seed(results: pd.DataFrame, reported: pd.DataFrame) -> str:
@@ -141,7 +151,7 @@ def traffic(times: pd.Series) -> str:
     """How many times DML's bytes of one client FedAvg's are, with one sum from the server, the less is left out."""
     whole, top = (f"{times[OURS, CODED, arm]:.2f}" for arm in ("fedavg", TOP))
     return (
-        f"FedAvg's round has {times[OURS, ROUND, 'fedavg']:,.0f} times DML's bytes (our one-sum server), its run with "
+        f"FedAvg's round has {times[OURS, ROUND, 'fedavg']:,.0f} times DML's bytes (one-sum server), its run with "
         f"set-up {whole} times, with top-1 % updates {top} times."
     )
 
@@ -155,14 +165,30 @@ def privacy(readers: pd.DataFrame) -> str:
     )
 
 
-def advice(speaking: Sequence[Deciding], times: pd.Series, readers: pd.DataFrame) -> str:
+def heard(readers: pd.DataFrame, studies: Path) -> dict[str, set[str]]:
+    """The answers on what a server and a peer read, as published: in one round and, once no game is missing, in
+    several.
+    """
+    (server, _, peer, *_), rates = readers["answer"], games.recorded(studies)
+    answers = {"server": {server}, "peer": {peer}}
+    if rates is not None and not games_text.interim(rates):
+        for reader, answer in games_text.standing(rates)["answer"].loc[games_text.READERS].items():
+            answers[str(reader)].add(answer)
+    return answers
+
+
+def advice(speaking: Sequence[Deciding], times: pd.Series, readers: dict[str, set[str]]) -> str:
     """When DML is worth it, when not, and what instead, by the answers above."""
-    gain, (server, _, peer, *_) = _compared(speaking, "C1", "fedavg")[0], readers["answer"]
+    gain, surely = (
+        _compared(speaking, "C1", "fedavg")[0],
+        {name: answers == {HELD} for name, answers in readers.items()},
+    )
+    mixed = {name: "surely " if HELD in answers else "" for name, answers in readers.items()}
     reasons = {  # each with what is said where it does not hold
         "for accuracy": (gain == HELD, "for accuracy (no gain shown)"),
-        "where rounds must be small": (times[OURS, ROUND, "fedavg"] > 1, "for small rounds"),
-        "against an honest but curious server": (server == HELD, "against a curious server"),
-        "against curious peers": (peer == HELD, "against curious peers"),
+        "for small rounds": (times[OURS, ROUND, "fedavg"] > 1, "for small rounds"),
+        "against an honest but curious server": (surely["server"], f"{mixed['server']}against a curious server"),
+        "against curious peers": (surely["peer"], f"{mixed['peer']}against curious peers"),
     }
     use = " or ".join(reason for reason, (holds, _) in reasons.items() if holds)
     less = " nor ".join(words for holds, words in reasons.values() if not holds)

@@ -14,6 +14,7 @@ from dml.stats import interval
 from dml.studies.privacy import plan
 from dml.studies.study import STUDIES
 
+READERS = ["server", "peer"]  # questions of the plan that the README tells
 NOTHING, FIGURE = "No two games are on record yet.", "03_adversaries"
 LOSSES, BITS, SUMS = "losses of chosen images", "1-bit labels of chosen images", "sums on chosen images"
 
@@ -116,18 +117,29 @@ def chooses(folder: Path = STUDIES) -> str:
 
 
 def brief(folder: Path = STUDIES) -> str:
-    """The same in one sentence, for the README."""
+    """The same in few words, for the README, after what a server and a peer read over several rounds."""
     rates = games.recorded(folder)
     if rates is None:
         return ""
-    rows = games.adversaries(rates).set_index(["strength", "view"])
-    gap = games.answers(rates).set_index("name").loc["losses"]
-    losses, weights = (rows.loc[place, "auc"] for place in ((games.CHOOSES, LOSSES), (games.SEVERAL, "weights")))
-    interim = "" if gap["n"] == len(plan().games) else ", interim"
+    rows, told = games.adversaries(rates).set_index(["strength", "view"])["auc"], standing(rates).loc[READERS]
+    losses, weights = rows[games.CHOOSES, LOSSES], rows[games.SEVERAL, "weights"]
+    numbers = "; ".join(f"{row.Index} {_area(row)}, {row.answer}" for row in told.itertuples())
+    state = ", interim" if interim(rates) else ""
     return (
-        f"If the server picks the images: AUC {losses:.3f} from losses, {weights:.3f} from weights "
-        f"({gap['n']} games{interim})."
+        f"Several rounds, white box ({told['n'].max()} games{state}): {numbers}. If the server picks the images: "
+        f"{losses:.3f} from losses, {weights:.3f} from weights."
     )
+
+
+def interim(rates: pd.DataFrame) -> bool:
+    """Whether games are missing."""
+    return rates["game"].nunique() < len(plan().games)
+
+
+def standing(rates: pd.DataFrame) -> pd.DataFrame:
+    """The plan's questions by name (see `games.answers`); an interim study decides none."""
+    rows = games.answers(rates).set_index("name")
+    return rows.assign(answer=OPEN) if interim(rates) else rows
 
 
 VERDICTS = {  # the rows on C4 for the verdict table: their claims, and of each question its name and the word for it
@@ -143,15 +155,14 @@ def verdict_lines(folder: Path = STUDIES) -> list[tuple[str, ...]]:
     rates, lines = games.recorded(folder), list[tuple[str, ...]]()
     if rates is None:
         return lines
-    answers, so_far = games.answers(rates).set_index("name"), games.state(rates)
     for claim, asked in VERDICTS.items():
-        rows = answers.loc[list(asked)].assign(word=list(asked.values()))
-        if so_far.startswith("interim"):  # which decides nothing
-            rows["answer"] = OPEN
+        rows = standing(rates).loc[list(asked)].assign(word=list(asked.values()))
         numbers = "; ".join(f"{row.word} {_area(row)} {row.answer}" for row in rows.itertuples())
         answer = brief_answer(lists(dict(zip(rows["word"], rows["answer"], strict=True))))
         said = "claimed" if claim == next(iter(VERDICTS)) else ""
-        lines.append((claim, said, "not run", f"own design, {so_far}, AUC: {numbers}", f"**{answer}**", "03"))
+        lines.append(
+            (claim, said, "not run", f"own design, {games.state(rates)}, AUC: {numbers}", f"**{answer}**", "03")
+        )
     return lines
 
 

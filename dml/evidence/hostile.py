@@ -105,7 +105,7 @@ def brief(folder: Path = STUDIES) -> str:
     (usual, clip), n = _clips(rows), int(rows["n"].max())
     interim = "" if n == len(STUDIES_BY_NAME["hostile-veto"].seeds) else ", interim"
     return (
-        f"one of five leaves the others {_cell(rows, usual, 1)} % right; with probabilities clipped at {clip:g}, "
+        f"one of five leaves others {_cell(rows, usual, 1)} % right; clipped at {clip:g}, "
         f"{_cell(rows, clip, 1)} (n = {n}{interim})."
     )
 

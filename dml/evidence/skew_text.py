@@ -80,7 +80,7 @@ def brief(folder: Path = STUDIES) -> str:
         return ""
     counts, so_far = map_["state"].value_counts(), ", interim" if state(folder) else ""
     return (
-        f"DML is above the best rule without outputs in {counts.get(ABOVE, 0)} of {len(map_)} regimes, below in "
+        f"above the best rule without outputs in {counts.get(ABOVE, 0)} of {len(map_)} regimes, below in "
         f"{counts.get(BELOW, 0)}, equal in {counts.get(EQUAL, 0)}, undecided in {counts.get(UNDECIDED, 0)} "
         f"(n = {between(map_['n'])}{so_far})."
     )
