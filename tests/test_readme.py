@@ -210,7 +210,7 @@ def test_the_finding_on_accuracy_turns_with_the_results(record, by, word, use):
     assert ("is excluded" in told) == (by < 0.02) and ("is not excluded" in told) == (by > 0.02)
     advice = bullet(record, "When to use it?")
     assert (
-        advice.count("?** For accuracy or where") == use and advice.count("not for accuracy (no gain shown)") == 1 - use
+        advice.count("?** For accuracy or for small") == use and advice.count("not for accuracy (no gain shown)") == 1 - use
     )
 
 
