@@ -55,7 +55,7 @@ def test_unlabelled_cells_are_another_question():
 
 
 def test_the_page_says_what_is_on_record(tmp_path):
-    assert hostile.text(tmp_path).count(hostile.NOTHING) == 2
+    assert hostile.text(tmp_path).count(hostile.NOTHING) == 3
     (tmp_path / "hostile-veto").mkdir()
     results(f1=0.92, f2=0.80).to_csv(tmp_path / "hostile-veto" / "results.csv", index=False)
     page = hostile.text(tmp_path)
@@ -63,6 +63,29 @@ def test_the_page_says_what_is_on_record(tmp_path):
     (line,) = [line for line in page.splitlines() if line.startswith("| `dml`")]
     assert line.startswith("| `dml` |  | 0.02 | veto | 94.1 [94.0, 94.2] | 92.1") and line.endswith("| 2 |")
     assert "nan" not in page
+
+
+def test_the_relatives_stand_beside_the_veto_of_the_same_seeds(tmp_path):
+    veto = results(f1=0.92, f2=0.80)
+    own = veto[(veto["arm"] == "dml") & (veto["seed"] < 24)].assign(clip=1e-7)
+    nets = own[own["liars"] > 0].assign(arm="def-kt", metric="infected", value=2.0 - (own["seed"] % 2))
+    own = pd.concat([own.assign(arm=arm) for arm in ("fedmd", "def-kt")] + [nets])
+    for name, table in (("hostile-veto", veto), ("hostile-relatives", own)):
+        (tmp_path / name).mkdir()
+        table.to_csv(tmp_path / name / "results.csv", index=False)
+    joined = hostile.recorded("hostile-relatives", tmp_path)
+    assert set(joined["seed"]) == set(range(20, 24)) and set(joined["arm"]) == {
+        "dml",
+        "fedmd",
+        "def-kt",
+        "local+public",
+    }
+    page = hostile.text(tmp_path).partition("### The same lie")[2]
+    assert "4 of 10 seeds" in page and "| `fedmd` |  |  | veto | 94.1" in page
+    assert "`def-kt` with 1 liar: 1.50 [0.58, 2.42] of the 4 honest clients" in page
+    assert "`def-kt` with 2 liars: 1.50 [0.58, 2.42] of the 3 honest clients" in page
+    lines = set(by_liars(joined, "a test").table["line"])
+    assert {"fedmd", "def-kt", "DML, clip 0.02"} <= lines
 
 
 def test_the_figure_draws_every_line_and_the_level_of_who_hears_nobody():

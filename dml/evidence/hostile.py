@@ -18,12 +18,16 @@ GUARD = ["arm", "rule", "clip"]
 ALONE = "local+public"  # hears nobody: what cooperating has to beat
 MARGIN = 0.01  # of accuracy: within it a rule is called free (data/plan_hostile.md)
 NOTHING = "Nothing is on record yet."
+BESIDE = {"hostile-relatives": "hostile-veto"}  # studies that share folds, seeds and lie
 
 
 def recorded(name: str, folder: Path = STUDIES) -> pd.DataFrame | None:
-    """The results of a study, if there are any."""
+    """The results of a study, if there are any; with those that it is set beside, of the same seeds."""
     file = folder / name / "results.csv"
-    return read_table(file).fillna({"attack": ""}) if file.is_file() else None
+    if not file.is_file():
+        return None
+    own, beside = read_table(file).fillna({"attack": ""}), recorded(BESIDE.get(name, ""), folder)
+    return own if beside is None else pd.concat([beside[beside["seed"].isin(own["seed"])], own], ignore_index=True)
 
 
 def by_seed(results: pd.DataFrame, metric: str = "accuracy") -> dict[tuple, dict[int, pd.Series]]:
@@ -76,6 +80,7 @@ def text(folder: Path = STUDIES) -> str:
 
 TITLES = {
     "hostile-veto": "One lie in the published method: 5 clients",
+    "hostile-relatives": "The same lie among DML's relatives: 5 clients",
     "hostile": "Each rule at its worst attack: 10 clients",
 }
 
@@ -126,6 +131,13 @@ def _study(name: str, results: pd.DataFrame | None) -> Iterator[str]:
     yield ""
     titles = ("arm", "rule", "clip", "worst attack", *(f"{count} liars" for count in counts), "break-even")
     yield from table(titles, [_line(guard, part, counts) for guard, part in rows.groupby(GUARD, sort=False)])
+    for (arm, liars), part in results[results["metric"] == "infected"].groupby(["arm", "liars"]):
+        held, honest = interval(part["value"].to_numpy()), part["clients"].max() - liars
+        yield ""
+        yield (
+            f"`{arm}` with {liars} liar{'s' * (liars > 1)}: {estimate(held.mean, held.low, held.high, '.2f', 1)} of "
+            f"the {honest} honest clients hold a net that descends from one that a liar sent (n = {held.n})."
+        )
 
 
 def _line(guard: Sequence, rows: pd.DataFrame, counts: Sequence[int]) -> tuple:
