@@ -55,7 +55,7 @@ def test_unlabelled_cells_are_another_question():
 
 
 def test_the_page_says_what_is_on_record(tmp_path):
-    assert hostile.text(tmp_path).count(hostile.NOTHING) == 3
+    assert hostile.text(tmp_path).count(hostile.NOTHING) == 4
     (tmp_path / "hostile-veto").mkdir()
     results(f1=0.92, f2=0.80).to_csv(tmp_path / "hostile-veto" / "results.csv", index=False)
     page = hostile.text(tmp_path)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from dml.evidence import sweep
 from dml.evidence.words import estimate, joined, table
 from dml.files import read_table
 from dml.stats import ALPHA, columns, holm, interval, paired
@@ -71,11 +72,11 @@ def break_even(rows: pd.DataFrame) -> int | None:
 
 
 def text(folder: Path = STUDIES) -> str:
-    """A table for each study on record: accuracy by number of liars, and where cooperating stops to pay."""
+    """A table for each study on record: accuracy by number of liars, and where cooperating stops to pay; the sweep."""
     lines = []
     for name, title in TITLES.items():
         lines += [f"### {title}", "", *_study(name, recorded(name, folder)), ""]
-    return joined(lines[:-1])
+    return joined([*lines, f"### {sweep.TITLE}", "", *sweep.lines(folder)])
 
 
 TITLES = {
