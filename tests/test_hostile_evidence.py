@@ -93,3 +93,36 @@ def test_the_figure_draws_every_line_and_the_level_of_who_hears_nobody():
     lines = drawn.table.groupby("line")["liars"].agg(list).to_dict()
     assert lines == {"DML, clip 0.02": [0, 1, 2], "Local + public labels": [0]}
     assert "n = 6 seeds" in drawn.caption and "attacks: veto" in drawn.caption
+
+
+def veto(seeds, **taken):
+    """A study in which a liar takes so much of each clip, and the clip costs `price`."""
+    cells = [("local+public", 1e-7, 0, 0.9), ("dml", 1e-7, 0, 0.93), ("dml", 0.02, 0, 0.93 - taken["price"])]
+    cells += [("dml", 1e-7, 1, 0.93 - taken["plain"]), ("dml", 0.02, 1, 0.93 - taken["price"] - taken["clipped"])]
+    rows = [
+        (seed, arm, 5, f, "veto" if f else "", "mean", 0, clip, True, 0.0, "accuracy", value + 0.002 * (seed % 3) * f)
+        for seed in seeds
+        for arm, clip, f, value in cells
+    ]
+    return pd.DataFrame(rows, columns=[*KEYS, "metric", "value"])
+
+
+def test_a_liar_is_borne_by_the_rule_of_the_plan(tmp_path):
+    assert hostile.judged(tmp_path) == []
+    file = tmp_path / "hostile-veto" / "results.csv"
+    file.parent.mkdir()
+    veto(range(20, 40), plain=0.6, clipped=0.02, price=0.003).to_csv(file, index=False)
+    published, clipped = hostile.judged(tmp_path)
+    assert (published["claim"], published["system"], clipped["system"]) == ("O1", "as published", "clipped")
+    assert published["refuted"] and not published["held"] + published["open"]
+    assert clipped["held"] == "what one liar of 5 takes, price without a liar" and not clipped["refuted"]
+    assert (
+        clipped["short"].startswith("points, n = 20: what one liar of 5 takes +1.80 [")
+        and "(under 5) held" in clipped["short"]
+    )
+    veto(range(20, 40), plain=0.05, clipped=0.02, price=0.02).to_csv(file, index=False)
+    published, clipped = hostile.judged(tmp_path)
+    assert published["held"] and clipped["refuted"] == "price without a liar"
+    veto(range(20, 25), plain=0.6, clipped=0.02, price=0.0).to_csv(file, index=False)
+    for row in hostile.judged(tmp_path):
+        assert row["open"] and row["held"] == row["refuted"] == "" and row["short"].startswith("interim: 5 of 20 seeds")

@@ -3,21 +3,25 @@
 The unit is the seed, differences are paired over seeds, intervals and tests are Student's t.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from dml.evidence import sweep
+from dml.evidence.answers import HELD, OPEN, REFUTED, lists, points
+from dml.evidence.transmission import PUBLISHED
 from dml.evidence.words import estimate, joined, table
 from dml.files import read_table
-from dml.stats import ALPHA, columns, holm, interval, paired
+from dml.stats import ALPHA, Estimate, columns, holm, interval, paired
 from dml.studies.hostile import STUDIES_BY_NAME
 from dml.studies.study import STUDIES
 
 GUARD = ["arm", "rule", "clip"]
 ALONE = "local+public"  # hears nobody: what cooperating has to beat
 MARGIN = 0.01  # of accuracy: within it a rule is called free (data/plan_hostile.md)
+BORNE = 0.05  # of accuracy: a liar that takes less is borne (H1 there)
+CLIPPED = "clipped"
 NOTHING = "Nothing is on record yet."
 BESIDE = {"hostile-relatives": "hostile-veto"}  # studies that share folds, seeds and lie
 
@@ -107,6 +111,49 @@ def one_liar(folder: Path = STUDIES) -> str:
         f"{told(usual, 0)} to {told(usual, 1)} %. Where no probability below {clip:g} is "
         f"believed, from {told(clip, 0)} to {told(clip, 1)} % (reduced protocol, photographs, n = {n} seeds{state})."
     )
+
+
+def judged(folder: Path = STUDIES) -> list[dict]:
+    """Verdict rows (see `verdicts.COLUMNS`): does DML bear one lying client of five, as published and with the clip? As
+    H1 and H3 of the plan have it: that takes less than `BORNE`, and without a liar the clip costs less than `MARGIN`.
+    Of a study that is not complete all is open; none while no two seeds are on record.
+    """
+    results = recorded("hostile-veto", folder)
+    if results is None or results["seed"].nunique() < 2:
+        return []
+    made, (usual, *_, clip) = by_seed(results), sorted(results["clip"].unique())
+    plain, clipped = (made["dml", "mean", floor] for floor in (usual, clip))
+    lost = "what one liar of 5 takes"
+    price = {"price without a liar": (plain[0] - clipped[0], MARGIN)}
+    return [
+        _row(PUBLISHED, "bears one lying client of five", {lost: (plain[0] - plain[1], BORNE)}),
+        _row(CLIPPED, f"the same, no probability below {clip:g}", {lost: (clipped[0] - clipped[1], BORNE), **price}),
+    ]
+
+
+def _row(system: str, says: str, asked: Mapping[str, tuple[pd.Series, float]]) -> dict:
+    """A verdict from differences by seed that are claimed to lie under a bound."""
+    found = {name: interval(values.dropna().to_numpy()) for name, (values, _) in asked.items()}
+    n, planned = min(one.n for one in found.values()), len(STUDIES_BY_NAME["hostile-veto"].seeds)
+    answered = {name: _under(one, asked[name][1]) if n == planned else OPEN for name, one in found.items()}
+    state = "" if n == planned else f"interim: {n} of {planned} seeds; "
+    told = "; ".join(
+        f"{name} {points(one)} (under {100 * asked[name][1]:g}) {answered[name]}" for name, one in found.items()
+    )
+    short = f"{state}points, n = {n}: {told}"
+    return {
+        "claim": "O1",
+        "system": system,
+        "says": says,
+        **lists(answered),
+        "figure": "06_hostile_veto",
+        "why": short,
+        "short": short,
+    }
+
+
+def _under(found: Estimate, bound: float) -> str:
+    return HELD if found.high < bound else REFUTED if found.low > bound else OPEN
 
 
 def on_record(folder: Path = STUDIES) -> list[str]:

@@ -174,11 +174,16 @@ def _answer(passed: float, contrary: float) -> str:
     return HELD if passed < ALPHA else FAILED if contrary < ALPHA else OPEN
 
 
-def text(folder: Path = STUDIES) -> str:
-    """A table of the predictions with their answers and differences, from what is on record in `folder`."""
+def on_record(folder: Path = STUDIES) -> dict[str, tuple[str, list[Part]]]:
+    """The predictions judged by what is on record in `folder` (see `judged`)."""
     files = [folder / name / "results.csv.gz" for name in ("skew", "models")]
     none = pd.DataFrame(columns=["cell", "seed", "arm", "client", "metric", "value"])
-    answers = judged(*(read_table(file) if file.is_file() else none for file in files))
+    return judged(*(read_table(file) if file.is_file() else none for file in files))
+
+
+def text(folder: Path = STUDIES) -> str:
+    """A table of the predictions with their answers and differences, from what is on record in `folder`."""
+    answers = on_record(folder)
     rows = [
         (name, f"**{answer}**", part.says, part.expected, _points(part), len(part.values))
         for name, (answer, parts) in answers.items()

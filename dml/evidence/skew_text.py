@@ -5,13 +5,14 @@ from pathlib import Path
 import pandas as pd
 
 from dml.evidence import predictions, skew
-from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES
+from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, lists, points
 from dml.evidence.skew import ABOVE, BELOW, EQUAL, LABELLED, LITTLE, UNDECIDED, skew_map
 from dml.evidence.words import between, estimate, joined, table
 from dml.files import read_table
 from dml.studies.skew import NAMES, plan
 from dml.studies.study import STUDIES
 
+WORDS = {predictions.HELD: HELD, predictions.FAILED: REFUTED, predictions.OPEN: OPEN}  # of a prediction, as a verdict
 THEN = {
     ABOVE: "use DML",
     BELOW: "use {against}",
@@ -41,6 +42,22 @@ def judged(folder: Path = STUDIES) -> list[dict]:
                 row |= {HELD: "", REFUTED: "", OPEN: asked, "short": f"{so_far}; {row['short']}"}
             rows.append(row)
     return rows
+
+
+def def_kt(folder: Path = STUDIES) -> list[dict]:
+    """The verdict row on a related method: does Def-KT gain by moving models, not by teaching them? That is P7 of the
+    plan, judged as it says; open while the study is not complete, none before the prediction can be judged.
+    """
+    answer, parts = predictions.on_record(folder)["P7"]
+    if not parts:
+        return []
+    so_far, (part,) = state(folder), parts
+    decided = OPEN if so_far else WORDS[answer]
+    told = f"points, n = {part.found.n}: Def-KT minus models that only move {points(part.found)} {decided}"
+    short = f"{so_far}; {told}" if so_far else told
+    says = "Def-KT gains by moving models, not by teaching them (P7)"
+    row = {"claim": "O2", "says": says, **lists({part.says: decided}), "figure": "05_relatives"}
+    return [row | {"why": short, "short": short}]
 
 
 def state(folder: Path = STUDIES, study: str = "skew") -> str:
