@@ -1,8 +1,11 @@
 """The map, the gains by model and the verdict rows, from small tables whose answers are known."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from dml.evidence import pictures
+from dml.evidence.predictions import answered
 from dml.evidence.skew import (
     ABOVE,
     BELOW,
@@ -141,3 +144,31 @@ def test_def_kt_is_judged_by_its_prediction(taught, status, tmp_path, monkeypatc
     monkeypatch.setattr("dml.evidence.skew_text.state", lambda *_: "")
     (row,) = def_kt(tmp_path)
     assert row["claim"] == "O2" and row[status].startswith("Def-KT minus its control") and row["short"].endswith(status)
+
+
+def test_pictures_that_differ_are_told_of_with_their_own_predictions(tmp_path):
+    assert list(pictures.lines(tmp_path)) == [pictures.NOTHING]
+    cells = {f"label_alpha inf; feature_skew {ramp}": 0.0 for ramp in pictures.RAMPS}
+    cells |= {"label_alpha inf; public_fold other": 0.06, "label_alpha 0.1; public_fold other": 0.06}
+    rows = [
+        (cell, seed, arm, 0, "unseen accuracy", 0.8 + wobble + (gain if arm == "dml" else 0) + 0.07 * (arm == "fedavg"))
+        for cell, gain in cells.items()
+        for seed, wobble in enumerate(WOBBLE)
+        for arm in pictures.ARMS
+    ]
+    noise = np.random.default_rng(0).normal(0, 0.001, len(rows)) + [row[-1] for row in rows]
+    results = pd.DataFrame([(*row[:-1], value) for row, value in zip(rows, noise, strict=True)], columns=RESULTS)
+    answers = {name: answer for name, (answer, _) in answered(pictures.asked(results)).items()}
+    assert answers == {"P10": "held", "P11": "held", "P12": "held"}
+    half = results[results["cell"].str.contains("other")]
+    assert {name: answer for name, (answer, _) in answered(pictures.asked(half)).items()}["P10"] == "not run"
+    (tmp_path / "pictures").mkdir()
+    results.to_csv(tmp_path / "pictures" / "results.csv.gz", index=False)
+    page = list(pictures.lines(tmp_path, "interim: 4 of 8"))
+    assert page[0].startswith("**Interim: 4 of 8; decides nothing.** Reduced")
+    (line,) = [line for line in page if line.startswith("| photographs, public images drawn | Dirichlet 0.1 |")]
+    means = results[results["cell"].str.contains("0.1; public_fold other")].groupby("arm")["value"].mean()
+    assert [part.strip() for part in line.split("|")[3:9]] == [f"{100 * means[arm]:.1f}" for arm in pictures.ARMS]
+    assert line.endswith("to `fedavg` | 4 |")
+    results[["cell", "seed", "arm"]].to_csv(tmp_path / "pictures" / "costs.csv", index=False)
+    assert "**Interim: 120 of 320 runs planned; decides" in text(tmp_path) and judged_on_record(tmp_path) == []

@@ -16,8 +16,9 @@ LABELLED = {
     "balanced": "labelled and balanced",
     "skewed": "labelled, one class four times as common",
     "unlabelled": "without labels",
+    "other": "labelled, of another domain",
 }
-STANDS_FOR = {"unlabelled": "balanced", "skewed": "balanced"}  # arms that use no public fold are run there
+STANDS_FOR = dict.fromkeys(("unlabelled", "skewed", "other"), "balanced")  # arms that use no public fold are run there
 MAP = ["cell", "distance", "public_fold", "against", "mean", "low", "high", "n", "state", "dml", "best", "accuracy"]
 MODELS = ["kind", "mean", "low", "high", "n", "alone"]
 TABLES = ("skew_results", "skew_cells")
