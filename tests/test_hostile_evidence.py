@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dml.evidence import hostile
+from dml.evidence import expectations, hostile
 from dml.plots.hostile import by_liars
 from dml.stats import interval
 from dml.studies.hostile import KEYS
@@ -55,7 +55,7 @@ def test_unlabelled_cells_are_another_question():
 
 
 def test_the_page_says_what_is_on_record(tmp_path):
-    assert hostile.text(tmp_path).count(hostile.NOTHING) == 4
+    assert hostile.text(tmp_path).count(hostile.NOTHING) == 5
     (tmp_path / "hostile-veto").mkdir()
     results(f1=0.92, f2=0.80).to_csv(tmp_path / "hostile-veto" / "results.csv", index=False)
     page = hostile.text(tmp_path)
@@ -126,3 +126,44 @@ def test_a_liar_is_borne_by_the_rule_of_the_plan(tmp_path):
     veto(range(20, 25), plain=0.6, clipped=0.02, price=0.0).to_csv(file, index=False)
     for row in hostile.judged(tmp_path):
         assert row["open"] and row["held"] == row["refuted"] == "" and row["short"].startswith("interim: 5 of 20 seeds")
+
+
+def by_cell(seeds, values):
+    """A study with these accuracies, by (arm, liars, clip, labels); each seed is a bit off in all cells alike."""
+    rows = [
+        (seed, arm, 5, f, "veto" if f else "", "mean", 0, clip, labels, 0.0, "accuracy", value + 0.001 * (seed % 3))
+        for seed in seeds
+        for (arm, f, clip, labels), value in values.items()
+    ]
+    return pd.DataFrame(rows, columns=[*KEYS, "metric", "value"])
+
+
+def expected(values, complete=True, study="hostile-relatives"):
+    """The answer to each expectation, from the lines of the page."""
+    lines = list(expectations.lines({study: (by_cell(range(20, 30), values), complete)}))[2:]
+    return {line.split(" | ")[0].strip("| "): line.split(" | ")[1].strip("*") for line in lines}
+
+
+def test_expectations_are_held_failed_or_open_by_whole_intervals():
+    plain = {("fedmd", 1): 0.3, ("fedmd+labels", 1): 0.3, ("def-kt", 0): 0.9, ("def-kt", 1): 0.8}
+    plain |= {("dsfl", 0): 0.9, ("dsfl", 1): 0.89, ("dsfl+labels", 0): 0.9, ("dsfl+labels", 1): 0.89}
+    made = {(*key, 1e-7, True): value for key, value in plain.items()}
+    assert expected(made) == {"H9": "held", "H10": "held", "H11": "held"}
+    assert expected(made, complete=False) == dict.fromkeys(("H9", "H10", "H11"), "open: interim")
+    worse = made | {("dsfl+labels", 1, 1e-7, True): 0.7, ("fedmd", 1, 1e-7, True): 0.499}
+    assert expected(worse) == {"H9": "open", "H10": "failed", "H11": "held"}
+    assert expected({key: value for key, value in made.items() if key[0] != "def-kt"}).keys() == {"H9", "H10"}
+
+
+def test_the_first_four_expectations_by_the_veto():
+    values = {
+        (arm, f, clip, True): 0.9 - 0.02 * f
+        for arm in ("dml", "dml-peer-first")
+        for f in (0, 1, 2)
+        for clip in (1e-7, 0.02)
+    }
+    values |= {("dml", 1, 1e-7, True): 0.3, ("dml", 2, 1e-7, True): 0.2}
+    values |= {("dml", 1, 1e-7, False): 0.2, ("dml-peer-first", 1, 1e-7, False): 0.89}
+    assert expected(values, study="hostile-veto") == {"H1": "held", "H2": "held", "H3": "held", "H4": "failed"}
+    dear = values | {("dml", 0, 0.02, True): 0.88}
+    assert expected(dear, study="hostile-veto")["H3"] == "failed"

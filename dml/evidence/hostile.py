@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dml.evidence import sweep
+from dml.evidence import expectations, sweep
 from dml.evidence.answers import HELD, OPEN, REFUTED, lists, points
 from dml.evidence.transmission import PUBLISHED
 from dml.evidence.words import estimate, joined, table
@@ -76,11 +76,22 @@ def break_even(rows: pd.DataFrame) -> int | None:
 
 
 def text(folder: Path = STUDIES) -> str:
-    """A table for each study on record: accuracy by number of liars, and where cooperating stops to pay; the sweep."""
+    """A table for each study on record: accuracy by number of liars, and where cooperating stops to pay; which
+    expectations held; the sweep.
+    """
     lines = []
     for name, title in TITLES.items():
         lines += [f"### {title}", "", *_study(name, recorded(name, folder)), ""]
+    expected = list(expectations.lines({name: _complete(name, folder) for name in expectations.EXPECTED}))
+    lines += [f"### {expectations.TITLE}", "", *(expected or [NOTHING]), ""]
     return joined([*lines, f"### {sweep.TITLE}", "", *sweep.lines(folder)])
+
+
+def _complete(name: str, folder: Path) -> tuple[pd.DataFrame | None, bool]:
+    """The results of a study with at least two seeds, and whether all are there."""
+    results, planned = recorded(name, folder), len(STUDIES_BY_NAME[name].seeds)
+    seeds = 0 if results is None else results["seed"].nunique()
+    return results if seeds > 1 else None, seeds == planned
 
 
 TITLES = {
