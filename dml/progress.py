@@ -1,4 +1,4 @@
-"""How far a long job is: a bar in a terminal, one line that ends in a notebook, a line every half minute in a log."""
+"""How far a long job is: a bar in a terminal, one line that ends in a notebook, a line now and then in a log."""
 
 import logging
 import sys
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 log = logging.getLogger(__name__)
-LOG_EVERY, SHOW_EVERY = 30.0, 0.5  # seconds between two lines of a log; between two looks of a notebook
+LOG_EVERY, SHOW_EVERY = 15.0, 0.5  # seconds between two lines of a log; between two looks of a notebook
 T = TypeVar("T")
 
 

@@ -89,6 +89,19 @@ def test_the_command_lists_jobs_done_and_missing(sandbox, capsys, no_workers):
     assert shown.count("done  ") == 4 and "10 jobs, 6 missing" in shown
 
 
+def test_the_first_result_is_said_when_it_is_there(run, monkeypatch):
+    notes, listed = [], run.jobs("02")[:2]
+    monkeypatch.setattr(workers.Progress, "to", lambda self, done, note="": notes.append(note))
+    with ThreadPoolExecutor(1) as executor:
+        jobs.carry_out(listed, executor)
+    told = []
+    for job in listed:
+        rows = json.loads(job.files[0].read_text())["rows"]
+        right = [row["value"] for row in rows if row["metric"] == "unseen accuracy"]
+        told.append(f"1 of 2 jobs ({job.title}: {50 * sum(right):.1f} % right)")
+    assert len(right) == 2 and sum(note in told for note in notes) >= 1 and notes[-1] == "2 of 2 jobs"
+
+
 # -- parts for several machines ---------------------------------------------------------------------------------------
 
 

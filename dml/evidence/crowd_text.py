@@ -8,7 +8,6 @@ import pandas as pd
 from dml.evidence import crowd
 from dml.evidence.answers import HELD, OPEN, REFUTED, lists, points
 from dml.evidence.crowd import EVERYBODY, MANY, MARGIN, SETTING, TENTH
-from dml.evidence.words import estimate
 from dml.files import read_table
 from dml.stats import paired
 from dml.studies.crowd import FIELDS, NAME, plan
@@ -70,22 +69,18 @@ def expectation(folder: Path = STUDIES) -> str:
 
 
 def brief(folder: Path = STUDIES) -> str:
-    """The same for the README: DML, FedAvg and their difference with the fewest and the most clients; "" before two
+    """The same for the README: DML minus FedAvg with the most clients, all of them a round and a tenth; "" before two
     seeds.
     """
     clients = recorded(folder)
     if clients is None or clients["seed"].nunique() < 2:
         return ""
-    rows, gains, told = crowd.accuracy(clients), crowd.gains(clients), []
+    gains, told, state = crowd.gains(clients), [], "" if complete(clients) else ", interim"
     for setting, words in ((EVERYBODY, "all a round"), (TENTH, "a tenth a round")):
-        apart = gains[(gains["against"] == "fedavg") & _in(gains, setting)].set_index("clients")
-        own = rows[_in(rows, setting) & rows["arm"].isin(["dml", "fedavg"])].pivot(index="clients", columns="arm")
-        for count in dict.fromkeys(own.index[[0, -1]] if len(own) else ()):
-            right = [f"{SHOWN[arm]} {100 * own.loc[count, ('mean', arm)]:.1f}" for arm in own["mean"]]
-            gap, n = estimate(*apart.loc[count, ["mean", "low", "high"]]), own.loc[count, "n"].min()
-            told.append(f"{count:,}, {words}, {', '.join(right)} (DML minus FedAvg {gap}, n = {n:.0f})")
-    end = "" if complete(clients) else " Interim."
-    return f"Drawn faces, % right. {'. '.join(told)}.{end}"
+        apart = gains[(gains["against"] == "fedavg") & _in(gains, setting) & (gains["n"] > 1)]
+        for row in apart[apart["clients"] == apart["clients"].max()].itertuples():
+            told.append(f"{row.clients:,}, {words}, {points(row)} (n = {row.n}{state})")
+    return f"DML minus FedAvg, drawn faces: {'; '.join(told)}." if told else ""
 
 
 def _reached(by_arm: pd.DataFrame, who: str) -> list[str]:

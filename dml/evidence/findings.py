@@ -12,11 +12,11 @@ import pandas as pd
 from dml.config import RECORDED
 from dml.evidence import confirmatory, crowd_text, games_text, generalisation, hostile, published, skew_text, verdicts
 from dml.evidence.about import About, read
-from dml.evidence.accuracy import LATE, claims
-from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, brief, lists
-from dml.evidence.privacy import ALIKE, c4
-from dml.evidence.transmission import CODED, GROWTH, OURS, PUBLISHED, ROUND, SMALL, ratios
-from dml.evidence.words import estimate, joined, span, table
+from dml.evidence.accuracy import claims
+from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, brief, points
+from dml.evidence.privacy import c4
+from dml.evidence.transmission import CODED, OURS, PUBLISHED, ROUND, SMALL, ratios
+from dml.evidence.words import estimate, joined, table
 from dml.stats import interval, per_seed
 from dml.studies.hostile import CLIP
 from dml.studies.plan import plan
@@ -42,7 +42,7 @@ CLAIMS = (  # a row of `verdict_table`: code, system or figure that tells two ro
 )
 STUDIED = ("L1", "07_accuracy", "The same with 1,000 clients, in a study of its own", "not discussed")
 TOP = "fedavg, top 1 %"
-NEAR = 2  # two sizes within this factor are called about as large
+SHORT = {HELD: "Yes", REFUTED: "No", OPEN: "Open", "": "The two protocols differ"}  # a comparison's answer
 # others: where their figure is drawn
 NOTEBOOK = {"C1": "02", "C2": "02", "C4": "03", "F3": "05", "F4": "05", "O1": "06", "O2": "05"}
 
@@ -74,106 +74,104 @@ def deciding(record: Path = RECORDED) -> list[Deciding]:
 
 
 def findings(record: Path = RECORDED) -> str:
-    """What is on record, question by question, after a line about the runs: those on the recorded runs always, those on
-    a study as soon as it says something.
+    """What is on record, question by question, after a line about the seeds: what the recorded runs answer always, what
+    a study answers as soon as it says something. The verdict table has every number.
     """
     folder, studies, speaking = record / RUNS["published"], record / "studies", deciding(record)
     about, results = About.read(folder), read(folder, "results")
-    missing = [f"{one.missing} ({one.protocol} protocol)" for one in speaking if one.missing]
-    state = f" Confirmatory seeds on record: {' and '.join(missing)}." if missing else ""
-    head = f"Photographs; 95 % intervals; answers as the [plan](data/analysis_plan.md) says.{state}"
-    ladder, scaling, codings = (read(folder, f"bandwidth_{name}") for name in ("ladder", "scaling", "codings"))
+    missing = [f"{one.missing} ({one.protocol})" for one in speaking if one.missing]
+    state = f" Confirmatory seeds: {', '.join(missing)}." if missing else ""
+    head = f"Photographs; points of accuracy, mean [95 %]; *interim* decides nothing.{state}"
+    ratio = ratios(read(folder, "bandwidth_ladder"), read(folder, "bandwidth_codings"), about.experiment.clients)
+    times = ratio.set_index(["system", "what", "against"])["ratio"]
+    readers = c4(read(folder, "privacy_differences"))
     asked = {
         "More accurate than sharing weights?": f"{accuracy(speaking)} {one_seed(results, about.reported)}",
         "Do peers teach?": mechanism(speaking),
-        "Where clients differ?": skew_text.finding(studies),
+        "Where clients differ?": " ".join(filter(None, (skew_text.brief(studies), models(studies)))),
         "With many clients?": crowd_text.brief(studies),
-        "Cheaper?": traffic(ladder, scaling, codings, about),
-        "More private?": privacy(read(folder, "privacy_differences")),
-        "If the server picks the public images?": games_text.chooses(studies),
-        "With a liar?": hostile.one_liar(studies),
+        "Cheaper?": traffic(times),
+        "More private?": " ".join(filter(None, (privacy(readers), games_text.brief(studies)))),
+        "With a liar?": hostile.brief(studies),
+        "When to use it?": advice(speaking, times, readers),
     }
     told = {question: f"{answer[0].upper()}{answer[1:]}" for question, answer in asked.items() if answer}
     return joined([head, "", *(f"- **{question}** {answer}" for question, answer in told.items())])
 
 
-def _told(one: Deciding, family: str, against: Sequence[str]) -> str:
-    """Comparisons of a family in a protocol, each with its answer."""
-    rows = one.claims[(one.claims["family"] == family) & one.claims["against"].isin(against)]
-    late = f"last {plan().late_rounds} rounds" if rows["measure"].iloc[0] == LATE else "last round"
-    numbers = "; ".join(f"{verdicts.name_of(row)} {verdicts.points(row)} {row.answer}" for row in rows.itertuples())
-    return f"{one.protocol.capitalize()} protocol ({rows['n'].iloc[0]} {one.kind} seeds, {late}): {numbers}."
+def _asked(one: Deciding, family: str, against: str):
+    """A comparison of a family in a protocol."""
+    (row,) = one.claims[(one.claims["family"] == family) & (one.claims["against"] == against)].itertuples()
+    return row
+
+
+def _compared(speaking: Sequence[Deciding], family: str, against: str, seeds: bool = True) -> tuple[str, str]:
+    """The answer of both protocols to a comparison, "" where they differ, and its numbers, with the seeds if asked."""
+    rows = [(one, _asked(one, family, against)) for one in speaking]
+    kinds = (f", {row.n} {one.kind}" if seeds else "" for one, row in rows)
+    numbers = (f"{points(row)} ({one.protocol}{kind})" for (one, row), kind in zip(rows, kinds, strict=True))
+    answers = {row.answer for _, row in rows}
+    return answers.pop() if len(answers) == 1 else "", ", ".join(numbers)
 
 
 def accuracy(speaking: Sequence[Deciding]) -> str:
-    """DML's accuracy against FedAvg's and the asynchronous arm's, in both protocols."""
-    fedavg = [one.claims[(one.claims["family"] == "C1") & (one.claims["against"] == "fedavg")] for one in speaking]
-    headline = {
-        (HELD,): "DML is more accurate than FedAvg",
-        (REFUTED,): "DML is not more accurate than FedAvg",
-        (OPEN,): "Whether DML is more accurate than FedAvg is open",
-    }.get(tuple({rows["answer"].iloc[0] for rows in fedavg}), "On FedAvg the two protocols do not say the same")
-    told = " ".join(_told(one, "C1", ("fedavg", "asynchronous")) for one in speaking)
-    return f"{headline}. Points on unseen images, DML minus another arm. {told}"
+    """DML's accuracy on unseen images against FedAvg's, in both protocols."""
+    answer, numbers = _compared(speaking, "C1", "fedavg")
+    return f"{SHORT[answer]}. DML minus FedAvg: {numbers}."
 
 
 def mechanism(speaking: Sequence[Deciding]) -> str:
-    """What peers add to the labels of the public images, and to being held to a client's own predictions."""
-    against = ("local+public", "self")
-    rows = pd.concat([one.claims[one.claims["family"] == "mechanism"] for one in speaking])
-    answers = enumerate(rows.loc[rows["against"].isin(against), "answer"])
-    word = brief(lists({str(place): answer for place, answer in answers})).capitalize()
-    told = " ".join(_told(one, "mechanism", against) for one in speaking)
-    return f"{word}. DML minus public labels alone, and minus being held to one's own predictions. {told}"
+    """What peers add to being held to a client's own predictions, on the same seeds."""
+    answer, numbers = _compared(speaking, "mechanism", "self", seeds=False)
+    return f"{SHORT[answer]}. DML minus a client that is its own peer: {numbers}."
 
 
 def one_seed(results: pd.DataFrame, reported: pd.DataFrame) -> str:
-    """What becomes of the published advantage over FedAvg among the exploratory seeds of its protocol."""
+    """Whether the published advantage over FedAvg can be the mean, of either form of the loss, by the exploratory seeds
+    of its protocol.
+    """
     means, values = reported.groupby("arm")["accuracy"].mean(), per_seed(results, "unseen accuracy")
     theirs = means["dml"] - means["fedavg"]
-    gaps = {form: (values[form] - values["fedavg"]).to_numpy() for form in ("dml", "dml-one-term")}
-    kept = "" if all(interval(values).high < theirs for values in gaps.values()) else "not "
-    more = published.prediction(gaps["dml-one-term"])
-    can = "could be" if theirs <= more["high"] else "would hardly be"
+    kept = all(interval(values[form] - values["fedavg"]).high < theirs for form in ("dml", "dml-one-term"))
+    return f"The published {100 * theirs:+.2f}, one seed's, is {'' if kept else 'not '}excluded as a *mean*."
+
+
+def models(studies: Path) -> str:
+    """The answer on clients with different models."""
+    rows = [row for row in skew_text.judged(studies) if row["claim"] == "F4"]
+    return f"Different models: {brief(rows[0]) if rows else 'not run'}."
+
+
+def traffic(times: pd.Series) -> str:
+    """How many times DML's bytes of one client FedAvg's are, with one sum from the server, the less is left out."""
+    whole, top = (f"{times[OURS, CODED, arm]:.2f}" for arm in ("fedavg", TOP))
     return (
-        f"The published {100 * theirs:+.2f} over FedAvg is one seed's: as a *mean* it is {kept}excluded for either "
-        f"form of the loss; it {can} one more seed of the author's form ({span(more['low'], more['high'])})."
+        f"FedAvg's round has {times[OURS, ROUND, 'fedavg']:,.0f} times DML's bytes (our one-sum server), its run with "
+        f"set-up {whole} times, with top-1 % updates {top} times."
     )
 
 
-def traffic(ladder: pd.DataFrame, scaling: pd.DataFrame, codings: pd.DataFrame, about: About) -> str:
-    """Bytes of one client: as published, with one sum from the server, and with the public images counted."""
-    clients = about.experiment.clients
-    ratio = ratios(ladder, codings, clients).set_index(["system", "what", "against"])["ratio"]
-    down = scaling[scaling["topology"] == "server, forwarding"].set_index("clients")["down"]
-    grows = "grow" if down.max() > GROWTH * down.min() else "do not grow"
-    return (
-        f"A client's round is {_times(ratio[OURS, ROUND, 'fedavg'], form=',.0f')} with one sum from our server; as "
-        f"published {_times(ratio[PUBLISHED, ROUND, 'fedavg'], form=',.0f')}, where bytes {grows} with the number of "
-        "clients. A run with its first model and public images, all coded as one would ship them, is "
-        f"{_times(ratio[OURS, CODED, 'fedavg'])} and {_times(ratio[OURS, CODED, TOP], ' with top-1 % updates')}."
-    )
-
-
-def privacy(differences: pd.DataFrame) -> str:
+def privacy(readers: pd.DataFrame) -> str:
     """Who reads more of who was in the training data: from weights, or from DML's losses."""
-    server, partial, peer, server_summed, peer_summed = c4(differences).itertuples()
-    unclear = "was not shown to read more or less"
-    weights = {HELD: "reads more", REFUTED: "reads less", OPEN: unclear}  # from them than from losses
-    losses = {HELD: "reads less", REFUTED: "reads more", OPEN: unclear}
-
-    def end(row) -> str:
-        return f"({_auc(row)}){': refuted' if row.answer == REFUTED else ''}. "
-
+    server, _, peer, *_ = readers.itertuples()
     return (
-        f"Membership inference, one round, black box, n = {server.n} targets in groups of {ALIKE} that count as one, "
-        "difference of AUC. As published, a server "
-        f"{weights[server.answer]} from weights than from losses {end(server)}"
-        f"From partial weights it {weights[partial.answer]} {end(partial)}"
-        f"A peer of DML {losses[peer.answer]} than a peer of FedAvg {end(peer)}"
-        f"Under an ideal secure sum the claim is {server_summed.answer} for the server ({_auc(server_summed)}) and "
-        f"{peer_summed.answer} for a peer ({_auc(peer_summed)})."
+        f"Membership AUC, weights minus losses (one round, black box, n = {server.n}): server {_auc(server)}, "
+        f"{server.answer}; peer {_auc(peer)}, {peer.answer}."
     )
+
+
+def advice(speaking: Sequence[Deciding], times: pd.Series, readers: pd.DataFrame) -> str:
+    """When DML is worth it, when not, and what instead, by the answers above."""
+    gain, (server, _, peer, *_) = _compared(speaking, "C1", "fedavg")[0], readers["answer"]
+    reasons = {  # each with what is said where it does not hold
+        "for accuracy": (gain == HELD, "for accuracy (no gain shown)"),
+        "where rounds must be small": (times[OURS, ROUND, "fedavg"] > 1, "for small rounds"),
+        "against an honest but curious server": (server == HELD, "against a curious server"),
+        "against curious peers": (peer == HELD, "against curious peers"),
+    }
+    use = " or ".join(reason for reason, (holds, _) in reasons.items() if holds)
+    less = " nor ".join(words for holds, words in reasons.values() if not holds)
+    return "; ".join(filter(None, (use, less and f"not {less}"))) + ". Else FedAvg."
 
 
 def verdict_table(record: Path = RECORDED) -> str:
@@ -232,13 +230,3 @@ def _row(judged: list[dict], code: str, which: str) -> dict | None:
 
 def _auc(row) -> str:
     return estimate(row.mean, row.low, row.high, "+.3f", 1)
-
-
-def _times(ratio: float, variant: str = "", form: str = ".2f") -> str:
-    """How DML's bytes compare with FedAvg's, or a variant's, which are `ratio` times as many."""
-    if ratio > NEAR:
-        return f"{ratio:{form}} times smaller than FedAvg's{variant}"
-    more = f"{1 / ratio:{form}} times"
-    return (
-        f"{more} larger than FedAvg's{variant}" if 1 / ratio > NEAR else f"about as large as FedAvg's{variant} ({more})"
-    )

@@ -114,6 +114,21 @@ def chooses(folder: Path = STUDIES) -> str:
     )
 
 
+def brief(folder: Path = STUDIES) -> str:
+    """The same in one sentence, for the README."""
+    rates = games.recorded(folder)
+    if rates is None:
+        return ""
+    rows = games.adversaries(rates).set_index(["strength", "view"])
+    gap = games.answers(rates).set_index("name").loc["losses"]
+    losses, weights = (rows.loc[place, "auc"] for place in ((games.CHOOSES, LOSSES), (games.SEVERAL, "weights")))
+    interim = "" if gap["n"] == len(plan().games) else ", interim"
+    return (
+        f"If the server picks the images: AUC {losses:.3f} from losses, {weights:.3f} from weights "
+        f"({gap['n']} games{interim})."
+    )
+
+
 def on_record(folder: Path = STUDIES) -> list[str]:
     """Notebook 03: the paper's privacy sentences against each adversary."""
     rates = games.recorded(folder)

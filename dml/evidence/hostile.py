@@ -105,23 +105,50 @@ def one_liar(folder: Path = STUDIES) -> str:
     """What one liar of five does to DML as published, and to DML that believes no probability below the clip; "" while
     no two seeds are on record.
     """
-    results = recorded("hostile-veto", folder)
-    if results is None or results["seed"].nunique() < 2:
+    rows = _veto(folder)
+    if rows is None:
         return ""
-    rows = differences(results).set_index(["arm", "clip", "liars"])
-    planned, (usual, *_, clip) = len(STUDIES_BY_NAME["hostile-veto"].seeds), sorted(results["clip"].unique())
-
-    def told(floor: float, liars: int) -> str:
-        row = rows.loc[("dml", floor, liars)]
-        return estimate(row["mean"], row["low"], row["high"], ".1f")
-
-    n = int(rows.loc[("dml", usual, 1), "n"])
+    (usual, clip), n = _clips(rows), int(rows["n"].max())
+    planned = len(STUDIES_BY_NAME["hostile-veto"].seeds)
     state = "" if n == planned else f", interim: {n} of {planned} planned"
     return (
         "with DML as published, one client of five that is sure of wrong classes takes the others' accuracy from "
-        f"{told(usual, 0)} to {told(usual, 1)} %. Where no probability below {clip:g} is "
-        f"believed, from {told(clip, 0)} to {told(clip, 1)} % (reduced protocol, photographs, n = {n} seeds{state})."
+        f"{_cell(rows, usual, 0)} to {_cell(rows, usual, 1)} %. Where no probability below {clip:g} is believed, from "
+        f"{_cell(rows, clip, 0)} to {_cell(rows, clip, 1)} % (reduced protocol, photographs, n = {n} seeds{state})."
     )
+
+
+def brief(folder: Path = STUDIES) -> str:
+    """The same for the README, without the price of the clip."""
+    rows = _veto(folder)
+    if rows is None:
+        return ""
+    (usual, clip), n = _clips(rows), int(rows["n"].max())
+    interim = "" if n == len(STUDIES_BY_NAME["hostile-veto"].seeds) else ", interim"
+    return (
+        f"one of five leaves the others {_cell(rows, usual, 1)} % right; with probabilities clipped at {clip:g}, "
+        f"{_cell(rows, clip, 1)} (n = {n}{interim})."
+    )
+
+
+def _veto(folder: Path) -> pd.DataFrame | None:
+    """The `differences` of DML with no liar and with some of five; None while no two seeds are on record."""
+    results = recorded("hostile-veto", folder)
+    if results is None or results["seed"].nunique() < 2:
+        return None
+    rows = differences(results)
+    return rows[rows["arm"] == "dml"]
+
+
+def _clips(rows: pd.DataFrame) -> tuple[float, float]:
+    """The clip as published, and the largest."""
+    return rows["clip"].min(), rows["clip"].max()
+
+
+def _cell(rows: pd.DataFrame, clip: float, liars: int) -> str:
+    """The accuracy of the honest, in per cent."""
+    (row,) = rows[(rows["clip"] == clip) & (rows["liars"] == liars)].itertuples()
+    return estimate(row.mean, row.low, row.high, ".1f")
 
 
 def judged(folder: Path = STUDIES) -> list[dict]:

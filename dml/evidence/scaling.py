@@ -1,12 +1,15 @@
 """What more clients cost: real messages of up to 1,000 clients through every topology, formulas, and the secure sum."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 import torch
 
 from dml.evidence.cost_models import losses_round, weights_round
+from dml.exchange.envelope import Message
 from dml.exchange.ledger import Post
 from dml.exchange.messages import FLOOR, Losses, Predictions
 from dml.exchange.topologies import TOPOLOGIES
@@ -14,6 +17,19 @@ from dml.losses import log_probabilities, model_loss
 from dml.streams import SERVER, stream
 
 CLIENTS = (2, 5, 10, 30, 100, 300, 1000)
+
+
+@dataclass
+class Tally(Post):
+    """A post that adds up bytes by direction: a thousand clients that hear of each other are a million entries."""
+
+    sent: Counter = field(default_factory=Counter)
+
+    def enter(self, message: Message, data: bytes, receivers: Iterable[int], sender: int | None = None) -> None:
+        """Count a message, whose byte form is `data`, once for every receiver (see `Post.enter`)."""
+        source = message.sender if sender is None else sender
+        for receiver in receivers:
+            self.sent["up" if receiver == SERVER else "down" if source == SERVER else "peer"] += len(data)
 
 
 def scaling(clients: Sequence[int] = CLIENTS, images: int = 52, classes: int = 2) -> pd.DataFrame:
@@ -35,11 +51,9 @@ def scaling(clients: Sequence[int] = CLIENTS, images: int = 52, classes: int = 2
         exact = log_p.double()
         means = (exact.sum(0) - exact) / (count - 1)
         for name, exchange in TOPOLOGIES.items():
-            post = Post()
+            post = Tally()
             tables = exchange(uploads, labels, "student-first", post)
-            up = sum(entry.encoded for entry in post.ledger if entry.receiver == SERVER)
-            down = sum(entry.encoded for entry in post.ledger if entry.sender == SERVER)
-            peer = sum(entry.encoded for entry in post.ledger) - up - down
+            up, down, peer = (post.sent[way] for way in ("up", "down", "peer"))
             error = max((tables[i] - means[i]).abs().max().item() for i in tables)
             each = {"up": (up + peer) / count, "down": (down + peer) / count, "server": up + down, "error": error}
             rows.append({"topology": name, "clients": count, "images": images, **each})

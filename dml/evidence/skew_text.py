@@ -91,6 +91,19 @@ def finding(folder: Path = STUDIES) -> str:
     )
 
 
+def brief(folder: Path = STUDIES) -> str:
+    """The same in one sentence, for the README."""
+    map_ = the_map(folder)
+    if map_ is None or map_["n"].min() < 2:
+        return ""
+    counts, so_far = map_["state"].value_counts(), ", interim" if state(folder) else ""
+    return (
+        f"DML is above the best rule without outputs in {counts.get(ABOVE, 0)} of {len(map_)} regimes, below in "
+        f"{counts.get(BELOW, 0)}, equal in {counts.get(EQUAL, 0)}, undecided in {counts.get(UNDECIDED, 0)} "
+        f"(n = {between(map_['n'])}{so_far})."
+    )
+
+
 def on_record(folder: Path = STUDIES) -> list[str]:
     """Notebook 05: what to do when clients differ, from the study of data/plan_skew.md."""
     pages = "The plan and its predictions: `data/plan_skew.md`; how they came out: `figures/skew.md`."

@@ -1,6 +1,6 @@
 """Work whose results are files of the cache: listed before anything runs, and done once, on every core or elsewhere."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,12 @@ SECONDS = 4.8e-7  # CPU time to train on one image, a pixel; data/results/README
 
 @dataclass(frozen=True, kw_only=True)
 class Job(Task):
-    """A task that returns the contents of its `files`, bytes each; most have one."""
+    """A task that returns the contents of its `files`, bytes each; most have one. `says` puts a content into words."""
 
     title: str
     files: tuple[Path, ...]
     device: torch.device
+    says: Callable[[bytes], str] = lambda content: ""
 
     @property
     def done(self) -> bool:
@@ -63,10 +64,11 @@ def carry_out(jobs: Iterable[Job], executor: Executor | None = None) -> int:
     return len(missing)
 
 
-def _write(job: Job, contents: Sequence[bytes]) -> None:
+def _write(job: Job, contents: Sequence[bytes]) -> str:
     for file, content in zip(job.files, contents, strict=True):
         with replacing(file) as part:
             part.write_bytes(content)
+    return f" ({job.title}: {words})" if (words := job.says(contents[-1])) else ""
 
 
 def same_images(data: str, experiment: Experiment, sha256: str) -> Images:

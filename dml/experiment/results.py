@@ -94,6 +94,7 @@ def arm_jobs(
                 title=f"{arm}, seed {', '.join(map(str, chosen))}, K = {experiment.clients}",
                 files=tuple(files[pair] for pair in group),
                 device=device,
+                says=reached,
             )
         )
     return made
@@ -166,6 +167,12 @@ def _record(fed: Federation) -> dict:
         "right": [asdict(late) for late in fed.right],
         "refusals": fed.refusals,
     }
+
+
+def reached(record: bytes) -> str:
+    """The accuracy on unseen images in an arm's record, after the last round, in words."""
+    values = [row["value"] for row in json.loads(record)["rows"] if row["metric"] == "unseen accuracy"]
+    return f"{100 * sum(values) / len(values):.1f} % right"
 
 
 def refines(arm: str) -> bool:

@@ -113,7 +113,7 @@ def _melting(runs: Sequence[Run], wires: dict[str, pd.DataFrame]) -> tuple[Figur
         f"round, paired by seed, mean and {INTERVAL}; arrows: means beyond the axis; intervals may leave it. "
     )
     if len(wire):
-        text += "Crosses: arms deployed over TLS in the smoke run's size, one run each; connections need bytes too."
+        text += "Crosses: arms deployed over TLS in the reduced size, one run each; connections need bytes too."
     return fig, pd.concat([table, pd.DataFrame(differences)], ignore_index=True), " ".join(text.split())
 
 

@@ -33,7 +33,7 @@ class Task:
     cost: float = 1.0
 
 
-Keep = Callable[[Any, Any], None]  # what is done here with a task and its result as soon as there is one
+Keep = Callable[[Any, Any], str | None]  # what is done here with a task and its result; it may say what that is
 
 
 def carry_out(
@@ -52,14 +52,15 @@ def carry_out(
     order = sorted(tasks, key=lambda task: -task.cost)  # stable: equal ones stay in their order
     with Progress(title, sum(task.cost for task in order)) as progress, _pool(executor, len(order)) as (pool, shared):
         left = {pool.submit(_run, task): task for task in order}
-        done = 0.0
+        done, said = 0.0, ""
         while left:
             finished, _ = wait(left, timeout=LOOK, return_when=FIRST_COMPLETED)
             for future in finished:
                 task = left.pop(future)
-                keep(task, _result(future))
+                said = keep(task, _result(future)) or said
                 done += task.cost
-            progress.to(max(done, shared.value if shared else 0), f"{len(order) - len(left)} of {len(order)} {unit}s")
+            note = f"{len(order) - len(left)} of {len(order)} {unit}s"
+            progress.to(max(done, shared.value if shared else 0), note if not left else f"{note}{said}")
 
 
 def _result(future: Future) -> Any:
