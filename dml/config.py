@@ -22,7 +22,8 @@ FIGURES = ROOT / "figures"
 README = ROOT / "README.md"
 
 
-PUBLIC_FOLDS = ("balanced", "skewed", "unlabelled")
+PUBLIC_FOLDS = ("balanced", "skewed", "unlabelled", "other")
+FEATURE_SKEWS = ("", "brightness", "blur", "noise", "look")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Experiment:
     glance: int = 1000  # unseen images on which accuracy is followed over the rounds; never to choose anything
     label_alpha: float | None = None  # Dirichlet concentration of a client's classes; None: all the same, as published
     size_alpha: float | None = None  # and of the clients' sizes
-    public_fold: str = "balanced"  # and labelled, as published; "skewed" or "unlabelled"
+    public_fold: str = "balanced"  # and labelled, as published; "skewed", "unlabelled", or of an "other" domain
+    feature_skew: str = ""  # in what clients' pictures differ (dml/data/domains.py); "": nothing, as published
     public_epochs: int | None = None  # of the refinement; None: as many as of every phase, as published
     public_rate: float | None = None  # its learning rate; None: that of every phase
     models: str = "visionnet"  # names with commas between, dealt to clients in turn (dml/training/kinds.py)
@@ -63,8 +65,9 @@ class Experiment:
         for name in ("public_epochs", "public_rate"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise ValueError(f"{name}={value!r}: give a number above 0, or None for that of every phase")
-        if self.public_fold not in PUBLIC_FOLDS:
-            raise ValueError(f"public_fold={self.public_fold!r}: choose one of {', '.join(PUBLIC_FOLDS)}")
+        for name, known in (("public_fold", PUBLIC_FOLDS), ("feature_skew", FEATURE_SKEWS)):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name}={value!r}: choose one of {', '.join(filter(None, known))}")
         for name in ("label_alpha", "size_alpha"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise ValueError(f"{name}={value!r}: give a number above 0, or None for no skew")
@@ -77,6 +80,11 @@ class Experiment:
     def skewed(self) -> bool:
         """Whether clients' class mixtures or sizes differ."""
         return self.label_alpha is not None or self.size_alpha is not None
+
+    @property
+    def repainted(self) -> bool:
+        """Whether pictures are changed, of some clients or of the public fold."""
+        return bool(self.feature_skew) or self.public_fold == "other"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ SERVER = -1  # the index of the one party that is not a client
 
 PURPOSES = (
     *("folds", "weights", "local order", "local dropout", "public dropout", "pool", "game", "noise"),
-    *("glance", "chosen", "shuffled", "skew", "pairs"),
+    *("glance", "chosen", "shuffled", "skew", "pairs", "look"),
 )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dml.evidence import hostile
+from dml.evidence import expectations, hostile
 from dml.plots.hostile import by_liars
 from dml.stats import interval
 from dml.studies.hostile import KEYS
@@ -55,7 +55,7 @@ def test_unlabelled_cells_are_another_question():
 
 
 def test_the_page_says_what_is_on_record(tmp_path):
-    assert hostile.text(tmp_path).count(hostile.NOTHING) == 2
+    assert hostile.text(tmp_path).count(hostile.NOTHING) == 5
     (tmp_path / "hostile-veto").mkdir()
     results(f1=0.92, f2=0.80).to_csv(tmp_path / "hostile-veto" / "results.csv", index=False)
     page = hostile.text(tmp_path)
@@ -65,8 +65,105 @@ def test_the_page_says_what_is_on_record(tmp_path):
     assert "nan" not in page
 
 
+def test_the_relatives_stand_beside_the_veto_of_the_same_seeds(tmp_path):
+    veto = results(f1=0.92, f2=0.80)
+    own = veto[(veto["arm"] == "dml") & (veto["seed"] < 24)].assign(clip=1e-7)
+    nets = own[own["liars"] > 0].assign(arm="def-kt", metric="infected", value=2.0 - (own["seed"] % 2))
+    own = pd.concat([own.assign(arm=arm) for arm in ("fedmd", "def-kt")] + [nets])
+    for name, table in (("hostile-veto", veto), ("hostile-relatives", own)):
+        (tmp_path / name).mkdir()
+        table.to_csv(tmp_path / name / "results.csv", index=False)
+    joined = hostile.recorded("hostile-relatives", tmp_path)
+    assert set(joined["seed"]) == set(range(20, 24)) and set(joined["arm"]) == {
+        "dml",
+        "fedmd",
+        "def-kt",
+        "local+public",
+    }
+    page = hostile.text(tmp_path).partition("### The same lie")[2]
+    assert "4 of 10 seeds" in page and "| `fedmd` |  |  | veto | 94.1" in page
+    assert "`def-kt` with 1 liar: 1.50 [0.58, 2.42] of the 4 honest clients" in page
+    assert "`def-kt` with 2 liars: 1.50 [0.58, 2.42] of the 3 honest clients" in page
+    lines = set(by_liars(joined, "a test").table["line"])
+    assert {"fedmd", "def-kt", "DML, clip 0.02"} <= lines
+
+
 def test_the_figure_draws_every_line_and_the_level_of_who_hears_nobody():
     drawn = by_liars(results(f1=0.92, f2=0.80), "a test")
     lines = drawn.table.groupby("line")["liars"].agg(list).to_dict()
     assert lines == {"DML, clip 0.02": [0, 1, 2], "Local + public labels": [0]}
     assert "n = 6 seeds" in drawn.caption and "attacks: veto" in drawn.caption
+
+
+def veto(seeds, **taken):
+    """A study in which a liar takes so much of each clip, and the clip costs `price`."""
+    cells = [("local+public", 1e-7, 0, 0.9), ("dml", 1e-7, 0, 0.93), ("dml", 0.02, 0, 0.93 - taken["price"])]
+    cells += [("dml", 1e-7, 1, 0.93 - taken["plain"]), ("dml", 0.02, 1, 0.93 - taken["price"] - taken["clipped"])]
+    rows = [
+        (seed, arm, 5, f, "veto" if f else "", "mean", 0, clip, True, 0.0, "accuracy", value + 0.002 * (seed % 3) * f)
+        for seed in seeds
+        for arm, clip, f, value in cells
+    ]
+    return pd.DataFrame(rows, columns=[*KEYS, "metric", "value"])
+
+
+def test_a_liar_is_borne_by_the_rule_of_the_plan(tmp_path):
+    assert hostile.judged(tmp_path) == []
+    file = tmp_path / "hostile-veto" / "results.csv"
+    file.parent.mkdir()
+    veto(range(20, 40), plain=0.6, clipped=0.02, price=0.003).to_csv(file, index=False)
+    published, clipped = hostile.judged(tmp_path)
+    assert (published["claim"], published["system"], clipped["system"]) == ("O1", "as published", "clipped")
+    assert published["refuted"] and not published["held"] + published["open"]
+    assert clipped["held"] == "what one liar of 5 takes, price without a liar" and not clipped["refuted"]
+    assert (
+        clipped["short"].startswith("points, n = 20: what one liar of 5 takes +1.80 [")
+        and "(under 5) held" in clipped["short"]
+    )
+    veto(range(20, 40), plain=0.05, clipped=0.02, price=0.02).to_csv(file, index=False)
+    published, clipped = hostile.judged(tmp_path)
+    assert published["held"] and clipped["refuted"] == "price without a liar"
+    veto(range(20, 25), plain=0.6, clipped=0.02, price=0.0).to_csv(file, index=False)
+    for row in hostile.judged(tmp_path):
+        assert row["open"] and row["held"] == row["refuted"] == "" and row["short"].startswith("interim: 5 of 20 seeds")
+
+
+def by_cell(seeds, values):
+    """A study with these accuracies, by (arm, liars, clip, labels); each seed is a bit off in all cells alike."""
+    rows = [
+        (seed, arm, 5, f, "veto" if f else "", "mean", 0, clip, labels, 0.0, "accuracy", value + 0.001 * (seed % 3))
+        for seed in seeds
+        for (arm, f, clip, labels), value in values.items()
+    ]
+    return pd.DataFrame(rows, columns=[*KEYS, "metric", "value"])
+
+
+def expected(values, complete=True, study="hostile-relatives"):
+    """The answer to each expectation, from the lines of the page."""
+    lines = list(expectations.lines({study: (by_cell(range(20, 30), values), complete)}))[2:]
+    return {line.split(" | ")[0].strip("| "): line.split(" | ")[1].strip("*") for line in lines}
+
+
+def test_expectations_are_held_failed_or_open_by_whole_intervals():
+    plain = {("fedmd", 1): 0.3, ("fedmd+labels", 1): 0.3, ("def-kt", 0): 0.9, ("def-kt", 1): 0.8}
+    plain |= {("dsfl", 0): 0.9, ("dsfl", 1): 0.89, ("dsfl+labels", 0): 0.9, ("dsfl+labels", 1): 0.89}
+    made = {(*key, 1e-7, True): value for key, value in plain.items()}
+    assert expected(made) == {"H9": "held", "H10": "held", "H11": "held"}
+    assert expected(made, complete=False) == dict.fromkeys(("H9", "H10", "H11"), "open: interim")
+    worse = made | {("dsfl+labels", 1, 1e-7, True): 0.7, ("fedmd", 1, 1e-7, True): 0.499}
+    assert expected(worse) == {"H9": "open", "H10": "failed", "H11": "held"}
+    assert expected({key: value for key, value in made.items() if key[0] != "def-kt"}).keys() == {"H9", "H10"}
+
+
+def test_the_first_four_expectations_by_the_veto():
+    values = {
+        (arm, f, clip, True): 0.9 - 0.02 * f
+        for arm in ("dml", "dml-peer-first")
+        for f in (0, 1, 2)
+        for clip in (1e-7, 0.02)
+    }
+    values |= {("dml", 1, 1e-7, True): 0.3, ("dml", 2, 1e-7, True): 0.2}
+    values |= {("dml", 1, 1e-7, False): 0.2, ("dml-peer-first", 1, 1e-7, False): 0.89}
+    assert expected(values, study="hostile-veto") == {"H1": "held", "H2": "held", "H3": "held", "H4": "failed"}
+    dear = values | {("dml", 0, 0.02, True): 0.88}
+    assert expected(dear, study="hostile-veto")["H3"] == "failed"

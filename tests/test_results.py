@@ -60,7 +60,7 @@ def test_the_key_changes_with_all_that_can_change_a_number(small, monkeypatch):
         return cache.place("arms", "x", "json", experiment, sha256, [arm, seed], device).name
 
     other = {"precision": "bf16", "label_alpha": 1.0, "size_alpha": 1.0, "public_fold": "skewed"}
-    other |= {"models": "visionnet-half", "clip": 0.1, "public_epochs": 3, "public_rate": 0.1}
+    other |= {"models": "visionnet-half", "clip": 0.1, "public_epochs": 3, "public_rate": 0.1, "feature_skew": "blur"}
     changed = [replace(small, **{f.name: other.get(f.name) or getattr(small, f.name) + 1}) for f in fields(small)]
     keys = [key(experiment) for experiment in changed]
     keys += [key(), key(sha256="b" * 64), key(arm="self"), key(seed=1), key(device=gpu)]

@@ -275,7 +275,14 @@ FLOORS = (  # a module imports only from its own folder and from floors before i
 ANNEXES = (
     *("dml.privacy", "dml.hostile", "dml.crowd", "dml.generalisation"),
     *("dml.flower", "dml.cluster", "dml.exchange.secure"),
-    *("dml.arms.relatives", "dml.data.audit", "dml.data.partition", "dml.experiment.lesson", "dml.zoo"),
+    *(
+        "dml.arms.relatives",
+        "dml.data.audit",
+        "dml.data.partition",
+        "dml.data.domains",
+        "dml.experiment.lesson",
+        "dml.zoo",
+    ),
 )
 
 

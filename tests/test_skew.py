@@ -168,6 +168,12 @@ seeds = {first = 3, last = 3}
 label_alpha = [inf]
 fields = [{models = "visionnet,visionnet-half"}]
 arms = ["dml"]
+
+[[pictures]]
+seeds = {first = 3, last = 3}
+label_alpha = [inf]
+fields = [{feature_skew = "look"}, {data = "faces"}]
+arms = ["local"]
 ```
 """
 
@@ -185,6 +191,8 @@ def test_the_plan_on_file_is_whole_and_every_arm_and_field_exists():
     made = skew.plan()
     names = {here.name for grid in made.grids["skew"] for here in grid.cells}
     assert "label_alpha inf; public_fold unlabelled" in names and len(made.grids["models"]) == 3
+    drawn = [here.experiment.feature_skew for grid in made.grids["pictures"] for here in grid.cells if here.data]
+    assert drawn == ["", "look"] and sum(len(grid.cells) for grid in made.grids["pictures"]) == 7
     for grids in made.grids.values():
         for grid in grids:
             assert grid.seeds.start == 100 and all(find(arm) for arm in grid.arms)
@@ -217,3 +225,12 @@ def test_a_study_is_recorded_seed_by_seed_and_goes_on_where_it_stopped(planned, 
     assert cells["label_alpha inf; public_fold unlabelled"] < 0.05 < cells["label_alpha 0.1; public_fold unlabelled"]
     with pytest.raises(ValueError, match="choose one of skew, models"):
         skew.carry_out("skewed")
+
+
+def test_pictures_that_differ_are_a_study_of_their_own_and_a_cell_may_have_its_own_data(planned, tmp_path):
+    folder = skew.carry_out("pictures", [], "cpu", tmp_path / "studies")
+    results = read_table(folder / "results.csv.gz")
+    accuracy = results[results["metric"] == "unseen accuracy"].groupby("cell")["value"].apply(tuple)
+    assert set(accuracy.index) == {"label_alpha inf; feature_skew look", "label_alpha inf; data faces"}
+    assert accuracy.iloc[0] != accuracy.iloc[1]
+    assert skew.cell(SMALL, np.inf, {"data": "faces"}) == skew.Cell("label_alpha inf; data faces", SMALL, "faces")

@@ -68,6 +68,11 @@ class Federation:
     def __post_init__(self) -> None:
         train, unseen = self.images.train, self.images.unseen
         self.folds = self.folds or deal(train.labels.numpy(), self.experiment, self.seed)
+        if self.experiment.repainted:
+            from dml.data import domains  # an annex
+
+            self.images = domains.differ(self.images, self.folds, self.experiment, self.seed)
+            train = self.images.train
         self.train, self.labels = _rows_of_pixels(train.images, self.device), train.labels.to(self.device)
         self.unseen, self.unseen_labels = _rows_of_pixels(unseen.images, self.device), unseen.labels
         kinds = self.experiment.models.split(",")

@@ -28,6 +28,7 @@ from dml.evidence.privacy import c4
 from dml.evidence.transmission import CODED, OURS, PUBLISHED, ROUND, SMALL, ratios
 from dml.evidence.words import estimate, joined, table
 from dml.stats import interval, per_seed
+from dml.studies.hostile import CLIP
 from dml.studies.plan import plan
 
 RUNS = {"published": "paper-facemask", "reduced": "reduced-facemask"}  # the recorded ones, by the study of the plan
@@ -45,11 +46,15 @@ CLAIMS = (  # a row of `verdict_table`: code, system or figure that tells two ro
     ("L1", OURS, "The same with our one-sum server", ""),
     ("L1", "07_fresh", "More accurate than FedAvg with many clients", "not discussed"),
     ("L2", "", f"Sharing losses costs little: under {100 * SMALL:g} %", "not analysed"),
+    ("O1", PUBLISHED, "Bears one lying client of five, as published", "not discussed"),
+    ("O1", hostile.CLIPPED, f"The same, where no probability below {CLIP:g} is believed", "not discussed"),
+    ("O2", "", "Def-KT gains by moving models, not by teaching them", "another method"),
 )
 STUDIED = ("L1", "07_accuracy", "The same with 1,000 clients, in a study of its own", "not discussed")
 TOP = "fedavg, top 1 %"
 SHORT = {HELD: "Yes", REFUTED: "No", OPEN: "Open", "": "The two protocols differ"}  # a comparison's answer
-NOTEBOOK = {"C1": "02", "C2": "02", "C4": "03", "F3": "05", "F4": "05"}  # others: where their figure is drawn
+# others: where their figure is drawn
+NOTEBOOK = {"C1": "02", "C2": "02", "C4": "03", "F3": "05", "F4": "05", "O1": "06", "O2": "05"}
 
 
 class Deciding(NamedTuple):
@@ -215,7 +220,8 @@ def _judged(record: Path) -> list[tuple[str, ...]]:
         fresh = {row["claim"]: row for row in verdicts.accuracy_rows(one.claims)}
         rows = [row | fresh.get(row["claim"], {}) for row in judged]
         if one.protocol == "reduced":  # the protocol of those studies
-            rows += skew_text.judged(record / "studies")
+            studies = record / "studies"
+            rows += [*skew_text.judged(studies), *hostile.judged(studies), *skew_text.def_kt(studies)]
         runs[one.protocol] = [
             row | {"short": f"{one.kind}, {row['short'].removeprefix('points, ')}"} if row["claim"] in fresh else row
             for row in rows

@@ -3,27 +3,36 @@
 The unit is the seed, differences are paired over seeds, intervals and tests are Student's t.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from dml.evidence import expectations, sweep
+from dml.evidence.answers import HELD, OPEN, REFUTED, lists, points
+from dml.evidence.transmission import PUBLISHED
 from dml.evidence.words import estimate, joined, table
 from dml.files import read_table
-from dml.stats import ALPHA, columns, holm, interval, paired
+from dml.stats import ALPHA, Estimate, columns, holm, interval, paired
 from dml.studies.hostile import STUDIES_BY_NAME
 from dml.studies.study import STUDIES
 
 GUARD = ["arm", "rule", "clip"]
 ALONE = "local+public"  # hears nobody: what cooperating has to beat
 MARGIN = 0.01  # of accuracy: within it a rule is called free (data/plan_hostile.md)
+BORNE = 0.05  # of accuracy: a liar that takes less is borne (H1 there)
+CLIPPED = "clipped"
 NOTHING = "Nothing is on record yet."
+BESIDE = {"hostile-relatives": "hostile-veto"}  # studies that share folds, seeds and lie
 
 
 def recorded(name: str, folder: Path = STUDIES) -> pd.DataFrame | None:
-    """The results of a study, if there are any."""
+    """The results of a study, if there are any; with those that it is set beside, of the same seeds."""
     file = folder / name / "results.csv"
-    return read_table(file).fillna({"attack": ""}) if file.is_file() else None
+    if not file.is_file():
+        return None
+    own, beside = read_table(file).fillna({"attack": ""}), recorded(BESIDE.get(name, ""), folder)
+    return own if beside is None else pd.concat([beside[beside["seed"].isin(own["seed"])], own], ignore_index=True)
 
 
 def by_seed(results: pd.DataFrame, metric: str = "accuracy") -> dict[tuple, dict[int, pd.Series]]:
@@ -67,15 +76,27 @@ def break_even(rows: pd.DataFrame) -> int | None:
 
 
 def text(folder: Path = STUDIES) -> str:
-    """A table for each study on record: accuracy by number of liars, and where cooperating stops to pay."""
+    """A table for each study on record: accuracy by number of liars, and where cooperating stops to pay; which
+    expectations held; the sweep.
+    """
     lines = []
     for name, title in TITLES.items():
         lines += [f"### {title}", "", *_study(name, recorded(name, folder)), ""]
-    return joined(lines[:-1])
+    expected = list(expectations.lines({name: _complete(name, folder) for name in expectations.EXPECTED}))
+    lines += [f"### {expectations.TITLE}", "", *(expected or [NOTHING]), ""]
+    return joined([*lines, f"### {sweep.TITLE}", "", *sweep.lines(folder)])
+
+
+def _complete(name: str, folder: Path) -> tuple[pd.DataFrame | None, bool]:
+    """The results of a study with at least two seeds, and whether all are there."""
+    results, planned = recorded(name, folder), len(STUDIES_BY_NAME[name].seeds)
+    seeds = 0 if results is None else results["seed"].nunique()
+    return results if seeds > 1 else None, seeds == planned
 
 
 TITLES = {
     "hostile-veto": "One lie in the published method: 5 clients",
+    "hostile-relatives": "The same lie among DML's relatives: 5 clients",
     "hostile": "Each rule at its worst attack: 10 clients",
 }
 
@@ -130,6 +151,49 @@ def _cell(rows: pd.DataFrame, clip: float, liars: int) -> str:
     return estimate(row.mean, row.low, row.high, ".1f")
 
 
+def judged(folder: Path = STUDIES) -> list[dict]:
+    """Verdict rows (see `verdicts.COLUMNS`): does DML bear one lying client of five, as published and with the clip? As
+    H1 and H3 of the plan have it: that takes less than `BORNE`, and without a liar the clip costs less than `MARGIN`.
+    Of a study that is not complete all is open; none while no two seeds are on record.
+    """
+    results = recorded("hostile-veto", folder)
+    if results is None or results["seed"].nunique() < 2:
+        return []
+    made, (usual, *_, clip) = by_seed(results), sorted(results["clip"].unique())
+    plain, clipped = (made["dml", "mean", floor] for floor in (usual, clip))
+    lost = "what one liar of 5 takes"
+    price = {"price without a liar": (plain[0] - clipped[0], MARGIN)}
+    return [
+        _row(PUBLISHED, "bears one lying client of five", {lost: (plain[0] - plain[1], BORNE)}),
+        _row(CLIPPED, f"the same, no probability below {clip:g}", {lost: (clipped[0] - clipped[1], BORNE), **price}),
+    ]
+
+
+def _row(system: str, says: str, asked: Mapping[str, tuple[pd.Series, float]]) -> dict:
+    """A verdict from differences by seed that are claimed to lie under a bound."""
+    found = {name: interval(values.dropna().to_numpy()) for name, (values, _) in asked.items()}
+    n, planned = min(one.n for one in found.values()), len(STUDIES_BY_NAME["hostile-veto"].seeds)
+    answered = {name: _under(one, asked[name][1]) if n == planned else OPEN for name, one in found.items()}
+    state = "" if n == planned else f"interim: {n} of {planned} seeds; "
+    told = "; ".join(
+        f"{name} {points(one)} (under {100 * asked[name][1]:g}) {answered[name]}" for name, one in found.items()
+    )
+    short = f"{state}points, n = {n}: {told}"
+    return {
+        "claim": "O1",
+        "system": system,
+        "says": says,
+        **lists(answered),
+        "figure": "06_hostile_veto",
+        "why": short,
+        "short": short,
+    }
+
+
+def _under(found: Estimate, bound: float) -> str:
+    return HELD if found.high < bound else REFUTED if found.low > bound else OPEN
+
+
 def on_record(folder: Path = STUDIES) -> list[str]:
     """Notebook 06: one liar, in words."""
     pages = "The plan and its expectations: `data/plan_hostile.md`; all tables: `figures/hostile.md`."
@@ -153,6 +217,13 @@ def _study(name: str, results: pd.DataFrame | None) -> Iterator[str]:
     yield ""
     titles = ("arm", "rule", "clip", "worst attack", *(f"{count} liars" for count in counts), "break-even")
     yield from table(titles, [_line(guard, part, counts) for guard, part in rows.groupby(GUARD, sort=False)])
+    for (arm, liars), part in results[results["metric"] == "infected"].groupby(["arm", "liars"]):
+        held, honest = interval(part["value"].to_numpy()), part["clients"].max() - liars
+        yield ""
+        yield (
+            f"`{arm}` with {liars} liar{'s' * (liars > 1)}: {estimate(held.mean, held.low, held.high, '.2f', 1)} of "
+            f"the {honest} honest clients hold a net that descends from one that a liar sent (n = {held.n})."
+        )
 
 
 def _line(guard: Sequence, rows: pd.DataFrame, counts: Sequence[int]) -> tuple:

@@ -161,8 +161,12 @@ def judged(skew: pd.DataFrame, models: pd.DataFrame) -> dict[str, tuple[str, lis
             made[name] = list(parts(*cells))
         except KeyError:
             made[name] = []
-        if any(len(part.values) < LEAST for part in made[name]):
-            made[name] = []
+    return answered(made)
+
+
+def answered(asked: Mapping[str, list[Part]]) -> dict[str, tuple[str, list[Part]]]:
+    """Predictions with their answers, corrected over them; those whose parts have too few seeds are not run."""
+    made = {name: parts if all(len(part.values) >= LEAST for part in parts) else [] for name, parts in asked.items()}
     holds = {name: max(part.p[0] for part in parts) for name, parts in made.items() if parts}
     fails = {name: min(1.0, len(parts) * min(part.p[1] for part in parts)) for name, parts in made.items() if parts}
     passed = dict(zip(holds, holm_corrected([*holds.values()]), strict=True))
@@ -174,11 +178,20 @@ def _answer(passed: float, contrary: float) -> str:
     return HELD if passed < ALPHA else FAILED if contrary < ALPHA else OPEN
 
 
-def text(folder: Path = STUDIES) -> str:
-    """A table of the predictions with their answers and differences, from what is on record in `folder`."""
+def on_record(folder: Path = STUDIES) -> dict[str, tuple[str, list[Part]]]:
+    """The predictions judged by what is on record in `folder` (see `judged`)."""
     files = [folder / name / "results.csv.gz" for name in ("skew", "models")]
     none = pd.DataFrame(columns=["cell", "seed", "arm", "client", "metric", "value"])
-    answers = judged(*(read_table(file) if file.is_file() else none for file in files))
+    return judged(*(read_table(file) if file.is_file() else none for file in files))
+
+
+def text(folder: Path = STUDIES) -> str:
+    """A table of the predictions with their answers and differences, from what is on record in `folder`."""
+    return joined(shown(on_record(folder)))
+
+
+def shown(answers: Mapping[str, tuple[str, list[Part]]]) -> list[str]:
+    """Predictions as a table in Markdown, after a line that names those that were not run."""
     rows = [
         (name, f"**{answer}**", part.says, part.expected, _points(part), len(part.values))
         for name, (answer, parts) in answers.items()
@@ -187,7 +200,7 @@ def text(folder: Path = STUDIES) -> str:
     missing = [name for name, (answer, _) in answers.items() if answer == NOT_RUN]
     last = [f"Not run yet: {', '.join(missing)}.", ""] if missing else []
     titles = ("prediction", "answer", "by", "expected", "points [95 %]", "n")
-    return joined([*last, *(table(titles, rows) if rows else [])])
+    return [*last, *(table(titles, rows) if rows else [])]
 
 
 def _points(part: Part) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from dml.evidence.answers import HELD, OPEN, REFUTED, lists, points
 from dml.evidence.words import between
-from dml.stats import Estimate, columns, interval
+from dml.stats import columns, interval
 
 RULES = ("local", "local+public", "fedavg", "fedavg+public")  # without an exchange of outputs
 MARGIN = 0.01  # of accuracy: what "equal" means, as data/plan_skew.md says
@@ -16,8 +16,9 @@ LABELLED = {
     "balanced": "labelled and balanced",
     "skewed": "labelled, one class four times as common",
     "unlabelled": "without labels",
+    "other": "labelled, of another domain",
 }
-STANDS_FOR = {"unlabelled": "balanced", "skewed": "balanced"}  # arms that use no public fold are run there
+STANDS_FOR = dict.fromkeys(("unlabelled", "skewed", "other"), "balanced")  # arms that use no public fold are run there
 MAP = ["cell", "distance", "public_fold", "against", "mean", "low", "high", "n", "state", "dml", "best", "accuracy"]
 MODELS = ["kind", "mean", "low", "high", "n", "alone"]
 TABLES = ("skew_results", "skew_cells")
@@ -84,12 +85,6 @@ def state(low: float, high: float) -> str:
     return EQUAL if low > -MARGIN and high < MARGIN else UNDECIDED
 
 
-def difference(results: pd.DataFrame, cell: str, arm: str, other: str, metric: str = "unseen accuracy") -> Estimate:
-    """An arm minus another in a cell, paired over the seeds that have both."""
-    both = by_seed(results, metric)[cell][[arm, other]].dropna()
-    return interval((both[arm] - both[other]).to_numpy())
-
-
 def model_gains(results: pd.DataFrame, cell: str, kinds: Sequence[str], arm: str = "dml") -> pd.DataFrame:
     """Of every kind of model in a cell of different ones: the arm minus `local+public` of the same clients; columns
     `MODELS`, where `alone` is the accuracy of `local+public`. Clients have the kinds in turn.
@@ -121,16 +116,6 @@ def judged(tables: Sequence[pd.DataFrame], _: object = None) -> list[dict]:
         says, what = "helps clients with different models (future work)", "`local+public` of the same model"
         rows.append(_row("F4", says, asked, f"DML minus {what}", "05_models"))
     return rows
-
-
-def def_kt(results: pd.DataFrame, cell: str) -> list[dict]:
-    """The verdict row of Def-KT in a cell: does teaching add to moving? None where its control is missing."""
-    arms = by_seed(results).get(cell, pd.DataFrame()).columns
-    if not {"def-kt", "def-kt, only moved"} <= set(arms):
-        return []
-    asked = {"than models that merely move": difference(results, cell, "def-kt", "def-kt, only moved")}
-    says = "models that move and teach each other are better (a related method)"
-    return [_row("Def-KT", says, asked, "Def-KT minus its control", "05_relatives")]
 
 
 def _counted(map_: pd.DataFrame) -> str:

@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from dml.evidence import predictions, skew
-from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES
+from dml.evidence import pictures, predictions, skew
+from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, lists, points
 from dml.evidence.skew import ABOVE, BELOW, EQUAL, LABELLED, LITTLE, UNDECIDED, skew_map
 from dml.evidence.words import between, estimate, joined, table
 from dml.files import read_table
-from dml.studies.skew import NAMES, plan
+from dml.studies.skew import plan
 from dml.studies.study import STUDIES
 
+WORDS = {predictions.HELD: HELD, predictions.FAILED: REFUTED, predictions.OPEN: OPEN}  # of a prediction, as a verdict
 THEN = {
     ABOVE: "use DML",
     BELOW: "use {against}",
@@ -33,7 +34,7 @@ def judged(folder: Path = STUDIES) -> list[dict]:
     that is not complete decides nothing: all it asks is open.
     """
     rows = []
-    for study in [name for name in NAMES if (folder / name / "costs.csv").is_file()]:
+    for study in [name for name in ("skew", "models") if (folder / name / "costs.csv").is_file()]:
         tables = (read_table(folder / study / name) for name in ("results.csv.gz", "cells.csv"))
         for row in skew.judged(tuple(tables)):
             if so_far := state(folder, study):
@@ -43,9 +44,26 @@ def judged(folder: Path = STUDIES) -> list[dict]:
     return rows
 
 
+def def_kt(folder: Path = STUDIES) -> list[dict]:
+    """The verdict row on a related method: does Def-KT gain by moving models, not by teaching them? That is P7 of the
+    plan, judged as it says; open while the study is not complete, none before the prediction can be judged.
+    """
+    answer, parts = predictions.on_record(folder)["P7"]
+    if not parts:
+        return []
+    so_far, (part,) = state(folder), parts
+    decided = OPEN if so_far else WORDS[answer]
+    told = f"points, n = {part.found.n}: Def-KT minus models that only move {points(part.found)} {decided}"
+    short = f"{so_far}; {told}" if so_far else told
+    says = "Def-KT gains by moving models, not by teaching them (P7)"
+    row = {"claim": "O2", "says": says, **lists({part.says: decided}), "figure": "05_relatives"}
+    return [row | {"why": short, "short": short}]
+
+
 def state(folder: Path = STUDIES, study: str = "skew") -> str:
     """How much of a study is on record, where it is not all of it."""
-    there = read_table(folder / study / "costs.csv")
+    file = folder / study / "costs.csv"
+    there = read_table(file) if file.is_file() else pd.DataFrame(columns=["cell", "seed", "arm"])
     planned = sum(len(grid.cells) * len(grid.arms) * len(grid.seeds) for grid in plan().grids[study])
     done = len(there.drop_duplicates(["cell", "seed", "arm"]))
     return "" if done == planned else f"interim: {done:,} of {planned:,} runs planned"
@@ -96,12 +114,13 @@ def on_record(folder: Path = STUDIES) -> list[str]:
 
 
 def text(folder: Path = STUDIES) -> str:
-    """The page on clients that differ: what to do when, and which predictions held."""
+    """The page on clients that differ: what to do when, which predictions held, and pictures that differ."""
     map_, lines = the_map(folder), ["Nothing is on record yet.", ""]
     if map_ is not None:
         so_far = f"**{state(folder).capitalize()}; decides nothing.** " if state(folder) else ""
         lines = [f"{so_far}Real photographs, reduced protocol, 5 clients; Student's t over seeds.", "", advice(map_)]
-    return joined([*lines, "### The predictions", "", predictions.text(folder).rstrip()])
+    told = ["### The predictions", "", predictions.text(folder).rstrip(), "", f"### {pictures.TITLE}", ""]
+    return joined([*lines, *told, *pictures.lines(folder, state(folder, pictures.NAME))])
 
 
 def advice(map_: pd.DataFrame) -> str:

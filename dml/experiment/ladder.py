@@ -126,8 +126,13 @@ def code_of(experiment: Experiment, arm: str) -> tuple[str, ...]:
     folders = [] if arm in ARMS | CONTROLS | RUNGS else ["arms/relatives"]
     folders += [] if set(experiment.models.split(",")) <= WIDTHS.keys() else ["zoo"]
     files = [file for folder in folders for file in sorted((PACKAGE / folder).glob("*.py"))]
+    drawing = ["data.domains", "data.faces", "data.face_parts", "data.brush"] if experiment.repainted else []
     modules = [".".join(file.relative_to(PACKAGE).with_suffix("").parts) for file in files]
-    return (*modules, *(["data.partition"] if experiment.skewed or experiment.public_fold == "skewed" else []))
+    return (
+        *modules,
+        *drawing,
+        *(["data.partition"] if experiment.skewed or experiment.public_fold == "skewed" else []),
+    )
 
 
 def rungs_for(names: Sequence[str], classes: int) -> tuple[str, ...]:

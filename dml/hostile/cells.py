@@ -11,13 +11,14 @@ from dml.arms.federation import Federation
 from dml.config import Experiment
 from dml.experiment import jobs
 from dml.experiment.ladder import find
-from dml.hostile import arms, pdmm, poison
+from dml.hostile import arms, lineage, pdmm, poison
 from dml.hostile.liars import corrupt
 from dml.streams import SERVER
 from dml.training import machine, workers
 
 MODULES = tuple(
-    f"hostile.{name}" for name in ("attacks", "rules", "messages", "liars", "poison", "arms", "pdmm", "cells")
+    f"hostile.{name}"
+    for name in ("attacks", "rules", "messages", "wording", "liars", "poison", "arms", "pdmm", "lineage", "cells")
 )
 
 
@@ -73,8 +74,8 @@ def measure(data: str, sha256: str, experiment: Experiment, cell: Cell, seed: in
 
 def values(fed: Federation, cell: Cell) -> dict[str, float]:
     """What is kept of a run, of honest clients only: accuracy on the unseen set after the last round, of all and of the
-    worst; bytes of one client in a round, up and down; what was refused; the weight of the liars in the last sum; and,
-    of a backdoor, how often the trigger works.
+    worst; bytes of one client in a round, up and down; what was refused; the weight of the liars in the last sum; of a
+    backdoor, how often the trigger works; and, where nets move, how many honest clients hold one of a liar's line.
     """
     honest, last = range(cell.clients - cell.liars), fed.experiment.rounds
 
@@ -88,6 +89,8 @@ def values(fed: Federation, cell: Cell) -> dict[str, float]:
         kept["liar weight"] = mean(weights)
     if cell.attack == "backdoor":
         kept["backdoor"] = mean(poison.success(fed, fed.clients[index]) for index in honest)
+    if cell.liars and cell.arm in lineage.REPLACING:
+        kept["infected"] = lineage.infected(lineage.moves(fed), range(len(honest), cell.clients))[-1]
     sent = [entry for entry in fed.post.ledger if entry.round > 0]
     up = sum(entry.encoded for entry in sent if entry.sender != SERVER)
     down = sum(entry.encoded for entry in sent if entry.sender == SERVER)

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from dml.arms import messaging
 from dml.arms.federation import Federation
-from dml.exchange.messages import FLOOR, Aggregate, Losses, Message, Predictions, Weights, decode
-from dml.hostile import attacks
+from dml.exchange.messages import Message, Weights, decode
+from dml.hostile import wording
 from dml.hostile.attacks import KNOWS, PREDICTIONS, WEIGHTS, View
-from dml.hostile.messages import Weighted
 from dml.hostile.poison import TRAINING
 from dml.streams import SERVER, stream
 
@@ -83,7 +82,7 @@ class Liars:
     def lie(self, message: Message) -> Message:
         """What a liar says instead of a message. Raises ValueError where the attack is none on such a message."""
         rng = stream(self.fed.seed, message.sender, "noise").spawn(message.round)[-1]  # one a round: no state is kept
-        if isinstance(message, Losses | Predictions) and self.attack in PREDICTIONS:
+        if isinstance(message, wording.Said) and self.attack in PREDICTIONS:
             return self._predictions(message, rng)
         if isinstance(message, Weights) and self.attack in WEIGHTS:
             return self._weights(message, rng)
@@ -92,23 +91,18 @@ class Liars:
     def _hear_server(self, message: Message) -> None:
         if isinstance(message, Weights):
             self.common |= message.values
-        if isinstance(message, Aggregate | Weighted):
+        if isinstance(message, wording.Told):
             classes, labels = len(self.fed.images.classes), messaging.public_labels(self.fed, message.round)
-            mean = message.total / message.clients
-            told = mean if mean.shape[1] == classes else mean[:, :classes].clamp_min(FLOOR).log()  # or peer-first's
+            told = wording.told(message, classes)
             by_label = torch.nn.functional.one_hot(labels, classes).to(told)
-            self._last = by_label.T @ attacks.scores(told) / by_label.sum(0).clamp_min(1)[:, None]
+            self._last = by_label.T @ told / by_label.sum(0).clamp_min(1)[:, None]
 
-    def _predictions(self, message: Losses | Predictions, rng) -> Losses | Predictions:
+    def _predictions(self, message: wording.Said, rng) -> wording.Said:
         labels = messaging.public_labels(self.fed, message.round)
-        said = [attacks.scores(each.log_probabilities(labels)) for each in (message, *self._same(message))]
+        said = [wording.said(each, labels) for each in (message, *self._same(message))]
         heard = torch.stack(said[1:] or said)
         lie = PREDICTIONS[self.attack][1](View(said[0], heard, labels, self._last, rng))
-        told = Predictions(round=message.round, sender=message.sender, probabilities=lie.double().softmax(-1).float())
-        if isinstance(message, Predictions):
-            return told
-        true = lie.double().log_softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-        return replace(message, losses=-true.float())
+        return wording.saying(message, lie, labels)
 
     def _weights(self, message: Weights, rng) -> Weights:
         first = self.fed.server.parameters()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from dml.studies import crowd, crowd_cost, generalisation, hostile, privacy, skew, study, tuned
+from dml.studies import crowd, crowd_cost, generalisation, hostile, privacy, skew, study, sweep, tuned
 from dml.studies.plan import Study, plan
 
 Seeds = Sequence[int]
@@ -17,6 +17,7 @@ def _studies() -> Mapping[str, Callable[[Seeds], object]]:
         "tuned": lambda _: tuned.carry_out(),
         **{name: partial(skew.carry_out, name) for name in skew.NAMES},
         **{name: partial(hostile.carry_out, asked) for name, asked in hostile.STUDIES_BY_NAME.items()},
+        sweep.NAME: sweep.carry_out,
         crowd.NAME: crowd.carry_out,
         crowd_cost.NAME: lambda _: crowd_cost.carry_out(),
         generalisation.NAME: generalisation.carry_out,

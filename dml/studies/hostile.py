@@ -99,6 +99,16 @@ def training_cells() -> "list[Cell]":
     return plain + [_cell(guard, 2, "label flip") for guard in (*GUARDED, *others)]
 
 
+def relatives_cells() -> "list[Cell]":
+    """The veto in what FedMD and DS-FL send, with and without labels, and a sender of Def-KT whose net is a lie: 0 to 2
+    of 5, on seeds of `hostile-veto`, whose cells stand beside these.
+    """
+    from dml.hostile.cells import Cell
+
+    attacks = dict.fromkeys(("fedmd", "dsfl", "fedmd+labels", "dsfl+labels"), "veto") | {"def-kt": "flip"}
+    return [Cell(arm, 5, liars, attacks[arm] if liars else "") for arm in attacks for liars in (0, 1, 2)]
+
+
 def skewed_cells() -> "list[Cell]":
     """Honest outliers look hostile: the same rules where clients hold different classes (Dirichlet, 0.3)."""
     chosen = [guard for guard in GUARDED if guard[1] in ("mean", "score", "median") and guard[2:] != (SMALL.clip,)]
@@ -115,6 +125,7 @@ STUDIES_BY_NAME = {
         Study("hostile", range(20, 30), grid_cells),
         Study("hostile-training", range(20, 25), training_cells),
         Study("hostile-skewed", range(20, 25), skewed_cells),
+        Study("hostile-relatives", range(20, 30), relatives_cells),
     )
 }
 

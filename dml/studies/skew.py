@@ -1,4 +1,4 @@
-"""The studies of data/plan_skew.md, cell by cell and seed by seed: skewed clients, and clients with different models.
+"""The studies of data/plan_skew.md, cell by cell and seed by seed: clients that differ in classes, models or pictures.
 
 A cell is an experiment: the plan's protocol with some fields changed. Its arms are jobs of the usual cache, so that a
 killed run goes on where it stopped; after each seed what was measured is added to the tables on record.
@@ -30,7 +30,7 @@ from dml.studies.study import STUDIES
 from dml.training import machine
 
 FILE = DATA / "plan_skew.md"
-NAMES = ("skew", "models")
+NAMES = ("skew", "models", "pictures")
 METRICS = tuple(f"unseen {what}" for what in ("accuracy", "personal accuracy", "log loss", "disagreement"))
 KEY = ["cell", "seed", "arm"]
 RESULTS = [*KEY, "client", "metric", "value"]
@@ -40,10 +40,11 @@ CELLS = ["cell", "seed", "client", "images", "distance"]
 
 @dataclass(frozen=True)
 class Cell:
-    """An experiment with a name that says what was changed in it."""
+    """An experiment with a name that says what was changed in it; on the data set `data`, "" for the plan's."""
 
     name: str
     experiment: Experiment
+    data: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,10 @@ def _grid(base: Experiment, told: dict) -> Grid:
 
 
 def cell(base: Experiment, label_alpha: float, fields: Mapping[str, Any]) -> Cell:
-    """A cell of an experiment: `label_alpha` inf is none; `fields` are any of its fields. Raises ValueError."""
+    """A cell of an experiment: `label_alpha` inf is none; `fields` are of it, but "data". Raises ValueError."""
+    changed = {name: value for name, value in fields.items() if name != "data"}
     try:
-        experiment = replace(base, label_alpha=None if label_alpha == inf else label_alpha, **fields)
+        experiment = replace(base, label_alpha=None if label_alpha == inf else label_alpha, **changed)
     except TypeError as error:
         raise ValueError(f"fields {dict(fields)}: {error}") from error
     named = {"label_alpha": label_alpha, **fields}
@@ -90,6 +92,7 @@ def cell(base: Experiment, label_alpha: float, fields: Mapping[str, Any]) -> Cel
             f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in named.items()
         ),
         experiment,
+        fields.get("data", ""),
     )
 
 
@@ -99,7 +102,7 @@ def pairs(study: str, seed: int, device: torch.device) -> dict[tuple[str, int, s
     for grid in plan().grids[study]:
         for here in grid.cells if seed in grid.seeds else ():
             for arm in grid.arms:
-                (job,) = results.arm_jobs(plan().data, here.experiment, [seed], device, [arm])
+                (job,) = results.arm_jobs(here.data or plan().data, here.experiment, [seed], device, [arm])
                 listed[here.name, seed, arm] = here, job
     return listed
 
@@ -146,9 +149,8 @@ def _collect(study: str, done: Mapping[tuple[str, int, str], tuple[Cell, Job]], 
         )
     for name, seed in dict.fromkeys(key[:2] for key in done):
         here = next(part for key, (part, _) in done.items() if key[:2] == (name, seed))
-        dealt += [
-            (name, seed, *row) for row in distances(images_of(plan().data, here.experiment), here.experiment, seed)
-        ]
+        images = images_of(here.data or plan().data, here.experiment)
+        dealt += [(name, seed, *row) for row in distances(images, here.experiment, seed)]
     tables.add(folder / "results.csv.gz", pd.DataFrame(measured, columns=RESULTS), KEY)
     tables.add(folder / "cells.csv", pd.DataFrame(dealt, columns=CELLS), ["cell", "seed"])
     images = images_of(plan().data, next(iter(done.values()))[0].experiment)
