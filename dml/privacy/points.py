@@ -1,4 +1,4 @@
-"""Defences at equal strength: what a server holds of a victim at each point, and what the whole protocol is worth there.
+"""Defences at equal strength: what a server holds of a victim at each point, and what the whole protocol is worth.
 
 A point is a way to train and a way to speak. Its arm runs as it is, with a tap on the wire, until the first message
 that tells of the pool's images; the attacker's shadows are the other victims at the same point.
