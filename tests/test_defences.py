@@ -2,8 +2,10 @@
 
 import json
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load
@@ -11,12 +13,16 @@ from sklearn.metrics import roc_auc_score
 
 from dml.config import Draw, Experiment
 from dml.data.images import images_of
+from dml.evidence import defences, defences_text, games
 from dml.exchange.messages import Losses
 from dml.files import read_table
+from dml.plots.defences import leak_and_accuracy
 from dml.privacy import points
+from dml.privacy.adversaries import CHOOSES, ONE
 from dml.privacy.game import VICTIM, deal
 from dml.privacy.points import Point
 from dml.studies import defences as study
+from dml.studies.privacy import RATES
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 CPU = torch.device("cpu")
@@ -27,22 +33,20 @@ DRAW = Draw(groups=3, victims=1, canaries=4, unseen=20, rounds=2)
 @pytest.fixture(scope="module")
 def small(own_cache):
     """The plan, on a few drawn faces."""
-    protocol = replace(GAME, rounds=2)
+    protocol = replace(GAME, rounds=2, epochs=1, train_images=130)
     return replace(study.plan(), data="faces", games=range(2), game=GAME, draw=DRAW, protocol=protocol)
 
 
 @pytest.fixture(scope="module")
 def played(small):
-    """Two tiny games: the signals of each, and what its protocols are worth."""
-    sha256 = images_of("faces", GAME).sha256
-    found = {}
+    """Two tiny games: the signals of each, and what protocols are worth, in both the same."""
+    worth, found = {}, {}
+    for point in small.points:
+        if point.protocol not in worth:
+            (told,) = study.measure_worth(small, images_of("faces", small.protocol).sha256, 0, point, "cpu")
+            worth[point.protocol] = json.loads(told)
     for seed in small.games:
-        (content,) = study.measure_signals(small, sha256, seed, (0, 1, 2), "cpu")
-        worth = {}
-        for point in small.points:
-            if point.protocol not in worth:
-                (told,) = study.measure_worth(small, sha256, seed, point, "cpu")
-                worth[point.protocol] = json.loads(told)
+        (content,) = study.measure_signals(small, images_of("faces", GAME).sha256, seed, (0, 1, 2), "cpu")
         found[seed] = {name: value.numpy() for name, value in load(content).items()}, worth
     return found
 
@@ -137,7 +141,7 @@ def test_a_protocol_without_a_defence_is_the_arm_of_the_experiment(small):
     from dml.arms.catalogue import run
     from dml.arms.federation import Federation
 
-    images = images_of("faces", GAME)
+    images = images_of("faces", small.protocol)
     fed = Federation(small.protocol, images, 5)
     run("dml", [fed])
     usual = np.mean([row.value for row in fed.rows if row.metric == "unseen accuracy"])
@@ -188,3 +192,95 @@ def test_a_played_game_is_not_played_again(folder, small, monkeypatch):
     before = (folder / study.NAME / "rates.csv.gz").read_bytes()
     study.carry_out((), "cpu", folder, small)
     assert (folder / study.NAME / "rates.csv.gz").read_bytes() == before
+
+
+# -- what it says -----------------------------------------------------------------------------------------------------
+
+
+def invented(leaks, worths=(), n=6):
+    """Rates and accuracies of n games: DML's AUC of the server that chooses is 0.65, its accuracy 90 %; of the named
+    points both differ by so much.
+    """
+    rng, rates, worth = np.random.default_rng(0), [], []
+    for game in range(n):
+        base = rng.normal(0, 0.02, 2)
+        for point in study.plan().points:
+            for strength, attack in product((ONE, CHOOSES), ("weak", "strong")):
+                lift = dict(leaks).get(point.name, 0) + 0.02 * (attack == "strong") + rng.normal(0, 0.003) + base[0]
+                row = (game, strength, point.name, attack)
+                rates += [(*row, metric, 0.63 + lift) for metric in games.METRICS] + [(*row, "other halves", 0.5)]
+            accuracy = 0.9 + dict(worths).get(point.name, 0) + rng.normal(0, 0.002) + base[1]
+            worth.append((game, point.name, np.inf if not point.noise else 10.0, 5, 5988, accuracy))
+    return pd.DataFrame(rates, columns=RATES), pd.DataFrame(worth, columns=study.WORTH)
+
+
+def test_answers_follow_the_games():
+    rates, worth = invented({"hard labels": -0.1, "noise 4": -0.1, "4 bits": 0.05}, {"noise 4": -0.05})
+    table = defences.by_game(rates, worth)
+    minus = defences.bargains(table).set_index("point")
+    assert list(minus.loc["hard labels", ["leak_answer", "price_answer", "bargain"]]) == ["less", "same", True]
+    assert list(minus.loc["noise 4", ["leak_answer", "price_answer", "bargain"]]) == ["less", "less", False]
+    assert minus.loc["4 bits", "leak_answer"] == "more" and minus.loc["noise 1", "leak_answer"] == "same"
+    rows = defences.points(table, worth)
+    assert defences.taken(rows, "hard labels") == pytest.approx(0.1 / 0.15, abs=0.05)
+    assert minus.loc["FedAvg, DP-SGD 1", "arm"] == "fedavg" and len(minus) == 10
+
+
+def test_the_texts_turn_with_the_games(folder, monkeypatch):
+    assert "interim, decides nothing: 2 of 6 games" in defences_text.text(folder).lower()
+    told = {}
+    for leak in (-0.1, 0.0):
+        monkeypatch.setattr(defences, "recorded", lambda *_, leak=leak: invented({"hard labels": leak}))
+        told[leak] = "\n".join(defences_text.on_record(folder))
+    assert "cost no accuracy: hard labels." in told[-0.1] and "none is shown to be" in told[0.0]
+    assert "all 6 games" in told[0.0] and "nan" not in told[0.0]
+
+
+def test_without_two_games_nothing_is_said(tmp_path):
+    assert defences_text.text(tmp_path).strip() == defences_text.NOTHING
+    assert "no two games" in defences_text.on_record(tmp_path)[0]
+
+
+def test_every_point_of_the_figure_has_the_same_n_and_the_caption_counts_it(folder):
+    drawn = leak_and_accuracy(*defences.recorded(folder), "faces, games")
+    assert len(drawn.table) == 12 and set(drawn.table["n"]) == {2} and "n = 2 games at every point" in drawn.caption
+    rates, worth = invented({})
+    assert "n = 6 games at every point" in leak_and_accuracy(rates, worth, "faces, games").caption
+    few = (rates["view"] == "noise 1") & (rates["game"] > 2), (worth["point"] == "noise 1") & (worth["game"] > 2)
+    unequal = leak_and_accuracy(rates[~few[0]], worth[~few[1]], "faces, games").caption
+    assert "n = 3 or 6 games" in unequal
+
+
+# -- controls ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def leaky(own_cache):
+    """A game whose victims train for far too long: the leak is planted. Ten victims at three points."""
+    draw = replace(DRAW, groups=10, rounds=1)
+    game = deal("faces", replace(GAME, epochs=40), draw, 3)
+    told = [Point("DML"), *(Point(name, message=name) for name in ("noise 1", "noise 4"))]
+    signals = {name: value.numpy() for name, value in points.signals(game, range(10), told, CPU).items()}
+    labels = {1: game.images.train.labels[game.public].numpy()}
+    return signals, list(points.attacks(signals, told, labels))
+
+
+def best(scored, strength, point, members):
+    """The area of the best attack of an adversary."""
+    rows = [one.scores for one in scored if (one.strength, one.view) == (strength, point)]
+    return max(roc_auc_score(members.ravel(), scores.ravel()) for scores in rows)
+
+
+def test_a_planted_leak_is_found_and_more_noise_does_not_help(leaky):
+    signals, scored = leaky
+    members = signals["members"]
+    plain, little, much = (best(scored, CHOOSES, name, members) for name in ("DML", "noise 1", "noise 4"))
+    error = np.sqrt(2 / 12 / members.sum())  # of an area near a half, of so many members and others
+    assert plain > 0.75 and little < plain + 2 * error and much < little + 2 * error and much < plain - 0.05
+
+
+def test_a_model_that_saw_none_of_the_images_is_at_chance(leaky):
+    signals, scored = leaky
+    other = np.random.default_rng(1).permuted(signals["members"], axis=1)
+    areas = [roc_auc_score(other.ravel(), one.scores.ravel()) for one in scored]
+    assert abs(np.mean(areas) - 0.5) < 0.05

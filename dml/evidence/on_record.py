@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from dml.config import FIGURES, RECORDED, ROOT
-from dml.evidence import crowd_text, games_text, generalisation, hostile, skew_text, style, verdicts
+from dml.evidence import crowd_text, defences_text, games_text, generalisation, hostile, skew_text, style, verdicts
 from dml.evidence import transmission as sizes
 from dml.evidence.about import About, read
 from dml.evidence.answers import STATUSES, brief
@@ -133,6 +133,7 @@ def privacy(published: Recorded, reduced: Recorded) -> list[str]:
         f"{numbers[peer]}. Over three rounds the recorded attack without shadows (FedMIA) finds an AUC of "
         f"{areas['weights']:.3f} in the weights and {areas['losses']:.3f} in the losses.",
         *games_text.on_record(published.studies),
+        *defences_text.on_record(published.studies),
     ]
 
 

@@ -13,6 +13,8 @@ from dml.evidence import (
     confirmatory,
     crowd_page,
     crowd_text,
+    defences,
+    defences_text,
     findings,
     games,
     games_text,
@@ -32,6 +34,7 @@ from dml.files import read_table, write_text
 from dml.plots import catalogue, claims, crowd, melting, studies
 from dml.plots.adversaries import by_adversary
 from dml.plots.data import contact_sheet
+from dml.plots.defences import leak_and_accuracy
 from dml.plots.generalisation import gaps
 from dml.plots.hostile import by_liars
 from dml.plots.skew import the_map, who_gains
@@ -105,6 +108,8 @@ def redraw_recorded(to: Path) -> None:
     tasks += [Task(draw_gaps, (to,))] if generalisation.recorded("gaps") is not None else []
     if games.recorded() is not None:
         tasks.append(Task(draw_adversaries, (to,)))
+    if defences.recorded() is not None:
+        tasks.append(Task(draw_defences, (to,)))
     tasks += [Task(draw_crowd, (to,))]
     for folder in folders:
         tasks += drawing(folder, to / folder.name, JOINT if folder == folders[0] else (*JOINT, *ALIKE))
@@ -128,6 +133,7 @@ def texts_of_record() -> dict[str, str]:
         "skew": skew_text.text(),
         "generalisation": generalisation_text.text(),
         "adversaries": games_text.text(),
+        "defences": defences_text.text(),
         "crowd": crowd_page.text(),
     }
 
@@ -177,6 +183,11 @@ def draw_differing(study: str, to: Path) -> None:
 def draw_adversaries(to: Path) -> None:
     """What every adversary finds, in the games on record."""
     by_adversary(games.recorded(), "facemask, games of data/plan_privacy.md").save(to, games_text.FIGURE)
+
+
+def draw_defences(to: Path) -> None:
+    """Leakage against accuracy at every point of the games on record."""
+    leak_and_accuracy(*defences.recorded(), "facemask, games of data/plan_defences.md").save(to, defences_text.FIGURE)
 
 
 def draw_crowd(to: Path) -> None:
