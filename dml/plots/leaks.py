@@ -24,6 +24,7 @@ def balance(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
     its messages; on the dashed line both are equal.
     """
     views = [view for view in BALANCES if view in set(table["view"])]
+    table = table[table["view"].isin(views)]
     fig = Figure(figsize=(DOUBLE, 2.2))
     panels, told = fig.subplots(1, len(views), sharex=True, sharey=True), []
     rounds = sorted(table["round"].unique())
