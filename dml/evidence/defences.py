@@ -5,6 +5,7 @@ on all *other* games (`games.chosen`).
 """
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -75,7 +76,7 @@ def bargains(games: pd.DataFrame) -> pd.DataFrame:
         names = [point.name for point in plan().points if point.arm == arm and point.name != reference]
         found = {what: _minus(games, names, reference, column) for what, column in MEASURES.items()}
         for place, name in enumerate(names):
-            row = {"point": name, "arm": arm}
+            row: dict[str, Any] = {"point": name, "arm": arm}
             for what, differences in found.items():
                 one = differences[place]
                 row |= {what: one.mean, f"{what}_low": one.low, f"{what}_high": one.high, f"{what}_p": one.p}

@@ -64,7 +64,7 @@ def attacks(rows: pd.DataFrame) -> pd.DataFrame:
     made = []
     for (attack, view), here in rows.groupby(["attack", "view"], sort=False):
         own, others = (here[here["against"] == against] for against in ("own", "others"))
-        shares = [part.groupby("seed")["recovered"].mean() for part in (own, others)]
+        shares = [part.groupby("seed")["recovered"].mean().to_numpy(float) for part in (own, others)]
         gain = interval((own["ssim"] - own["ssim of the mean"]).groupby(own["seed"]).mean().to_numpy())
         victims, n = int((shares[0] > 0).sum()), len(shares[0])
         exact = binomtest(victims, n).proportion_ci()
@@ -73,7 +73,7 @@ def attacks(rows: pd.DataFrame) -> pd.DataFrame:
         row |= {"gain": gain.mean, "gain_low": gain.low, "gain_high": gain.high}
         for name, part in (("", own), ("others_", others)):
             row |= {f"{name}{what}": int(part[what].sum()) for what in ("nearer", "recovered")}
-        one = paired(*(share.to_numpy(float) for share in shares), plan().margin)
+        one = paired(shares[0], shares[1], plan().margin)
         made.append(row | {"more": one.mean > 0, "p": one.p})
     found = pd.DataFrame(made)
     real = found["view"] != CALIBRATION
