@@ -21,7 +21,10 @@ from dml.studies.plan import plan
 TEXT = README.read_text(encoding="utf-8")
 PAGES = {page: page.read_text(encoding="utf-8") for page in redraw.PAGES}
 DEPLOYED = PAGES[ROOT / "dml" / "flower" / "README.md"]
-STUDIED = ("skew", "hostile", "crowd", "adversaries", "defences", "reconstruction", "generalisation")  # their pages in figures/
+STUDIED = (  # their pages in figures/
+    *("skew", "hostile", "crowd", "generalisation"),
+    *("adversaries", "defences", "reconstruction"),
+)
 PAPER, REDUCED = (RECORDED / name for name in findings.RUNS.values())
 
 

@@ -29,13 +29,16 @@ SHOWN = (  # in the figure of drawn faces
 
 
 def recorded(data: str = PEOPLE, folder: Path = STUDIES) -> pd.DataFrame | None:
-    """Every picture on record of a data set, of two victims at least, else None; with columns `nearer`, than the mean
-    and every public image, and `recovered`, the plan's criterion.
+    """Every picture on record of a data set, of two victims at least, else None, in the order of the attacks; with
+    columns `nearer`, than the mean and every public image, and `recovered`, the plan's criterion.
     """
+    from dml.privacy.reconstruction import ATTACKS  # an annex
+
     file = folder / NAME / "pictures.csv.gz"
     rows = read_table(file) if file.is_file() else None
     if rows is None or (rows := rows[rows["data"] == data])["seed"].nunique() < 2:
         return None
+    rows = rows.sort_values("attack", key=lambda names: names.map(list(ATTACKS).index), kind="stable")
     nearer = rows["psnr"] > rows[["psnr of the mean", "psnr of the nearest public"]].max(axis=1)
     return rows.assign(nearer=nearer, recovered=clearly(rows.assign(recovered=nearer)))
 
