@@ -19,7 +19,7 @@ MARKERS = {  # of a defence; those with a number share one
 }
 SIZES = {"noise 4": 5.5, "DP-SGD 0.03": 3, "DP-SGD 0.3": 4.2, "DP-SGD 1": 5.5, "FedAvg, DP-SGD 1": 5.5}
 TITLES = {"chooses": "server that chooses the public images", "honest": "honest server"}
-SEEN = 1.0  # intervals further outside all marks than these are apart are cut
+SEEN = 0.3  # intervals that end further outside all marks than this part of their reach are cut
 
 
 @drawn
