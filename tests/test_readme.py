@@ -21,7 +21,10 @@ from dml.studies.plan import plan
 TEXT = README.read_text(encoding="utf-8")
 PAGES = {page: page.read_text(encoding="utf-8") for page in redraw.PAGES}
 DEPLOYED = PAGES[ROOT / "dml" / "flower" / "README.md"]
-STUDIED = ("skew", "hostile", "crowd", "adversaries", "generalisation")  # their pages in figures/
+STUDIED = (  # their pages in figures/
+    *("skew", "hostile", "crowd", "generalisation"),
+    *("adversaries", "defences", "reconstruction"),
+)
 PAPER, REDUCED = (RECORDED / name for name in findings.RUNS.values())
 
 
@@ -210,7 +213,8 @@ def test_the_finding_on_accuracy_turns_with_the_results(record, by, word, use):
     assert ("is excluded" in told) == (by < 0.02) and ("is not excluded" in told) == (by > 0.02)
     advice = bullet(record, "When to use it?")
     assert (
-        advice.count("?** For accuracy or for small") == use and advice.count("not for accuracy (no gain shown)") == 1 - use
+        advice.count("?** For accuracy or for small") == use
+        and advice.count("not for accuracy (no gain shown)") == 1 - use
     )
 
 

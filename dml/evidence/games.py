@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dml.evidence.answers import HELD, OPEN, REFUTED
+from dml.evidence.words import progress
 from dml.files import read_table
 from dml.stats import columns, holm, interval, paired
 from dml.studies.privacy import NAME, Question, plan
@@ -143,5 +144,4 @@ def cost(folder: Path = STUDIES) -> str:
 
 def state(rates: pd.DataFrame) -> str:
     """How many of the plan's games are on record, in words."""
-    n, planned = rates["game"].nunique(), len(plan().games)
-    return f"all {n} games" if n == planned else f"interim, decides nothing: {n} of {planned} games"
+    return progress(rates["game"].nunique(), len(plan().games), "games")

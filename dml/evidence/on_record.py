@@ -14,7 +14,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from dml.config import FIGURES, RECORDED, ROOT
-from dml.evidence import crowd_text, games_text, generalisation, hostile, skew_text, style, verdicts
+from dml.evidence import crowd_text, defences_text, games_text, generalisation, hostile, skew_text, style, verdicts
+from dml.evidence import reconstruction as pictures
 from dml.evidence import transmission as sizes
 from dml.evidence.about import About, read
 from dml.evidence.answers import STATUSES, brief
@@ -114,9 +115,7 @@ def accuracy(published: Recorded, reduced: Recorded) -> list[str]:
 
 
 def privacy(published: Recorded, reduced: Recorded) -> list[str]:
-    """Notebook 03: the two comparisons that the paper's words are about, server against server, peer against peer, in
-    one round; what was found over several; and the server that chooses.
-    """
+    """Notebook 03: server against server and peer against peer, in one round; then the studies of stronger attacks."""
     rows = c4(published.read("privacy_differences")).set_index("question")
     more = {"above zero": "more", "below zero": "less", "on both sides of zero": "neither surely more nor less"}
     numbers = rows.apply(lambda row: estimate(row["mean"], row["low"], row["high"], "+.3f", 1), axis=1)
@@ -133,6 +132,8 @@ def privacy(published: Recorded, reduced: Recorded) -> list[str]:
         f"{numbers[peer]}. Over three rounds the recorded attack without shadows (FedMIA) finds an AUC of "
         f"{areas['weights']:.3f} in the weights and {areas['losses']:.3f} in the losses.",
         *games_text.on_record(published.studies),
+        *defences_text.on_record(published.studies),
+        *pictures.on_record(published.studies),
     ]
 
 

@@ -57,8 +57,9 @@ def membership(row) -> str:
 
 
 def clearly(pictures: pd.DataFrame) -> pd.Series:
-    """Which recovered images are also more like their private one than the mean image is, by `SSIM`: a class's mean
-    face can be nearer to a private image than any single public one, and shows nobody.
+    """Which images are recovered: nearer to their private one than the mean and every public image (the column
+    `recovered` of a run's table), and by `SSIM` more like it than the mean image is: a class's mean face can be nearer
+    to a private image than any single public one, and shows nobody.
     """
     return pictures["recovered"].astype(bool) & (pictures["ssim"] - pictures["ssim of the mean"] > SSIM)
 
@@ -70,8 +71,9 @@ def recovered(pictures: pd.DataFrame) -> str:
     most = pictures.groupby("attack")["case"].nunique()
     victims = f"{most.min()} to {most.max()} victims" if most.min() < most.max() else _victims(most.max())
     attacks = "1 attack" if len(most) == 1 else f"{len(most)} attacks"
-    told = f"{pictures['recovered'].sum()} of {len(pictures)} images, {attacks} on {victims}"
-    return told if not pictures["recovered"].any() else f"{told}; clearly: {clearly(pictures).sum()}"
+    told = f"{clearly(pictures).sum()} of {len(pictures)} images, {attacks} on {victims}"
+    nearer = pictures["recovered"].sum()
+    return told if not nearer else f"{told}; {nearer} nearer than any public image"
 
 
 def _victims(count: int) -> str:

@@ -22,6 +22,11 @@ def between(counts: Iterable[int]) -> str:
     return f"{ends[0]}" if len(ends) == 1 else f"{ends[0]} to {ends[-1]}"
 
 
+def progress(n: int, planned: int, what: str) -> str:
+    """How many games or victims of a plan are on record: only all of them decide."""
+    return f"all {n} {what}" if n == planned else f"interim, decides nothing: {n} of {planned} {what}"
+
+
 def span(low: float, high: float, form: str = "+.2f", scale: float = 100) -> str:
     """An interval in brackets, "" where there is none; of shares in per cent or points, unless `scale` is given."""
     return "" if np.isnan(low) else f"[{scale * low:{form}}, {scale * high:{form}}]"

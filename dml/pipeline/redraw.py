@@ -14,8 +14,6 @@ from dml.evidence import (
     crowd_page,
     crowd_text,
     findings,
-    games,
-    games_text,
     generalisation,
     generalisation_text,
     hostile,
@@ -29,8 +27,8 @@ from dml.evidence import (
 from dml.evidence.about import About, read
 from dml.evidence.accuracy import claims as claims_of
 from dml.files import read_table, write_text
+from dml.pipeline import privately
 from dml.plots import catalogue, claims, crowd, melting, studies
-from dml.plots.adversaries import by_adversary
 from dml.plots.data import contact_sheet
 from dml.plots.generalisation import gaps
 from dml.plots.hostile import by_liars
@@ -103,8 +101,7 @@ def redraw_recorded(to: Path) -> None:
         Task(draw_differing, (name, to)) for name in ("skew", "models") if (STUDIES / name / "costs.csv").is_file()
     ]
     tasks += [Task(draw_gaps, (to,))] if generalisation.recorded("gaps") is not None else []
-    if games.recorded() is not None:
-        tasks.append(Task(draw_adversaries, (to,)))
+    tasks += privately.tasks(to)
     tasks += [Task(draw_crowd, (to,))]
     for folder in folders:
         tasks += drawing(folder, to / folder.name, JOINT if folder == folders[0] else (*JOINT, *ALIKE))
@@ -127,7 +124,7 @@ def texts_of_record() -> dict[str, str]:
         "hostile": hostile.text(),
         "skew": skew_text.text(),
         "generalisation": generalisation_text.text(),
-        "adversaries": games_text.text(),
+        **privately.texts(),
         "crowd": crowd_page.text(),
     }
 
@@ -172,11 +169,6 @@ def draw_differing(study: str, to: Path) -> None:
     tables = (read_table(STUDIES / study / name) for name in ("results.csv.gz", "cells.csv"))
     name, drawn = {"skew": ("05_map", the_map), "models": ("05_models", who_gains)}[study]
     drawn(*tables, f"facemask, reduced protocol, study {study}").save(to, name)
-
-
-def draw_adversaries(to: Path) -> None:
-    """What every adversary finds, in the games on record."""
-    by_adversary(games.recorded(), "facemask, games of data/plan_privacy.md").save(to, games_text.FIGURE)
 
 
 def draw_crowd(to: Path) -> None:

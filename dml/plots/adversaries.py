@@ -48,7 +48,7 @@ def by_adversary(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, 
         grid[0].plot([], [], color=GREYS[0], marker=marker, linestyle="", label=strength)
     legend_above(fig, grid[0])
     letters(grid, left=-4)
-    n, games = rows["n"].max(), state(rates)
+    n, games = " or ".join(map(str, sorted(rows["n"].unique()))), state(rates)
     text = about(
         data,
         f"What each adversary finds of who was in the training data, n = {n} games ({games}). Orange: FedAvg, brown: "

@@ -8,6 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from dml.evidence.privacy import SSIM, clearly
+from dml.evidence.words import between
 from dml.plots.looks import dot
 from dml.plots.privacy import GUESS, SHOWN_VIEWS, VIEWS
 from dml.plots.style import BETTER, DOUBLE, SMALLEST, about, drawn, figure, legend_above, letters, percent, spread
@@ -22,6 +24,7 @@ def balance(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
     its messages; on the dashed line both are equal.
     """
     views = [view for view in BALANCES if view in set(table["view"])]
+    table = table[table["view"].isin(views)]
     fig = Figure(figsize=(DOUBLE, 2.2))
     panels, told = fig.subplots(1, len(views), sharex=True, sharey=True), []
     rounds = sorted(table["round"].unique())
@@ -121,6 +124,7 @@ def reconstruction(pictures: Mapping[str, Tensor], table: pd.DataFrame, data: st
     """Pairs of a private image and what an attack made of it, one row an attack: two random cases, and the best
     recovered image of all cases.
     """
+    table = table.assign(clearly=clearly(table))
     names = list(table["attack"].unique())
     fig = Figure(figsize=(DOUBLE, 0.8 * len(names) + 0.2))
     for row, name in zip(fig.subplots(len(names), 7, squeeze=False), names, strict=True):
@@ -132,18 +136,20 @@ def reconstruction(pictures: Mapping[str, Tensor], table: pd.DataFrame, data: st
                 picture = pictures[f"{case.case}/{name}/{what}"][case.image]
                 axes.imshow(picture.permute(1, 2, 0).numpy(), interpolation="none")
             row[place].set_title(case.kind, fontsize=SMALLEST, loc="center")
-            text = f"{case.gain:+.1f} dB{' *' if case.recovered else ''}".replace("-", "−")
+            text = f"{case.gain:+.1f} dB{' *' if case.clearly else ''}".replace("-", "−")
             row[place + 1].set_title(text, fontsize=SMALLEST, loc="center")
         title = f"{name}\n({of_attack['view'].iloc[0]})".replace(", ", ",\n")
         row[0].text(0, 0.5, title, fontsize=SMALLEST, va="center", transform=row[0].transAxes)
         for axes in row:
             axes.set_axis_off()
     cases = table.groupby("attack", sort=False)["case"].nunique()
+    firsts = min(2, cases.min())
     text = about(
         data,
-        f"Pairs: private image, and what was recovered of it. {table['recovered'].sum()} of {len(table)} images count "
-        f"as recovered (*: nearer to the private one than the mean public image and than every public image), n = "
-        f"{cases.min()} to {cases.max()} cases an attack.",
-        "Random: the first image of a case; best: of all cases. dB: PSNR above that of the mean public image.",
+        f"Pairs: private image, and what an attack made of it. Of {len(table)} images {table['clearly'].sum()} are "
+        "recovered (*: nearer to the private one than the mean and every public image, and its SSIM "
+        f"{SSIM:g} above that of the mean image); {table['recovered'].sum()} are nearer. n = {between(cases)} victims "
+        "an attack.",
+        f"Random: the first image of {firsts} victims; best: of all. dB: PSNR above that of the mean public image.",
     )
     return fig, table, text

@@ -151,7 +151,7 @@ def roc(curves: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
     """ROC curves of the strongest attack on logarithmic axes, one column an observer, as trained above and overfit
     below; bands around every curve.
     """
-    drawn = curves[curves["dial"].isin(DIALS)]
+    drawn = curves[curves["dial"].isin(DIALS) & curves["view"].isin(VIEWS)]
     fig = Figure(figsize=(DOUBLE, 3.2))
     grid = fig.subplots(2, len(OBSERVERS), sharex=True, sharey=True)
     known = drawn.loc[drawn["value"].notna(), "fpr"].min()
@@ -191,8 +191,8 @@ def controls(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]
     """
     kinds = {"members": "o", "wrong model": "s", "untrained model": "D", "no model": "v"}
     rows = rates[(rates["dial"] == "as trained") & (rates["metric"] == "auc") & (rates["candidates"] == "all")]
-    rows = rows[rows["view"].isin([*VIEWS, "pixels"])]
-    attacks = [attack for attack in rows["attack"].unique() if attack not in ("ridge", STRONGEST)]
+    rows = rows[rows["view"].isin([*VIEWS, "pixels"]) & (rows["attack"] != STRONGEST)]
+    attacks = [attack for attack in rows["attack"].unique() if attack != "ridge"]
     shown = [*(view for view in VIEWS if view in set(rows["view"])), "pixels"]
     fig = Figure(figsize=(DOUBLE, 2.7))
     grid = fig.subplots(1, len(attacks), sharey=True, sharex=True)
@@ -229,7 +229,7 @@ def _units(rows: pd.DataFrame) -> str:
 
 def _chance(rows: pd.DataFrame) -> str:
     """How many controls leave 0.5 out of their interval, the furthest of them by its number."""
-    control = rows[(rows["against"] != "members") & (rows["attack"] != STRONGEST)]
+    control = rows[rows["against"] != "members"]
     off = control[(control["low"] > 0.5) | (control["high"] < 0.5)]
     if off.empty:
         return f"Of {len(control)} control intervals all hold 0.5, where there is nothing to find."

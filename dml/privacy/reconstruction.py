@@ -5,6 +5,8 @@ in the way that favours the attacker (one to one, best total PSNR); the yardstic
 public image nearest to the private one.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -38,6 +40,10 @@ ATTACKS = {  # name: the view it starts from
     "model inversion": "weights",
     "model inversion of a copy": "losses",
     "paired logits": "losses",
+}
+SIZES = {  # how many private images an attack aims at; all of the fold where none is said
+    "SGD step, 4 images": BATCH,
+    **{name: 1 for name in ATTACKS if "1 image" in name},
 }
 
 
@@ -93,11 +99,24 @@ def attack(game: Game, m: int, iterations: int, update: bool, device: torch.devi
         "error/SGD step": _error(dense, known[:1]),
         "error/round's update": _error(mixture, known),
     }
-    sizes = {"SGD step, 4 images": BATCH, **{name: 1 for name in found if "1 image" in name}}
     for name, recovered in found.items():
-        candidates = images[: sizes.get(name, len(images))]
+        candidates = images[: SIZES.get(name, len(images))]
         kept |= {f"{name}/{what}": value for what, value in _judge(recovered, candidates, public, mean).items()}
     return {name: value.cpu() for name, value in kept.items()}
+
+
+def others(game: Game, m: int, found: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """The control: "<attack>/scores" of what `attack` recovered, as if it had aimed at as many images of the pool that
+    victim m did not train on.
+    """
+    facts, _ = attacker(game, device)
+    public, strangers = to_float(facts.public), to_float(pick(game, game.pool[~game.members[m]], device)[0])
+    scores = {}
+    for name in ATTACKS:
+        recovered = found[f"{name}/recovered"].to(device).float() / 255
+        candidates = strangers[: SIZES.get(name, len(strangers))]
+        scores[f"{name}/scores"] = _judge(recovered, candidates, public, public.mean(0))["scores"]
+    return scores
 
 
 def _views(game: Game, m: int, facts: Known, device: torch.device) -> dict[str, View]:

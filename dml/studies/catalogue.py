@@ -4,7 +4,19 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from dml.studies import crowd, crowd_cost, generalisation, hostile, privacy, skew, study, sweep, tuned
+from dml.studies import (
+    crowd,
+    crowd_cost,
+    defences,
+    generalisation,
+    hostile,
+    privacy,
+    reconstruction,
+    skew,
+    study,
+    sweep,
+    tuned,
+)
 from dml.studies.plan import Study, plan
 
 Seeds = Sequence[int]
@@ -22,6 +34,8 @@ def _studies() -> Mapping[str, Callable[[Seeds], object]]:
         crowd_cost.NAME: lambda _: crowd_cost.carry_out(),
         generalisation.NAME: generalisation.carry_out,
         privacy.NAME: privacy.carry_out,
+        defences.NAME: defences.carry_out,
+        reconstruction.NAME: reconstruction.carry_out,
     }
 
 

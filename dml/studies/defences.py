@@ -1,0 +1,195 @@
+"""The study of data/plan_defences.md: games in which every defence is attacked with the same strength, and accuracy
+after the whole protocol under each, game by game.
+
+The signals of a few victims at every point, and one protocol at one point, are jobs of the usual cache.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save
+
+from dml.config import DATA, Draw, Experiment, profile
+from dml.data.images import images_of
+from dml.experiment import cache as store
+from dml.experiment import jobs
+from dml.experiment.jobs import Job
+from dml.streams import SERVER, stream
+from dml.studies import tables
+from dml.studies.plan import block, span
+from dml.studies.privacy import RATES, TOGETHER, write_scores
+from dml.studies.study import STUDIES
+from dml.training import machine
+
+if TYPE_CHECKING:  # an annex: imported inside functions alone
+    from dml.privacy.points import Point
+
+FILE, NAME = DATA / "plan_defences.md", "defences"
+MODULES = tuple(f"privacy.{name}" for name in ("game", "views", "shadows", "surrogate", "chosen", "defences", "points"))
+WORTH = ["game", "point", "epsilon", "clients", "unseen", "accuracy"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Data set, games, margin of equality (of AUC and accuracy), the experiment of the games and their draw, the
+    protocol whose accuracy is measured, and the points.
+    """
+
+    data: str
+    games: range
+    margin: float
+    game: Experiment
+    draw: Draw
+    protocol: Experiment
+    points: "tuple[Point, ...]"
+
+
+@cache
+def plan(file: Path = FILE) -> Plan:
+    """The plan of a file. Raises ValueError when it holds no TOML block."""
+    from dml.privacy.points import Point
+
+    told = block(file)
+    base, points = profile(told["profile"]).experiment, tuple(Point(**row) for row in told["points"])
+    game, protocol = (replace(base, **told[name]) for name in ("game", "protocol"))
+    draw = Draw(victims=1, **told["draw"])
+    return Plan(told["data"], span(told["games"]), told["margin"], game, draw, protocol, points)
+
+
+def measure_signals(here: Plan, sha256: str, seed: int, victims: Sequence[int], device: str) -> list[bytes]:
+    """A job: what the server holds of some victims of a game at every point, and the CPU seconds it took."""
+    from dml.privacy.game import deal
+    from dml.privacy.points import signals
+
+    jobs.same_images(here.data, here.game, sha256)
+    began = time.process_time()
+    found = signals(deal(here.data, here.game, here.draw, seed), victims, here.points, torch.device(device))
+    found["cpu_s"] = torch.tensor([(time.process_time() - began) / len(victims)] * len(victims))
+    return [save({name: value.contiguous() for name, value in found.items()})]
+
+
+def measure_worth(here: Plan, sha256: str, seed: int, point: "Point", device: str) -> list[bytes]:
+    """A job: the accuracy of one protocol, and the CPU seconds it took."""
+    from dml.privacy.points import worth
+
+    images, began = jobs.same_images(here.data, here.protocol, sha256), time.process_time()
+    accuracy = worth(images, here.protocol, seed, point, torch.device(device))
+    return [json.dumps({"accuracy": accuracy, "cpu_s": time.process_time() - began}).encode()]
+
+
+def signal_jobs(here: Plan, seed: int, device: torch.device) -> list[Job]:
+    """The jobs of a game's victims. Raises DataError when the data do not fit."""
+    images, made, told = images_of(here.data, here.game), [], [asdict(point) for point in here.points]
+    trained = here.game.epochs * len(images.train) / here.game.folds * (here.game.clients + 2 * len(here.points))
+    for first in range(0, here.draw.groups, TOGETHER):
+        victims = tuple(range(first, min(first + TOGETHER, here.draw.groups)))
+        facts = [asdict(here.draw), told, seed, victims]
+        file = store.place(
+            "defences", f"{seed}-{first}", "safetensors", here.game, images.sha256, facts, device, MODULES
+        )
+        cost = len(victims) * jobs.seconds(here.game, trained)
+        arguments = (here, images.sha256, seed, victims, str(device))
+        title = f"game {seed}, victims {first} to {victims[-1]}"
+        made.append(Job(measure_signals, arguments, len(victims), cost, title=title, files=(file,), device=device))
+    return made
+
+
+def worth_jobs(here: Plan, seed: int, device: torch.device) -> "dict[tuple, Job]":
+    """A job for every protocol of the points (`Point.protocol`)."""
+    images, base = images_of(here.data, here.protocol), here.protocol
+    made: dict[tuple, Job] = {}
+    steps = 2 * base.rounds + 1
+    cost = jobs.seconds(base, 2 * base.rounds * base.clients * base.epochs * len(images.train) / base.folds)
+    for point in here.points:
+        facts = [asdict(replace(point, name="", view="")), seed]
+        about = ("worth", f"{point.name}-{seed}", "json", base, images.sha256, facts, device, MODULES)
+        arguments = (here, images.sha256, seed, point, str(device))
+        title, files = f"game {seed}, protocol at {point.name}", (store.place(*about),)
+        job = Job(measure_worth, arguments, steps, cost, title=title, files=files, device=device)
+        made.setdefault(point.protocol, job)
+    return made
+
+
+def carry_out(seeds: Sequence[int] = (), device: str = "auto", to: Path = STUDIES, planned: Plan | None = None) -> Path:
+    """Play the named games, all of the plan by default, that are not on record; after each, add it to the tables in
+    `to`/defences, which is returned. A killed run goes on where it stopped. Raises DataError when the data do not fit.
+    """
+    here, target, folder = planned or plan(), machine.device(device), to / NAME
+    for seed in seeds or here.games:
+        if (seed,) in tables.there(folder / "costs.csv", ["game"]):
+            continue
+        heard, worth = signal_jobs(here, seed, target), worth_jobs(here, seed, target)
+        jobs.carry_out([*heard, *worth.values()])
+        parts = [load_file(job.files[0]) for job in heard]
+        signals = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+        found = {key: json.loads(job.files[0].read_text(encoding="utf-8")) for key, job in worth.items()}
+        add(folder, here, seed, signals, found, target)
+    return folder
+
+
+def add(
+    folder: Path, here: Plan, seed: int, signals: Mapping[str, np.ndarray], worth: Mapping[tuple, dict], device
+) -> None:
+    """Put a game into the tables; `costs`, the last, says that it is there."""
+    from dml.privacy import adversaries, points
+    from dml.privacy.game import deal
+
+    game = deal(here.data, here.game, here.draw, seed)
+    members, canary = signals["members"], signals["canary"]
+    labels = {now: game.images.train.labels[fold].numpy() for now, fold in enumerate((game.public, *game.later), 1)}
+    found, rows = list(points.attacks(signals, here.points, labels)), []
+    for scored in found:
+        rng = stream(seed, SERVER, "game")  # the same other halves for every attack
+        for metric, value in adversaries.rates(scored, members, canary, rng).items():
+            rows.append((seed, *scored[:3], metric, round(value, 6)))
+    tables.add(folder / "rates.csv.gz", pd.DataFrame(rows, columns=RATES), RATES[:-1])
+    write_scores(folder / "scores" / f"{seed}.csv.gz", found, members, canary)
+    images = images_of(here.data, here.protocol)
+    count = int(members[0].sum())
+    told = [
+        (
+            *(seed, point.name, epsilon(point, count, here.game), here.protocol.clients, len(images.unseen)),
+            round(worth[point.protocol]["accuracy"], 6),
+        )
+        for point in here.points
+    ]
+    tables.add(folder / "worth.csv", pd.DataFrame(told, columns=WORTH), WORTH[:2])
+    spent = float(signals["cpu_s"].sum()) + sum(one["cpu_s"] for one in worth.values())
+    cost = {
+        "game": seed,
+        "victims": len(members),
+        "shadows": len(members) - 1,
+        "candidates": members.shape[1],
+        "cpu_s": round(spent, 1),
+        "commit": machine.commit(),
+        "processor": machine.processor(device),
+    }
+    facts = {
+        "study": NAME,
+        "data": images.name,
+        "source": images.source,
+        "data_sha256": images.sha256,
+        "classes": images.classes,
+        "experiment": asdict(here.game),
+        "protocol": asdict(here.protocol),
+        "draw": asdict(here.draw),
+        "points": [asdict(point) for point in here.points],
+        "code_version": store.code_version(MODULES),
+    }
+    tables.manifest(folder, facts, device)
+    tables.add(folder / "costs.csv", pd.DataFrame([cost]), ["game"])
+
+
+def epsilon(point: "Point", count: int, experiment: Experiment) -> float:
+    """Of a point's private training on so many images; infinite without DP-SGD."""
+    from dml.privacy.defences import epsilon as bound
+
+    return round(bound(point.noise, count, experiment), 4) if point.noise else float("inf")
