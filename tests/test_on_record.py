@@ -254,7 +254,7 @@ def test_the_parameters_cell_explains_every_parameter_and_names_every_profile():
         assert list(named) == list(PROFILES)
         for name, words in named.items():
             assert re.search(rf"\b{PROFILES[name].seeds} seeds?\b", words)
-        for name in ("smoke", "paper"):
+        for name in PROFILES:
             experiment = PROFILES[name].experiment
             assert f"{experiment.rounds} rounds, {experiment.size} x {experiment.size} pixels" in named[name]
 

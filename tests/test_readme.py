@@ -11,7 +11,17 @@ import pandas as pd
 import pytest
 
 from dml.config import FIGURES, README, RECORDED, ROOT
-from dml.evidence import crowd_text, findings, games, games_text, generalisation, hostile, markdown, published
+from dml.evidence import (
+    crowd_text,
+    findings,
+    games,
+    games_text,
+    generalisation,
+    hostile,
+    markdown,
+    published,
+    verdict_table,
+)
 from dml.evidence.about import About, read
 from dml.pipeline import redraw
 from dml.plots import catalogue, style
@@ -362,23 +372,23 @@ def test_a_reader_is_named_in_the_advice_only_where_both_studies_say_the_same(re
 
 def row(record, claim):
     """The cells of the first row on a claim."""
-    return next(line for line in findings.verdict_table(record).splitlines() if f"({claim})" in line).split(" | ")
+    return next(line for line in verdict_table.full(record).splitlines() if f"({claim})" in line).split(" | ")
 
 
 def test_the_verdict_table_turns_with_the_tables(record):
-    before = findings.verdict_table(record)
+    before = verdict_table.full(record)
     assert "nan" not in before and row(record, "C1")[4] == "**published: held in part; reduced: open**"
     for run in (PAPER.name, REDUCED.name):
         change(record, "results", lift_dml(0.2), run)
     assert row(record, "C1")[4] == "**held**" and "FedAvg +19.64 [" in row(record, "C1")[2]
     (record / PAPER.name / "privacy_differences.csv").unlink()
-    assert "(C4)" in findings.verdict_table(record) and row(record, "C4")[2:4] == ["not run", "not run"]
+    assert "(C4)" in verdict_table.full(record) and row(record, "C4")[2:4] == ["not run", "not run"]
 
 
 def test_every_claim_has_short_cells():
-    lines = findings.verdict_table().splitlines()
+    lines = verdict_table.full().splitlines()
     more = generalisation.verdict_lines(), games_text.verdict_lines(), crowd_text.verdict()
-    assert len(lines) == 2 + len(findings.CLAIMS) + sum(map(len, more))
+    assert len(lines) == 2 + len(verdict_table.CLAIMS) + sum(map(len, more))
     cells = [line.strip("| ").split(" | ") for line in lines[2:]]
     assert all(len(line) == 6 and max(map(len, line)) <= 250 for line in cells)
     words = {part.partition(": ")[2] or part for line in cells for part in line[4].strip("*").split("; ")}

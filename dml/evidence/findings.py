@@ -15,46 +15,21 @@ from dml.evidence import (
     crowd_text,
     games,
     games_text,
-    generalisation,
     hostile,
-    published,
     skew_text,
-    verdicts,
 )
 from dml.evidence.about import About, read
 from dml.evidence.accuracy import claims
-from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, brief, points
+from dml.evidence.answers import HELD, OPEN, REFUTED, brief, points
 from dml.evidence.privacy import c4
-from dml.evidence.transmission import CODED, OURS, PUBLISHED, ROUND, SMALL, ratios
-from dml.evidence.words import estimate, joined, table
+from dml.evidence.transmission import CODED, OURS, ROUND, ratios
+from dml.evidence.words import estimate, joined
 from dml.stats import interval, per_seed
-from dml.studies.hostile import CLIP
 from dml.studies.plan import plan
 
 RUNS = {"published": "paper-facemask", "reduced": "reduced-facemask"}  # the recorded ones, by the study of the plan
-CLAIMS = (  # a row of `verdict_table`: code, system or figure that tells two rows apart, claim, what the paper says
-    ("C1", "", "More accurate on unseen images than sharing weights", ""),
-    ("C2", "", "Generalises better: less disagreement, smaller gap to training accuracy", "claimed"),
-    ("C3", PUBLISHED, "Fewer bytes than sharing full or partial weights, as published", "claimed"),
-    ("C3", OURS, "The same with our one-sum server", ""),
-    ("C4", PUBLISHED, "Gives away less of who was in the training data, as published", "claimed"),
-    ("C4", OURS, "The same under an ideal secure sum", ""),
-    ("F2", "", "Cheaper than compressed weights too, public images counted", "future work"),
-    ("F3", "", "Helps where clients' classes differ", "future work"),
-    ("F4", "", "Helps clients with different models", "future work"),
-    ("L1", PUBLISHED, "Messages stay small with many clients, as published", "not discussed"),
-    ("L1", OURS, "The same with our one-sum server", ""),
-    ("L1", "07_fresh", "More accurate than FedAvg with many clients", "not discussed"),
-    ("L2", "", f"Sharing losses costs little: under {100 * SMALL:g} %", "not analysed"),
-    ("O1", PUBLISHED, "Bears one lying client of five, as published", "not discussed"),
-    ("O1", hostile.CLIPPED, f"The same, where no probability below {CLIP:g} is believed", "not discussed"),
-    ("O2", "", "Def-KT gains by moving models, not by teaching them", "another method"),
-)
-STUDIED = ("L1", "07_accuracy", "The same with 1,000 clients, in a study of its own", "not discussed")
 TOP = "fedavg, top 1 %"
 SHORT = {HELD: "Yes", REFUTED: "No", OPEN: "Open", "": "The two protocols differ"}  # a comparison's answer
-# others: where their figure is drawn
-NOTEBOOK = {"C1": "02", "C2": "02", "C4": "03", "F3": "05", "F4": "05", "O1": "06", "O2": "05"}
 
 
 class Deciding(NamedTuple):
@@ -198,61 +173,6 @@ def advice(speaking: Sequence[Deciding], times: pd.Series, readers: dict[str, se
     use = " or ".join(reason for reason, (holds, _) in reasons.items() if holds)
     less = " nor ".join(words for holds, words in reasons.values() if not holds)
     return "; ".join(filter(None, (use, less and f"not {less}"))) + ". Else FedAvg."
-
-
-def verdict_table(record: Path = RECORDED) -> str:
-    """Every claim in words, what the paper says of it, the numbers of both protocols, and the answer."""
-    titles = (f"{protocol} protocol" for protocol in RUNS)
-    return joined(table(("claim", "paper", *titles, "answer", "notebook"), _judged(record)))
-
-
-def answers(record: Path = RECORDED) -> str:
-    """The same without the numbers, for the README."""
-    return joined(table(("claim", "answer", "notebook"), ((row[0], *row[-2:]) for row in _judged(record))))
-
-
-def _judged(record: Path) -> list[tuple[str, ...]]:
-    """The rows of `verdict_table`."""
-    runs = {}
-    for one in deciding(record):
-        folder = record / RUNS[one.protocol]
-        judged = verdicts.verdicts(folder, About.read(folder)).to_dict("records")
-        fresh = {row["claim"]: row for row in verdicts.accuracy_rows(one.claims)}
-        rows = [row | fresh.get(row["claim"], {}) for row in judged]
-        if one.protocol == "reduced":  # the protocol of those studies
-            studies = record / "studies"
-            rows += [*skew_text.judged(studies), *hostile.judged(studies), *skew_text.def_kt(studies)]
-        runs[one.protocol] = [
-            row | {"short": f"{one.kind}, {row['short'].removeprefix('points, ')}"} if row["claim"] in fresh else row
-            for row in rows
-        ]
-    crowded = crowd_text.verdict(record / "studies")
-    runs["reduced"] += crowded
-    means = published.published().groupby("arm")["accuracy"].mean()
-    gaps = (
-        f"{100 * (means['dml'] - means[arm]):+.2f} over {verdicts.NAMES[arm]}" for arm in ("fedavg", "asynchronous")
-    )
-    says, lines = {"C1": f"points: {', '.join(gaps)} (one seed)"}, []
-    for code, which, claim, said in (*CLAIMS, STUDIED) if crowded else CLAIMS:
-        named = {protocol: _row(judged, code, which) for protocol, judged in runs.items()}
-        there = {protocol: row for protocol, row in named.items() if row}
-        cells = [row["short"] if row else "not run" for row in named.values()]
-        words = {protocol: brief({status: row[status] for status in STATUSES}) for protocol, row in there.items()}
-        same = set(words.values()) or {"not run"}
-        answer = same.pop() if len(same) == 1 else "; ".join(f"{protocol}: {word}" for protocol, word in words.items())
-        places = ", ".join(sorted({row["figure"][:2] for row in there.values()}))
-        notebook = NOTEBOOK.get(code) or places
-        lines.append((f"{claim} ({code})", said or says.get(code, ""), *cells, f"**{answer}**", notebook))
-        lines += generalisation.verdict_lines(record / "studies") if code == "C2" else []
-        lines += games_text.verdict_lines(record / "studies") if (code, which) == ("C4", OURS) else []
-    return lines
-
-
-def _row(judged: list[dict], code: str, which: str) -> dict | None:
-    """The row on a claim: of the system, or with the figure, that is named."""
-    rows = [row for row in judged if row["claim"] == code]
-    chosen = [row for row in rows if not which or which in (row["system"], row["figure"]) or which in row["system"]]
-    return chosen[0] if chosen else None
 
 
 def _auc(row) -> str:

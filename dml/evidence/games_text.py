@@ -151,7 +151,7 @@ VERDICTS = {  # the rows on C4 for the verdict table: their claims, and of each 
 
 
 def verdict_lines(folder: Path = STUDIES) -> list[tuple[str, ...]]:
-    """Rows on C4 for the verdict table (see `findings.verdict_table`): what the games say; none before two games."""
+    """Rows on C4 for the verdict table (see `verdict_table.full`): what the games say; none before two games."""
     rates, lines = games.recorded(folder), list[tuple[str, ...]]()
     if rates is None:
         return lines

@@ -22,6 +22,7 @@ from dml.evidence import (
     power,
     skew_text,
     study_text,
+    verdict_table,
     verdicts,
 )
 from dml.evidence.about import About, read
@@ -116,8 +117,8 @@ def texts_of_record() -> dict[str, str]:
     """The texts about all recorded runs and deployments, by name."""
     return {
         "findings": findings.findings(),
-        "answers": findings.answers(),
-        "verdict_table": findings.verdict_table(),
+        "answers": verdict_table.answers(),
+        "verdict_table": verdict_table.full(),
         "wire": markdown.wires(wires()),
         "power": power.text(),
         "studies": study_text.text(),
