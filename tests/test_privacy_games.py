@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from dml.arms import messaging
 from dml.config import Draw, Experiment
 from dml.data.images import images_of
-from dml.evidence import games, games_text
+from dml.evidence import game_predictions, games, games_text
 from dml.evidence.answers import HELD, REFUTED
 from dml.exchange.messages import MessageError
 from dml.files import read_table
@@ -312,6 +312,23 @@ def test_the_verdict_turns_with_the_games_and_an_interim_one_is_open(monkeypatch
     found = games.answers(invented(gap, n)).set_index("name").loc["server", "mean"]
     assert f"AUC: server {found:+.3f} [" in published[3] and "; partial weights " in published[3]
     assert ("interim, decides nothing: 3 of 10 games" in chooses[3]) == (n == 3)
+
+
+def test_predictions_turn_with_the_games():
+    rates = invented(0.1).assign(
+        attack=lambda table: table["attack"].mask(table["view"] == "client refuses aloud", "refusal, exact")
+    )
+    rates = rates.drop_duplicates(["game", "strength", "view", "attack", "metric"])
+    rates.loc[rates["attack"] == "refusal, exact", "value"] += 0.4 - 0.001 * rates["game"]
+    answers = {name: answer for name, (_, answer) in game_predictions.judged(rates, True).items()}
+    assert answers == {"P1": HELD, "P2": "failed", "P3": HELD, "P4": "failed", "P5": HELD, "P6": HELD, "P7": HELD}
+    sums = rates["view"] == "sums on chosen images"
+    rates.loc[sums, "value"] += 0.05
+    rates.loc[rates["view"] == "1-bit labels of chosen images", "value"] -= 0.1
+    turned = game_predictions.judged(rates, True)
+    assert (turned["P5"][1], turned["P6"][1]) == ("failed", "failed")
+    assert turned["P6"][0].mean == pytest.approx(0.05, abs=0.01)
+    assert {answer for _, answer in game_predictions.judged(rates, False).values()} == {"open"}
 
 
 def test_without_two_games_nothing_is_said(tmp_path):

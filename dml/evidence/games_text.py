@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from dml.config import FIGURES
-from dml.evidence import games
+from dml.evidence import game_predictions, games
 from dml.evidence.answers import HELD, OPEN, REFUTED, lists
 from dml.evidence.answers import brief as brief_answer
 from dml.evidence.words import estimate, joined, table
@@ -25,7 +25,11 @@ def text(folder: Path = STUDIES) -> str:
     if rates is None:
         return joined([NOTHING])
     head = f"{_capital(games.state(rates))}; {games.cost(folder)}."
-    parts = (_adversaries(rates), _answers(rates, folder), _copies(rates), _checks(folder))
+    parts = (
+        *(_adversaries(rates), _answers(rates, folder)),
+        game_predictions.lines(rates, not interim(rates)),
+        *(_copies(rates), _checks(folder)),
+    )
     return joined([head, *(line for part in parts for line in ("", *part))])
 
 
