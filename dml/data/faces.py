@@ -11,6 +11,8 @@ everything else: also a mask worn under the chin, a scarf up to the lip, a hand 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
@@ -113,9 +115,13 @@ def draw(count: int, *, size: int, seed: int, domain: str) -> tuple[torch.Tensor
             raise ValueError(f"{name} is {value}; it must be at least {least}")
     images, labels = np.empty((count, size, size, 3), dtype=np.uint8), np.empty(count, dtype=np.int64)
     for i in range(count):
-        # A coin per pair says which of the two wears the mask: balanced, unordered, the same for any count.
-        coin = np.random.default_rng([seed, DOMAINS.index(domain), 0, i // 2]).integers(2)
-        labels[i] = (i + coin) % 2
-        dice = np.random.default_rng([seed, DOMAINS.index(domain), 1, i])
-        images[i] = paint(sample(int(labels[i]), domain, dice), size)
+        images[i], labels[i] = _picture(i, size, seed, domain)
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
+
+
+@lru_cache(maxsize=2048)  # a run asks for several counts of the same pictures
+def _picture(i: int, size: int, seed: int, domain: str) -> tuple[np.ndarray, int]:
+    # A coin per pair says which of the two wears the mask: balanced, unordered, the same for any count.
+    coin = np.random.default_rng([seed, DOMAINS.index(domain), 0, i // 2]).integers(2)
+    label = int((i + coin) % 2)
+    return paint(sample(label, domain, np.random.default_rng([seed, DOMAINS.index(domain), 1, i])), size), label

@@ -18,12 +18,12 @@ SECONDS = 4.8e-7  # CPU time to train on one image, a pixel; data/results/README
 
 @dataclass(frozen=True, kw_only=True)
 class Job(Task):
-    """A task that returns the contents of its `files`, bytes each; most have one. `says` puts a content into words."""
+    """A task that returns the contents of its `files`, bytes each; most have one. `says` puts one into words."""
 
     title: str
     files: tuple[Path, ...]
     device: torch.device
-    says: Callable[[bytes], str] = lambda content: ""
+    says: Callable[[bytes], str] | None = None
 
     @property
     def done(self) -> bool:
@@ -68,7 +68,7 @@ def _write(job: Job, contents: Sequence[bytes]) -> str:
     for file, content in zip(job.files, contents, strict=True):
         with replacing(file) as part:
             part.write_bytes(content)
-    return f" ({job.title}: {words})" if (words := job.says(contents[-1])) else ""
+    return f" ({job.title}: {job.says(contents[-1])})" if job.says else ""
 
 
 def same_images(data: str, experiment: Experiment, sha256: str) -> Images:
