@@ -307,11 +307,12 @@ def test_the_texts_turn_with_the_games(record, monkeypatch):
 )
 def test_the_verdict_turns_with_the_games_and_an_interim_one_is_open(monkeypatch, gap, n, word):
     monkeypatch.setattr(games, "recorded", lambda *_: invented(gap, n))
-    published, summed, chooses = games_text.verdict_lines()
+    published, summed, chooses, hidden = games_text.verdict_lines()
     assert published[4] == f"**{word}**" and summed[4] == ("**open**" if n == 3 else "**refuted**")
     found = games.answers(invented(gap, n)).set_index("name").loc["server", "mean"]
     assert f"AUC: server {found:+.3f} [" in published[3] and "; partial weights " in published[3]
-    assert ("interim, decides nothing: 3 of 10 games" in chooses[3]) == (n == 3)
+    assert all(("interim, decides nothing: 3 of 10 games" in line[3]) == (n == 3) for line in (chooses, hidden))
+    assert "AUC: losses " in chooses[3] and "AUC: 1-bit labels " in hidden[3] and "; sums " in hidden[3]
 
 
 def test_predictions_turn_with_the_games():

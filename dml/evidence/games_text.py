@@ -150,7 +150,8 @@ VERDICTS = {  # the rows on C4 for the verdict table: their claims, and of each 
     "Over several rounds, white box, as published (C4)": {"server": "server", "server, partial": "partial weights"}
     | {"peer": "peer"},
     "Over several rounds under an ideal secure sum (C4)": {"server, sum": "server", "peer, sum": "peer"},
-    "Where the server picks the public images (C4)": {"losses": "losses", "1 bit": "1-bit labels", "sums": "sums"},
+    "Where the server picks the public images, as published (C4)": {"losses": "losses"},
+    "The same with 1-bit labels, or sums (C4)": {"1 bit": "1-bit labels", "sums": "sums"},
 }
 
 
