@@ -51,7 +51,8 @@ def carry_out(
         return
     order = sorted(tasks, key=lambda task: -task.cost)  # stable: equal ones stay in their order
     with Progress(title, sum(task.cost for task in order)) as progress, _pool(executor, len(order)) as (pool, shared):
-        left = {pool.submit(_run, task): task for task in order}
+        with _deaf():
+            left = {pool.submit(_run, task): task for task in order}
         done, said = 0.0, ""
         while left:
             finished, _ = wait(left, timeout=LOOK, return_when=FIRST_COMPLETED)
@@ -61,6 +62,21 @@ def carry_out(
                 done += task.cost
             note = f"{len(order) - len(left)} of {len(order)} {unit}s"
             progress.to(max(done, shared.value if shared else 0), note if not left else f"{note}{said}")
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Ctrl-C is not heard for the moment in which processes start: they inherit that, and none is stopped at an import,
+    which it would tell at length.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, heard)
 
 
 def _result(future: Future) -> Any:
