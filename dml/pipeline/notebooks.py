@@ -68,12 +68,6 @@ def _cells(notebook: Path) -> list[dict]:
     return json.loads(notebook.read_text(encoding="utf-8"))["cells"]
 
 
-def _asked(notebook: Path) -> int:
-    """How often a notebook asks something of its run: about how long it takes, next to the others."""
-    code = ["".join(cell["source"]) for cell in _cells(notebook) if cell["cell_type"] == "code"]
-    return 1 + sum(source.count("run.") for source in code)
-
-
 def execute(notebook: Path, parameters: dict, to: Path) -> float:
     """Run a copy of `notebook` and keep it in the folder `to`, also when a cell fails. Returns seconds."""
     check(notebook, parameters)
@@ -118,7 +112,7 @@ def execute_all(notebooks: Sequence[Path], parameters: dict, to: Path) -> dict[s
         seconds[task.args[0].stem] = round(spent, 1)
         log.info("finished %s in %.0f s", task.args[0].name, spent)
 
-    tasks = [Task(execute, (notebook, parameters, to), cost=_asked(notebook)) for notebook in notebooks]
+    tasks = [Task(execute, (notebook, parameters, to)) for notebook in notebooks]
     workers.carry_out(tasks, keep, title="notebooks", unit="notebook")
     return {notebook.stem: seconds[notebook.stem] for notebook in notebooks}
 
