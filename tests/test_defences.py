@@ -22,7 +22,7 @@ from dml.privacy.adversaries import CHOOSES, ONE
 from dml.privacy.game import VICTIM, deal
 from dml.privacy.points import Point
 from dml.studies import defences as study
-from dml.studies.privacy import RATES
+from dml.studies.games import RATES
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 CPU = torch.device("cpu")

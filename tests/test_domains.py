@@ -64,9 +64,9 @@ def test_faces_by_look_are_the_same_ones_dealt_in_another_order(tiny, pictures):
         assert np.array_equal(labels[own], labels[got])  # so that a label still fits its picture
         assert torch.equal(fed.train[own], plain.train[got])
     for label in (0, 1):
-        spans = [[domains.look(int(i), label) for i in got if labels[i] == label] for got in dealt]
+        spans = [[domains.look(int(i)) for i in got if labels[i] == label] for got in dealt]
         assert max(spans[0]) <= min(spans[1]) and max(spans[1]) <= min(spans[2]) and spans[0] != sorted(spans[0])
-    kinds = {domains.look(int(i), 0) // len(faces.STYLES) for i in dealt[0] if labels[i] == 0}
+    kinds = {domains.look(int(i)) // len(faces.STYLES) for i in dealt[0] if labels[i] == 0}
     assert kinds == {1}  # the first client's masks are of one kind
 
 
@@ -76,7 +76,7 @@ def test_the_look_of_a_face_is_that_of_the_one_that_was_drawn():
     index = labels.tolist().index(0)
     scene = faces.sample(0, "train", np.random.default_rng([0, 0, 1, index]))
     assert np.array_equal(pixels[index].permute(1, 2, 0).numpy(), faces.paint(scene, 20))
-    place = domains.look(index, 0)
+    place = domains.look(index)
     assert list(faces.STYLES)[place % len(faces.STYLES)] == scene.style
     assert ["", *faces.KINDS["train"]][place // len(faces.STYLES)] == scene.mask
 

@@ -81,13 +81,19 @@ def long_tables():
     }
 
 
-def test_every_text_in_figures_is_what_the_code_generates():
-    made = long_tables() | {f"{name}.md": text for name, text in redraw.texts_of_record().items()}
+@pytest.fixture(scope="module")
+def told():
+    """The texts about all that is on record."""
+    return redraw.texts_of_record()
+
+
+def test_every_text_in_figures_is_what_the_code_generates(told):
+    made = long_tables() | {f"{name}.md": text for name, text in told.items()}
     there = {path.relative_to(FIGURES).as_posix(): path.read_text(encoding="utf-8") for path in FIGURES.rglob("*.md")}
     assert there == made and len(made) >= 9
 
 
-def test_every_generated_block_is_its_text():
+def test_every_generated_block_is_its_text(told):
     shown = {page: {(name, run) for _, name, run in redraw.BLOCK.findall(text)} for page, text in PAGES.items()}
     assert shown == {
         README: {("findings", ""), ("answers", "")},
@@ -97,7 +103,7 @@ def test_every_generated_block_is_its_text():
     }
     for text in PAGES.values():
         assert redraw.refreshed(text) == text
-    for name, text in redraw.texts_of_record().items():
+    for name, text in told.items():
         (page,) = (page for page in PAGES.values() if f"<!-- {name.replace('_', ' ')} -->\n" in page)
         assert page.count(f"<!-- {name.replace('_', ' ')} -->\n{text}<!-- end -->") == 1
 
@@ -370,23 +376,27 @@ def test_a_reader_is_named_in_the_advice_only_where_both_studies_say_the_same(re
     assert "nor against curious peers" in bullet(record, "When to use it?")
 
 
+def full(record):
+    return verdict_table.full(verdict_table.judged(record))
+
+
 def row(record, claim):
     """The cells of the first row on a claim."""
-    return next(line for line in verdict_table.full(record).splitlines() if f"({claim})" in line).split(" | ")
+    return next(line for line in full(record).splitlines() if f"({claim})" in line).split(" | ")
 
 
 def test_the_verdict_table_turns_with_the_tables(record):
-    before = verdict_table.full(record)
+    before = full(record)
     assert "nan" not in before and row(record, "C1")[4] == "**published: held in part; reduced: open**"
     for run in (PAPER.name, REDUCED.name):
         change(record, "results", lift_dml(0.2), run)
     assert row(record, "C1")[4] == "**held**" and "FedAvg +19.64 [" in row(record, "C1")[2]
     (record / PAPER.name / "privacy_differences.csv").unlink()
-    assert "(C4)" in verdict_table.full(record) and row(record, "C4")[2:4] == ["not run", "not run"]
+    assert "(C4)" in full(record) and row(record, "C4")[2:4] == ["not run", "not run"]
 
 
 def test_every_claim_has_short_cells():
-    lines = verdict_table.full().splitlines()
+    lines = full(RECORDED).splitlines()
     more = generalisation.verdict_lines(), games_text.verdict_lines(), crowd_text.verdict()
     assert len(lines) == 2 + len(verdict_table.CLAIMS) + sum(map(len, more))
     cells = [line.strip("| ").split(" | ") for line in lines[2:]]

@@ -84,16 +84,16 @@ def by_look(images: Images, private: list[np.ndarray], seed: int) -> np.ndarray:
     dealt, rng = everybody.copy(), stream(seed, SERVER, "look")
     for label in np.unique(labels):
         alike = np.sort(everybody[labels[everybody] == label])
-        ordered = alike[np.argsort([look(index, int(label)) for index in alike], kind="stable")]
+        ordered = alike[np.argsort([look(index) for index in alike], kind="stable")]
         sizes = [int((labels[own] == label).sum()) for own in private]
         blocks = np.split(ordered, np.cumsum(sizes)[:-1])
         dealt[labels[everybody] == label] = np.concatenate([rng.permutation(block) for block in blocks])
     return dealt
 
 
-def look(index: int, label: int) -> int:
+def look(index: int) -> int:
     """The place of a drawn training image in an order: by the kind of its mask, then by its hair or hat."""
-    scene = faces.sample(label, "train", np.random.default_rng([SEED, faces.DOMAINS.index("train"), 1, index]))
+    scene = faces.scene(index, SEED, "train")
     kinds, styles = ["", *faces.KINDS["train"]], list(faces.STYLES)
     return kinds.index(scene.mask) * len(styles) + styles.index(scene.style)
 

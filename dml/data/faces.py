@@ -101,6 +101,13 @@ def paint(scene: Scene, size: int) -> np.ndarray:
     return develop(image, scene, dice, size)
 
 
+def scene(i: int, seed: int, domain: str) -> Scene:
+    """What picture i of `draw` shows."""
+    # A coin per pair says which of the two wears the mask: balanced, unordered, the same for any count.
+    coin = np.random.default_rng([seed, DOMAINS.index(domain), 0, i // 2]).integers(2)
+    return sample(int((i + coin) % 2), domain, np.random.default_rng([seed, DOMAINS.index(domain), 1, i]))
+
+
 def draw(count: int, *, size: int, seed: int, domain: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Pictures, uint8 [count, 3, size, size], and labels, int64 [count] (0 mask, 1 no mask), in random order.
 
@@ -121,7 +128,5 @@ def draw(count: int, *, size: int, seed: int, domain: str) -> tuple[torch.Tensor
 
 @lru_cache(maxsize=2048)  # a run asks for several counts of the same pictures
 def _picture(i: int, size: int, seed: int, domain: str) -> tuple[np.ndarray, int]:
-    # A coin per pair says which of the two wears the mask: balanced, unordered, the same for any count.
-    coin = np.random.default_rng([seed, DOMAINS.index(domain), 0, i // 2]).integers(2)
-    label = int((i + coin) % 2)
-    return paint(sample(label, domain, np.random.default_rng([seed, DOMAINS.index(domain), 1, i])), size), label
+    drawn = scene(i, seed, domain)
+    return paint(drawn, size), drawn.label

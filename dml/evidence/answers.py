@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dml.evidence.words import estimate
 
 HELD, REFUTED, OPEN = "held", "refuted", "open"
+FAILED = "failed"  # of a prediction, which is no claim
 STATUSES = (HELD, REFUTED, OPEN)
 
 

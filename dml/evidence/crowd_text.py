@@ -8,6 +8,7 @@ import pandas as pd
 from dml.evidence import crowd
 from dml.evidence.answers import HELD, OPEN, REFUTED, lists, points
 from dml.evidence.crowd import EVERYBODY, MANY, MARGIN, SETTING, TENTH
+from dml.evidence.words import capital
 from dml.files import read_table
 from dml.stats import paired
 from dml.studies.crowd import FIELDS, NAME, plan
@@ -88,7 +89,7 @@ def _reached(by_arm: pd.DataFrame, who: str) -> list[str]:
     if "dml" not in by_arm.index:
         return []
     shown = ", ".join(f"{SHOWN[arm]} {100 * by_arm.loc[arm, 'mean']:.1f}" for arm in SHOWN if arm in by_arm.index)
-    return [f"{who[0].upper()}{who[1:]}: {shown} % right (n = {by_arm.loc['dml', 'n']:.0f} seeds)."]
+    return [f"{capital(who)}: {shown} % right (n = {by_arm.loc['dml', 'n']:.0f} seeds)."]
 
 
 def _in(rows: pd.DataFrame, setting: tuple) -> pd.Series:
@@ -125,4 +126,4 @@ def verdict(folder: Path = STUDIES) -> list[dict]:
 def on_record(folder: Path = STUDIES) -> list[str]:
     """Notebook 07: what to expect, in words."""
     told = expectation(folder)
-    return [f"{told[0].upper()}{told[1:]}" if told else NOTHING, PAGES]
+    return [capital(told) if told else NOTHING, PAGES]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from dml.evidence.games import CHOOSES, METRICS, ONE, chosen
+from dml.evidence.games import CHOOSES, METRICS, ONE, chosen, sizes
 from dml.evidence.words import progress
 from dml.files import read_table
 from dml.stats import Difference, holm, interval, paired
@@ -120,7 +120,7 @@ def state(rates: pd.DataFrame) -> str:
 def cost(folder: Path = STUDIES) -> str:
     """Victims, shadows and CPU minutes of the games on record, in words."""
     rows = read_table(folder / NAME / "costs.csv")
-    victims, shadows = (" or ".join(map(str, sorted(rows[name].unique()))) for name in ("victims", "shadows"))
+    victims, shadows = sizes(rows)
     return (
         f"{victims} targets a game, {shadows} shadows each, at every point; {rows['cpu_s'].sum() / 60:.0f} CPU minutes"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from dml.evidence import defences
-from dml.evidence.words import estimate, joined, table
+from dml.evidence.words import capital, estimate, joined, table
 from dml.studies.defences import plan
 from dml.studies.study import STUDIES
 
@@ -23,7 +23,7 @@ def text(folder: Path = STUDIES) -> str:
     rates, worth = found
     games = defences.by_game(rates, worth)
     rows = defences.points(games, worth)
-    head = f"{_capital(defences.state(rates))}; {defences.cost(folder)}."
+    head = f"{capital(defences.state(rates))}; {defences.cost(folder)}."
     parts = (_points(rows, worth), _bargains(games), _controls(rates), _predictions(rows, games))
     return joined([head, *(line for part in parts for line in ("", *part))])
 
@@ -143,7 +143,3 @@ def on_record(folder: Path = STUDIES) -> list[str]:
         f"games. Which leak less and cost no accuracy: {good}."
     )
     return [head, "\n".join(told), pages]
-
-
-def _capital(words: str) -> str:
-    return words[0].upper() + words[1:]

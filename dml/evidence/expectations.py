@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from dml.evidence.answers import FAILED, HELD, OPEN
 from dml.evidence.words import estimate, table
 from dml.stats import Estimate, interval
+from dml.studies.hostile import BASE, CLIP
 
-HELD, FAILED, OPEN = "held", "failed", "open"
 TITLE = "What was expected"
 COIN, BORNE, FREE = 0.5, 0.05, 0.01  # shares: a coin's accuracy; what a liar may take; what a clip may cost
-PLAIN, CLIP = 1e-7, 0.02
+PLAIN = BASE.clip
 
 
 class Part(NamedTuple):

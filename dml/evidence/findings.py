@@ -23,7 +23,7 @@ from dml.evidence.accuracy import claims
 from dml.evidence.answers import HELD, OPEN, REFUTED, brief, points
 from dml.evidence.privacy import c4
 from dml.evidence.transmission import CODED, OURS, ROUND, ratios
-from dml.evidence.words import estimate, joined
+from dml.evidence.words import capital, estimate, joined
 from dml.stats import interval, per_seed
 from dml.studies.plan import plan
 
@@ -80,7 +80,7 @@ def findings(record: Path = RECORDED) -> str:
         "With a liar?": hostile.brief(studies),
         "When to use it?": advice(speaking, times, heard(readers, studies)),
     }
-    told = {question: f"{answer[0].upper()}{answer[1:]}" for question, answer in asked.items() if answer}
+    told = {question: capital(answer) for question, answer in asked.items() if answer}
     return joined([head, "", *(f"- **{question}** {answer}" for question, answer in told.items())])
 
 
@@ -151,7 +151,7 @@ def heard(readers: pd.DataFrame, studies: Path) -> dict[str, set[str]]:
     """
     (server, _, peer, *_), rates = readers["answer"], games.recorded(studies)
     answers = {"server": {server}, "peer": {peer}}
-    if rates is not None and not games_text.interim(rates):
+    if rates is not None and not games.interim(rates):
         for reader, answer in games_text.standing(rates)["answer"].loc[games_text.READERS].items():
             answers[str(reader)].add(answer)
     return answers

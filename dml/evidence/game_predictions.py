@@ -9,11 +9,10 @@ from math import inf
 import pandas as pd
 
 from dml.evidence import games
-from dml.evidence.answers import HELD, OPEN, REFUTED
+from dml.evidence.answers import FAILED, HELD, OPEN, REFUTED
 from dml.evidence.words import estimate, table
 from dml.stats import Estimate, interval
 
-FAILED = "failed"
 PREDICTIONS = {
     "P1": "server against server, several rounds: weights tell more than losses",
     "P2": "partial weights tell more than losses once the update is used",
@@ -25,7 +24,7 @@ PREDICTIONS = {
 }
 
 
-def judged(rates: pd.DataFrame, complete: bool) -> dict[str, tuple[Estimate, str]]:
+def judged(rates: pd.DataFrame) -> dict[str, tuple[Estimate, str]]:
     """What was found of each prediction, and whether it held."""
     rows = games.answers(rates).set_index("name")
     asked = {
@@ -55,7 +54,7 @@ def judged(rates: pd.DataFrame, complete: bool) -> dict[str, tuple[Estimate, str
         one = interval(values.to_numpy())
         outside = one.high < low or one.low > high
         found[name] = one, HELD if low < one.low and one.high < high else FAILED if outside else OPEN
-    return found if complete else {name: (one, OPEN) for name, (one, _) in found.items()}
+    return {name: (one, OPEN) for name, (one, _) in found.items()} if games.interim(rates) else found
 
 
 def _as(answer: str, expected: str) -> str:
@@ -63,11 +62,11 @@ def _as(answer: str, expected: str) -> str:
     return HELD if answer == expected else OPEN if answer == OPEN else FAILED
 
 
-def lines(rates: pd.DataFrame, complete: bool) -> list[str]:
+def lines(rates: pd.DataFrame) -> list[str]:
     """A table of them, in Markdown."""
     rows = [
         (name, PREDICTIONS[name], estimate(one.mean, one.low, one.high, "+.3f", 1), f"**{answer}**")
-        for name, (one, answer) in judged(rates, complete).items()
+        for name, (one, answer) in judged(rates).items()
     ]
     return [
         "The predictions, from before the first game; the rule for P5 to P7 is from after the last (post hoc).",

@@ -135,11 +135,22 @@ def checks(folder: Path = STUDIES) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def sizes(costs: pd.DataFrame) -> tuple[str, str]:
+    """Victims and shadows of a game, in words, from a costs.csv of games."""
+    victims, shadows = (" or ".join(map(str, sorted(costs[name].unique()))) for name in ("victims", "shadows"))
+    return victims, shadows
+
+
 def cost(folder: Path = STUDIES) -> str:
     """Victims, shadows and CPU hours of the games on record, in words."""
     rows = read_table(folder / NAME / "costs.csv")
-    victims, shadows = (" or ".join(map(str, sorted(rows[name].unique()))) for name in ("victims", "shadows"))
+    victims, shadows = sizes(rows)
     return f"{victims} victims a game, {shadows} shadows each; {rows['cpu_s'].sum() / 3600:.1f} CPU hours in all"
+
+
+def interim(rates: pd.DataFrame) -> bool:
+    """Whether games are missing."""
+    return rates["game"].nunique() < len(plan().games)
 
 
 def state(rates: pd.DataFrame) -> str:

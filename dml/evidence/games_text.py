@@ -9,7 +9,7 @@ from dml.config import FIGURES
 from dml.evidence import game_predictions, games
 from dml.evidence.answers import HELD, OPEN, REFUTED, lists
 from dml.evidence.answers import brief as brief_answer
-from dml.evidence.words import estimate, joined, table
+from dml.evidence.words import capital, estimate, joined, table
 from dml.stats import interval
 from dml.studies.privacy import plan
 from dml.studies.study import STUDIES
@@ -24,10 +24,10 @@ def text(folder: Path = STUDIES) -> str:
     rates = games.recorded(folder)
     if rates is None:
         return joined([NOTHING])
-    head = f"{_capital(games.state(rates))}; {games.cost(folder)}."
+    head = f"{capital(games.state(rates))}; {games.cost(folder)}."
     parts = (
         *(_adversaries(rates), _answers(rates, folder)),
-        game_predictions.lines(rates, not interim(rates)),
+        game_predictions.lines(rates),
         *(_copies(rates), _checks(folder)),
     )
     return joined([head, *(line for part in parts for line in ("", *part))])
@@ -125,25 +125,21 @@ def brief(folder: Path = STUDIES) -> str:
     rates = games.recorded(folder)
     if rates is None:
         return ""
-    rows, told = games.adversaries(rates).set_index(["strength", "view"])["auc"], standing(rates).loc[READERS]
-    losses, weights = rows[games.CHOOSES, LOSSES], rows[games.SEVERAL, "weights"]
+    told = standing(rates).loc[READERS]
+    places = (games.CHOOSES, LOSSES), (games.SEVERAL, "weights")
+    losses, weights = (games.chosen(rates, *place)["auc"].astype(float).mean() for place in places)
     numbers = "; ".join(f"{row.Index} {_area(row)}, {row.answer}" for row in told.itertuples())
-    state = ", interim" if interim(rates) else ""
+    state = ", interim" if games.interim(rates) else ""
     return (
         f"Several rounds, white box ({told['n'].max()} games{state}): {numbers}. If the server picks the images: "
         f"{losses:.3f} from losses, {weights:.3f} from weights."
     )
 
 
-def interim(rates: pd.DataFrame) -> bool:
-    """Whether games are missing."""
-    return rates["game"].nunique() < len(plan().games)
-
-
 def standing(rates: pd.DataFrame) -> pd.DataFrame:
     """The plan's questions by name (see `games.answers`); an interim study decides none."""
     rows = games.answers(rates).set_index("name")
-    return rows.assign(answer=OPEN) if interim(rates) else rows
+    return rows.assign(answer=OPEN) if games.interim(rates) else rows
 
 
 VERDICTS = {  # the rows on C4 for the verdict table: their claims, and of each question its name and the word for it
@@ -160,8 +156,9 @@ def verdict_lines(folder: Path = STUDIES) -> list[tuple[str, ...]]:
     rates, lines = games.recorded(folder), list[tuple[str, ...]]()
     if rates is None:
         return lines
+    decided = standing(rates)
     for claim, asked in VERDICTS.items():
-        rows = standing(rates).loc[list(asked)].assign(word=list(asked.values()))
+        rows = decided.loc[list(asked)].assign(word=list(asked.values()))
         numbers = "; ".join(f"{row.word} {_area(row)} {row.answer}" for row in rows.itertuples())
         answer = brief_answer(lists(dict(zip(rows["word"], rows["answer"], strict=True))))
         said = "claimed" if claim == next(iter(VERDICTS)) else ""
@@ -192,8 +189,4 @@ def on_record(folder: Path = STUDIES) -> list[str]:
     caption, shown = FIGURES / f"{FIGURE}.txt", []
     if caption.is_file():
         shown = [f"![what each adversary finds](../figures/{FIGURE}.png)", caption.read_text(encoding="utf-8").strip()]
-    return [f"{head} {_capital(found)}", "\n".join(told), *shown, pages]
-
-
-def _capital(words: str) -> str:
-    return words[0].upper() + words[1:]
+    return [f"{head} {capital(found)}", "\n".join(told), *shown, pages]

@@ -5,6 +5,7 @@ from math import inf
 
 import pandas as pd
 
+from dml.evidence.answers import FAILED, HELD, OPEN
 from dml.evidence.generalisation import (
     CELLWISE,
     COMMON,
@@ -18,7 +19,6 @@ from dml.evidence.generalisation import (
 from dml.evidence.words import table
 from dml.stats import Estimate, interval
 
-HELD, FAILED, OPEN = "held", "failed", "open"
 POINT = 0.01
 PREDICTIONS = {
     "P1": "DML's out-of-sample gap is larger than FedAvg's",

@@ -10,8 +10,9 @@ import pandas as pd
 
 from dml.evidence import expectations, sweep
 from dml.evidence.answers import HELD, OPEN, REFUTED, lists, points
+from dml.evidence.expectations import BORNE
 from dml.evidence.transmission import PUBLISHED
-from dml.evidence.words import estimate, joined, table
+from dml.evidence.words import capital, estimate, joined, table
 from dml.files import read_table
 from dml.stats import ALPHA, Estimate, columns, holm, interval, paired
 from dml.studies.hostile import STUDIES_BY_NAME
@@ -20,7 +21,6 @@ from dml.studies.study import STUDIES
 GUARD = ["arm", "rule", "clip"]
 ALONE = "local+public"  # hears nobody: what cooperating has to beat
 MARGIN = 0.01  # of accuracy: within it a rule is called free (data/plan_hostile.md)
-BORNE = 0.05  # of accuracy: a liar that takes less is borne (H1 there)
 CLIPPED = "clipped"
 NOTHING = "Nothing is on record yet."
 BESIDE = {"hostile-relatives": "hostile-veto"}  # studies that share folds, seeds and lie
@@ -198,7 +198,7 @@ def on_record(folder: Path = STUDIES) -> list[str]:
     """Notebook 06: one liar, in words."""
     pages = "The plan and its expectations: `data/plan_hostile.md`; all tables: `figures/hostile.md`."
     told = one_liar(folder)
-    return [f"{told[0].upper()}{told[1:]}" if told else NOTHING, pages]
+    return [capital(told) if told else NOTHING, pages]
 
 
 def _study(name: str, results: pd.DataFrame | None) -> Iterator[str]:

@@ -15,13 +15,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from dml.evidence.answers import FAILED, HELD, OPEN
 from dml.evidence.skew import MARGIN, STANDS_FOR, by_seed, fields_of
 from dml.evidence.words import estimate, joined, table
 from dml.files import read_table
 from dml.stats import ALPHA, Difference, holm_corrected, paired
 from dml.studies.study import STUDIES
 
-HELD, FAILED, OPEN, NOT_RUN = "held", "failed", "open", "not run"
+NOT_RUN = "not run"
 ABOVE, BELOW, WITHIN, NOT_ABOVE = "above zero", "below zero", "within a point", "at most a point above zero"
 UNLABELLED = ("dsfl", "scarlet", "rhfl")  # the relatives with a linear pool
 LEAST = 3  # seeds

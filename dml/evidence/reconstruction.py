@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from dml.evidence.privacy import clearly
-from dml.evidence.words import estimate, joined, progress, span, table
+from dml.evidence.words import capital, estimate, joined, progress, span, table
 from dml.files import read_table
 from dml.stats import ALPHA, holm_corrected, interval, paired
 from dml.studies.reconstruction import DRAWN, NAME, PICTURES, plan
@@ -97,7 +97,7 @@ def text(folder: Path = STUDIES) -> str:
         return joined([NOTHING])
     costs = read_table(folder / NAME / "costs.csv")
     head = f"{state(rows)}; {costs['cpu_s'].sum() / 60:.0f} CPU minutes with those of drawn faces."
-    return joined([head[0].upper() + head[1:], "", *_rows(rows), "", *_whose(rows)])
+    return joined([capital(head), "", *_rows(rows), "", *_whose(rows)])
 
 
 def _rows(rows: pd.DataFrame) -> Iterator[str]:

@@ -7,7 +7,7 @@ import pandas as pd
 from dml.evidence import pictures, predictions, skew
 from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, lists, points
 from dml.evidence.skew import ABOVE, BELOW, EQUAL, LABELLED, LITTLE, UNDECIDED, skew_map
-from dml.evidence.words import between, estimate, joined, table
+from dml.evidence.words import between, capital, estimate, joined, table
 from dml.files import read_table
 from dml.studies.skew import plan
 from dml.studies.study import STUDIES
@@ -110,7 +110,7 @@ def on_record(folder: Path = STUDIES) -> list[str]:
     map_, told = the_map(folder), finding(folder)
     if map_ is None or not told:
         return ["Nothing is on record yet.", pages]
-    return [f"{told[0].upper()}{told[1:]}", advice(map_), pages]
+    return [capital(told), advice(map_), pages]
 
 
 def text(folder: Path = STUDIES) -> str:

@@ -30,36 +30,19 @@ CLAIMS = (  # a row: code, system or figure that tells two rows apart, claim, wh
     ("O2", "", "Def-KT gains by moving models, not by teaching them", "another method"),
 )
 STUDIED = ("L1", "07_accuracy", "The same with 1,000 clients, in a study of its own", "not discussed")
-NOTEBOOK = {
-    "C1": "02",
-    "C2": "02",
-    "C4": "03",
-    "F3": "05",
-    "F4": "05",
-    "O1": "06",
-    "O2": "05",
-}  # of others: that of their figure
+# where a claim is treated; of others, where their figure is drawn
+NOTEBOOK = {"C1": "02", "C2": "02", "C4": "03", "F3": "05", "F4": "05", "O1": "06", "O2": "05"}
+Rows = list[tuple[str, ...]]
 
 
-def full(record: Path = RECORDED) -> str:
-    """Every claim in words, what the paper says of it, the numbers of both protocols, and the answer."""
-    titles = (f"{protocol} protocol" for protocol in RUNS)
-    return joined(table(("claim", "paper", *titles, "answer", "notebook"), _judged(record)))
-
-
-def answers(record: Path = RECORDED) -> str:
-    """The same without the numbers, for the README."""
-    return joined(table(("claim", "answer", "notebook"), ((row[0], *row[-2:]) for row in _judged(record))))
-
-
-def _judged(record: Path) -> list[tuple[str, ...]]:
-    """The rows of `full`."""
+def judged(record: Path = RECORDED) -> Rows:
+    """The rows of `full`; `answers` shows the first of their cells and the last two."""
     runs = {}
     for one in deciding(record):
         folder = record / RUNS[one.protocol]
-        judged = verdicts.verdicts(folder, About.read(folder)).to_dict("records")
+        own = verdicts.verdicts(folder, About.read(folder)).to_dict("records")
         fresh = {row["claim"]: row for row in verdicts.accuracy_rows(one.claims)}
-        rows = [row | fresh.get(row["claim"], {}) for row in judged]
+        rows = [row | fresh.get(row["claim"], {}) for row in own]
         if one.protocol == "reduced":  # the protocol of those studies
             studies = record / "studies"
             rows += [*skew_text.judged(studies), *hostile.judged(studies), *skew_text.def_kt(studies)]
@@ -75,7 +58,7 @@ def _judged(record: Path) -> list[tuple[str, ...]]:
     )
     says, lines = {"C1": f"points: {', '.join(gaps)} (one seed)"}, []
     for code, which, claim, said in (*CLAIMS, STUDIED) if crowded else CLAIMS:
-        named = {protocol: _row(judged, code, which) for protocol, judged in runs.items()}
+        named = {protocol: _row(own, code, which) for protocol, own in runs.items()}
         there = {protocol: row for protocol, row in named.items() if row}
         cells = [row["short"] if row else "not run" for row in named.values()]
         words = {protocol: brief({status: row[status] for status in STATUSES}) for protocol, row in there.items()}
@@ -87,6 +70,17 @@ def _judged(record: Path) -> list[tuple[str, ...]]:
         lines += generalisation.verdict_lines(record / "studies") if code == "C2" else []
         lines += games_text.verdict_lines(record / "studies") if (code, which) == ("C4", OURS) else []
     return lines
+
+
+def full(rows: Rows) -> str:
+    """Every claim in words, what the paper says of it, the numbers of both protocols, and the answer."""
+    titles = (f"{protocol} protocol" for protocol in RUNS)
+    return joined(table(("claim", "paper", *titles, "answer", "notebook"), rows))
+
+
+def answers(rows: Rows) -> str:
+    """The same without the numbers, for the README."""
+    return joined(table(("claim", "answer", "notebook"), ((row[0], *row[-2:]) for row in rows)))
 
 
 def _row(judged: list[dict], code: str, which: str) -> dict | None:

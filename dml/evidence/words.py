@@ -16,6 +16,11 @@ def joined(lines: Iterable[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def capital(words: str) -> str:
+    """Words as the beginning of a sentence."""
+    return words[:1].upper() + words[1:]
+
+
 def between(counts: Iterable[int]) -> str:
     """The smallest and the largest of some counts, or the one that all are: "2 to 8"."""
     ends = sorted(set(counts))

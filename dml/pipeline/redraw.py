@@ -115,10 +115,11 @@ def redraw_recorded(to: Path) -> None:
 
 def texts_of_record() -> dict[str, str]:
     """The texts about all recorded runs and deployments, by name."""
+    verdict = verdict_table.judged()
     return {
         "findings": findings.findings(),
-        "answers": verdict_table.answers(),
-        "verdict_table": verdict_table.full(),
+        "answers": verdict_table.answers(verdict),
+        "verdict_table": verdict_table.full(verdict),
         "wire": markdown.wires(wires()),
         "power": power.text(),
         "studies": study_text.text(),

@@ -10,12 +10,7 @@ from dml.stats import columns, interval
 
 MARKERS = "osD^vPXh*<>"
 DODGE = 0.05  # liars, from one line to the next, so that none hides another
-OUTPUTS = (
-    "dml",
-    "self",
-    "fedmd",
-    "dsfl",
-)  # how the names of arms begin that exchange outputs; all others exchange weights
+OUTPUTS = ("dml", "self", "fedmd", "dsfl")  # how arms' names begin that exchange outputs; all others, weights
 
 
 @figure("06_liars", "hostile")

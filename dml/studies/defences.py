@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save
 
 from dml.config import DATA, Draw, Experiment, profile
 from dml.data.images import images_of
@@ -23,9 +22,8 @@ from dml.experiment import cache as store
 from dml.experiment import jobs
 from dml.experiment.jobs import Job
 from dml.streams import SERVER, stream
-from dml.studies import tables
+from dml.studies import games, tables
 from dml.studies.plan import block, span
-from dml.studies.privacy import RATES, TOGETHER, write_scores
 from dml.studies.study import STUDIES
 from dml.training import machine
 
@@ -72,8 +70,7 @@ def measure_signals(here: Plan, sha256: str, seed: int, victims: Sequence[int], 
     jobs.same_images(here.data, here.game, sha256)
     began = time.process_time()
     found = signals(deal(here.data, here.game, here.draw, seed), victims, here.points, torch.device(device))
-    found["cpu_s"] = torch.tensor([(time.process_time() - began) / len(victims)] * len(victims))
-    return [save({name: value.contiguous() for name, value in found.items()})]
+    return games.kept(found, victims, began)
 
 
 def measure_worth(here: Plan, sha256: str, seed: int, point: "Point", device: str) -> list[bytes]:
@@ -89,8 +86,8 @@ def signal_jobs(here: Plan, seed: int, device: torch.device) -> list[Job]:
     """The jobs of a game's victims. Raises DataError when the data do not fit."""
     images, made, told = images_of(here.data, here.game), [], [asdict(point) for point in here.points]
     trained = here.game.epochs * len(images.train) / here.game.folds * (here.game.clients + 2 * len(here.points))
-    for first in range(0, here.draw.groups, TOGETHER):
-        victims = tuple(range(first, min(first + TOGETHER, here.draw.groups)))
+    for victims in games.groups(here.draw):
+        first = victims[0]
         facts = [asdict(here.draw), told, seed, victims]
         file = store.place(
             "defences", f"{seed}-{first}", "safetensors", here.game, images.sha256, facts, device, MODULES
@@ -128,10 +125,8 @@ def carry_out(seeds: Sequence[int] = (), device: str = "auto", to: Path = STUDIE
             continue
         heard, worth = signal_jobs(here, seed, target), worth_jobs(here, seed, target)
         jobs.carry_out([*heard, *worth.values()])
-        parts = [load_file(job.files[0]) for job in heard]
-        signals = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
         found = {key: json.loads(job.files[0].read_text(encoding="utf-8")) for key, job in worth.items()}
-        add(folder, here, seed, signals, found, target)
+        add(folder, here, seed, games.together(heard), found, target)
     return folder
 
 
@@ -139,20 +134,15 @@ def add(
     folder: Path, here: Plan, seed: int, signals: Mapping[str, np.ndarray], worth: Mapping[tuple, dict], device
 ) -> None:
     """Put a game into the tables; `costs`, the last, says that it is there."""
-    from dml.privacy import adversaries, points
+    from dml.privacy import points
     from dml.privacy.game import deal
 
     game = deal(here.data, here.game, here.draw, seed)
-    members, canary = signals["members"], signals["canary"]
     labels = {now: game.images.train.labels[fold].numpy() for now, fold in enumerate((game.public, *game.later), 1)}
-    found, rows = list(points.attacks(signals, here.points, labels)), []
-    for scored in found:
-        rng = stream(seed, SERVER, "game")  # the same other halves for every attack
-        for metric, value in adversaries.rates(scored, members, canary, rng).items():
-            rows.append((seed, *scored[:3], metric, round(value, 6)))
-    tables.add(folder / "rates.csv.gz", pd.DataFrame(rows, columns=RATES), RATES[:-1])
-    write_scores(folder / "scores" / f"{seed}.csv.gz", found, members, canary)
+    found = list(points.attacks(signals, here.points, labels))
+    games.add_attacks(folder, seed, found, signals, lambda: stream(seed, SERVER, "game"))  # the same halves for all
     images = images_of(here.data, here.protocol)
+    members = signals["members"]
     count = int(members[0].sum())
     told = [
         (
@@ -163,21 +153,8 @@ def add(
     ]
     tables.add(folder / "worth.csv", pd.DataFrame(told, columns=WORTH), WORTH[:2])
     spent = float(signals["cpu_s"].sum()) + sum(one["cpu_s"] for one in worth.values())
-    cost = {
-        "game": seed,
-        "victims": len(members),
-        "shadows": len(members) - 1,
-        "candidates": members.shape[1],
-        "cpu_s": round(spent, 1),
-        "commit": machine.commit(),
-        "processor": machine.processor(device),
-    }
     facts = {
-        "study": NAME,
-        "data": images.name,
-        "source": images.source,
-        "data_sha256": images.sha256,
-        "classes": images.classes,
+        **games.facts(NAME, images),
         "experiment": asdict(here.game),
         "protocol": asdict(here.protocol),
         "draw": asdict(here.draw),
@@ -185,7 +162,7 @@ def add(
         "code_version": store.code_version(MODULES),
     }
     tables.manifest(folder, facts, device)
-    tables.add(folder / "costs.csv", pd.DataFrame([cost]), ["game"])
+    games.add_cost(folder, seed, members, spent, device)
 
 
 def epsilon(point: "Point", count: int, experiment: Experiment) -> float:

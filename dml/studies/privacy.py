@@ -5,17 +5,14 @@ signals of a few victims are a job of the usual cache; what attacks make of a wh
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save
-from scipy.stats import rankdata
 
 from dml.config import DATA, Draw, Experiment, profile
 from dml.data.images import images_of
@@ -23,20 +20,15 @@ from dml.experiment import cache as store
 from dml.experiment import jobs
 from dml.experiment.jobs import Job
 from dml.streams import SERVER, stream
-from dml.studies import tables
+from dml.studies import games, tables
 from dml.studies.plan import block, span
 from dml.studies.study import STUDIES
 from dml.training import machine
-
-if TYPE_CHECKING:  # an annex: imported inside functions alone
-    from dml.privacy.adversaries import Scored
 
 FILE, NAME = DATA / "plan_privacy.md", "privacy"
 MODULES = tuple(
     f"privacy.{name}" for name in ("game", "views", "shadows", "surrogate", "alignment", "chosen", "several", "trials")
 )
-TOGETHER = 4  # victims of a job
-RATES = ["game", "strength", "view", "attack", "metric", "value"]
 CHECKS = ["game", "check", "value"]
 
 
@@ -84,16 +76,15 @@ def measure(
     jobs.same_images(data, experiment, sha256)
     began = time.process_time()
     found = trials.signals(deal(data, experiment, draw, seed), victims, torch.device(device))
-    found["cpu_s"] = torch.tensor([(time.process_time() - began) / len(victims)] * len(victims))
-    return [save({name: value.contiguous() for name, value in found.items()})]
+    return games.kept(found, victims, began)
 
 
 def jobs_of(data: str, experiment: Experiment, draw: Draw, seed: int, device: torch.device) -> list[Job]:
     """The jobs of one game. Raises DataError when the data do not fit."""
     images, made = images_of(data, experiment), []
     trained = 2.5 * draw.rounds * experiment.clients * experiment.epochs * len(images.train) / experiment.folds
-    for first in range(0, draw.groups, TOGETHER):
-        victims = tuple(range(first, min(first + TOGETHER, draw.groups)))
+    for victims in games.groups(draw):
+        first = victims[0]
         facts = [asdict(draw), seed, victims]
         file = store.place("games", f"{seed}-{first}", "safetensors", experiment, images.sha256, facts, device, MODULES)
         arguments = (data, images.sha256, experiment, draw, seed, victims, str(device))
@@ -113,8 +104,7 @@ def carry_out(seeds: Sequence[int] = (), device: str = "auto", to: Path = STUDIE
             continue
         listed = jobs_of(here.data, here.experiment, here.draw, seed, target)
         jobs.carry_out(listed)
-        parts = [load_file(job.files[0]) for job in listed]
-        add(folder, here, seed, {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}, target)
+        add(folder, here, seed, games.together(listed), target)
     return folder
 
 
@@ -123,39 +113,19 @@ def add(folder: Path, here: Plan, seed: int, signals: Mapping[str, np.ndarray], 
     from dml.privacy import adversaries
     from dml.privacy.game import deal
 
-    game = deal(here.data, here.experiment, here.draw, seed)
-    members, canary = signals["members"], signals["canary"]
+    game, rng = deal(here.data, here.experiment, here.draw, seed), stream(seed, SERVER, "game")
     found = list(adversaries.attacks(signals, game.images.train.labels[game.public].numpy()))
-    rng, rows = stream(seed, SERVER, "game"), []
-    for scored in found:
-        for metric, value in adversaries.rates(scored, members, canary, rng).items():
-            rows.append((seed, *scored[:3], metric, round(value, 6)))
-    tables.add(folder / "rates.csv.gz", pd.DataFrame(rows, columns=RATES), RATES[:-1])
-    write_scores(folder / "scores" / f"{seed}.csv.gz", found, members, canary)
+    games.add_attacks(folder, seed, found, signals, lambda: rng)
     told = checks(here, seed, signals)
     tables.add(folder / "checks.csv", pd.DataFrame([(seed, *row) for row in told], columns=CHECKS), CHECKS[:-1])
-    cost = {
-        "game": seed,
-        "victims": len(members),
-        "shadows": len(members) - 1,
-        "candidates": members.shape[1],
-        "cpu_s": round(float(signals["cpu_s"].sum()), 1),
-        "commit": machine.commit(),
-        "processor": machine.processor(device),
-    }
-    images = images_of(here.data, here.experiment)
     facts = {
-        "study": NAME,
-        "data": images.name,
-        "source": images.source,
-        "data_sha256": images.sha256,
-        "classes": images.classes,
+        **games.facts(NAME, images_of(here.data, here.experiment)),
         "experiment": asdict(here.experiment),
         "draw": asdict(here.draw),
         "code_version": store.code_version(MODULES),
     }
     tables.manifest(folder, facts, device)
-    tables.add(folder / "costs.csv", pd.DataFrame([cost]), ["game"])
+    games.add_cost(folder, seed, signals["members"], float(signals["cpu_s"].sum()), device)
 
 
 def checks(here: Plan, seed: int, signals: Mapping[str, np.ndarray]) -> list[tuple[str, float]]:
@@ -172,21 +142,3 @@ def checks(here: Plan, seed: int, signals: Mapping[str, np.ndarray]) -> list[tup
     for name in ("accuracy/local", "accuracy/left out", "left out/kept"):
         rows.append((name, float(signals[name].mean())))
     return [(check, round(value, 6)) for check, value in rows]
-
-
-def write_scores(file: Path, found: Iterable["Scored"], members: np.ndarray, canary: np.ndarray) -> None:
-    """Every score of a game, a row a trial: columns target, candidate, member, canary, and one an attack
-    ("strength; view; attack") with the trial's rank among all of the game, which is all that rates depend on.
-    """
-    targets, candidates = map(np.arange, members.shape)
-    columns: dict[str, np.ndarray] = {
-        "target": np.repeat(targets, len(candidates)),
-        "candidate": np.tile(candidates, len(targets)),
-        "member": members.astype(int),
-        "canary": canary.astype(int),
-    }
-    for scored in found:
-        ranks = rankdata(scored.scores, method="dense", nan_policy="omit").reshape(members.shape)
-        columns["; ".join(scored[:3])] = np.nan_to_num(ranks).astype(int)  # 0: not tried
-    table = pd.DataFrame({name: values.ravel() for name, values in columns.items()})
-    tables.add(file, table, ["target", "candidate"])
