@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from dml.studies import (
+    crafted,
     crowd,
     crowd_cost,
     defences,
@@ -34,6 +35,7 @@ def _studies() -> Mapping[str, Callable[[Seeds], object]]:
         crowd_cost.NAME: lambda _: crowd_cost.carry_out(),
         generalisation.NAME: generalisation.carry_out,
         privacy.NAME: privacy.carry_out,
+        crafted.NAME: crafted.carry_out,
         defences.NAME: defences.carry_out,
         reconstruction.NAME: reconstruction.carry_out,
     }
