@@ -3,12 +3,16 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
 from dml.arms import steps
 from dml.config import Draw, Experiment
+from dml.evidence import crafted as text
+from dml.evidence import games
+from dml.evidence.answers import FAILED, HELD, OPEN
 from dml.exchange.messages import FLOOR
 from dml.files import read_table
 from dml.losses import model_loss, peer_loss
@@ -18,6 +22,7 @@ from dml.privacy.shadows import pick
 from dml.privacy.views import Tap
 from dml.studies import crafted as study
 from dml.studies import privacy
+from dml.studies.games import RATES
 from dml.training.stack import carry_out
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -160,3 +165,69 @@ def test_a_game_is_added_once_with_its_scores_and_checks(tmp_path):
     assert all(0 <= checks[name] <= 1 for name in checks.index if name.startswith("accuracy/"))
     scores = read_table(folder / "scores" / "4.csv.gz")
     assert len(scores) == 3 * scores["candidate"].nunique()
+
+
+# -- what is said of it -----------------------------------------------------------------------------------------------
+
+
+def invented(to, wrong_kept=0.2, again_kept=0.05, lost=0.3, n=10):
+    """Tables of n games in which a wrong table finds so much more than an honest one where images are kept, a second
+    look so much more than one, and the wrong table costs the victim so much accuracy. Returns the folder of studies.
+    """
+    rng, rates, told = np.random.default_rng(0), [], []
+    lift = {"honest, kept images": again_kept, "wrong, kept images": again_kept + wrong_kept}
+    lift["wrong, clipped, kept images"] = lift["wrong, kept images"]
+    for game in range(200, 200 + n):
+        for view in (crafted.ONE_LOOK, *crafted.views()):
+            for metric in ("auc", "tpr", "canaries"):
+                value = 0.6 + lift.get(view, 0) + rng.normal(0, 0.001)
+                rates.append((game, crafted.CRAFTS, view, "LiRA offline, first look", metric, value))
+        for view in crafted.views():
+            value = 0.9 - (lost if view.startswith("wrong, fresh") else 0) + rng.normal(0, 0.001)
+            told.append((game, f"accuracy/{view}", value))
+        losses = {"own": 0.2, "honest": 0.3, "wrong": 16.1, "wrong, clipped": 3.9, "flat": 0.7}
+        told += [(game, f"loss/{name}", value) for name, value in losses.items()]
+    folder = to / study.NAME
+    folder.mkdir(parents=True)
+    pd.DataFrame(rates, columns=RATES).to_csv(folder / "rates.csv.gz", index=False)
+    pd.DataFrame(told, columns=privacy.CHECKS).to_csv(folder / "checks.csv", index=False)
+    costs = pd.DataFrame({"game": range(200, 200 + n), "victims": 12, "shadows": 11, "cpu_s": 100.0})
+    costs.to_csv(folder / "costs.csv", index=False)
+    return to
+
+
+@pytest.mark.parametrize(
+    ("facts", "failed"),
+    [
+        ({}, set()),
+        ({"wrong_kept": 0.0}, {"P2", "P3"}),
+        ({"wrong_kept": -0.1}, {"P2", "P3"}),
+        ({"again_kept": 0.0}, {"P4"}),
+        ({"lost": 0.02}, {"P6"}),
+    ],
+)
+def test_predictions_turn_with_the_games(tmp_path, facts, failed):
+    folder = invented(tmp_path, **facts)
+    rates = games.recorded(folder, study.NAME)
+    found = text.judged(rates, folder)
+    assert {name for name, (_, answer) in found.items() if answer == FAILED} == failed
+    assert {answer for name, (_, answer) in found.items() if name not in failed} == {HELD}
+    assert f"{100 * facts.get('lost', 0.3):.0f}"[:1] in found["P6"][0]
+
+
+def test_a_game_that_is_missing_leaves_all_open_and_is_named(tmp_path):
+    folder = invented(tmp_path, n=9)
+    rates = games.recorded(folder, study.NAME)
+    assert {answer for _, answer in text.judged(rates, folder).values()} == {OPEN}
+    assert "interim, decides nothing: 9 of 10 games" in text.on_record(folder)
+
+
+def test_the_page_has_a_row_a_table_and_the_paragraph_its_numbers(tmp_path):
+    folder = invented(tmp_path)
+    page, told = "\n".join(text.lines(folder)), text.on_record(folder)
+    rows = {line.split(" | ")[0]: line for line in page.splitlines() if line.startswith("| ")}
+    assert "| wrong" in rows and "16.10" in rows["| wrong"] and "0.850" in rows["| wrong"] and "60.0" in rows["| wrong"]
+    assert "nan" not in page and "0.850" in told and "0.650" in told and "**held**" in told
+    assert "20 CPU minutes" not in page and "0.3 CPU hours" in page
+    (tmp_path / study.NAME / "rates.csv.gz").unlink()
+    assert text.on_record(folder) == text.NOTHING == "\n".join(text.lines(folder))

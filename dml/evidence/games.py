@@ -13,11 +13,12 @@ from dml.evidence.answers import HELD, OPEN, REFUTED
 from dml.evidence.words import progress
 from dml.files import read_table
 from dml.stats import columns, holm, interval, paired
-from dml.studies.privacy import NAME, Question, plan
+from dml.studies.privacy import NAME, Plan, Question, plan
 from dml.studies.study import STUDIES
 
 ONE, SEVERAL, CHOOSES = "one round, black box", "several rounds, white box", "server chooses"
-CONTAINED = {ONE: (ONE,), SEVERAL: (ONE, SEVERAL), CHOOSES: (CHOOSES,)}  # whose attacks an adversary has
+CRAFTS = "server crafts"
+CONTAINED = {ONE: (ONE,), SEVERAL: (ONE, SEVERAL), CHOOSES: (CHOOSES,), CRAFTS: (CRAFTS,)}  # whose attacks one has
 RESAMPLES = 1000
 ADVERSARIES = {  # (strength, view): who it is, in the order of the table
     (ONE, "weights"): "FedAvg's server",
@@ -43,9 +44,9 @@ ADVERSARIES = {  # (strength, view): who it is, in the order of the table
 METRICS = ("auc", "tpr", "canaries")
 
 
-def recorded(folder: Path = STUDIES) -> pd.DataFrame | None:
-    """The rates of the games on record, of two at least; else None."""
-    file = folder / NAME / "rates.csv.gz"
+def recorded(folder: Path = STUDIES, name: str = NAME) -> pd.DataFrame | None:
+    """The rates of a study's games on record, of two at least; else None."""
+    file = folder / name / "rates.csv.gz"
     rates = read_table(file) if file.is_file() else None
     return rates if rates is not None and rates["game"].nunique() > 1 else None
 
@@ -77,12 +78,12 @@ def adversaries(rates: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(made)
 
 
-def answers(rates: pd.DataFrame) -> pd.DataFrame:
-    """The plan's questions: columns family, name, asks, mean, low, high, n, p (after Holm in the family), answer."""
-    made = []
-    for family, questions in plan().families.items():
+def answers(rates: pd.DataFrame, here: Plan | None = None) -> pd.DataFrame:
+    """A plan's questions: columns family, name, asks, mean, low, high, n, p (after Holm in the family), answer."""
+    made, here = [], here or plan()
+    for family, questions in here.families.items():
         pairs = [_pair(rates, question) for question in questions]
-        differences = holm([paired(one["auc"], other["auc"], plan().margin) for one, other in pairs])
+        differences = holm([paired(one["auc"], other["auc"], here.margin) for one, other in pairs])
         for question, one in zip(questions, differences, strict=True):
             answer = {"higher": HELD, "lower": REFUTED, "same": REFUTED, "open": OPEN}[one.verdict]
             keys = {"family": family, "name": question.name, "asks": question.asks}
@@ -128,9 +129,9 @@ def _of(scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return scores[rows]
 
 
-def checks(folder: Path = STUDIES) -> pd.DataFrame:
+def checks(folder: Path = STUDIES, name: str = NAME) -> pd.DataFrame:
     """What a client's checks find and cost: columns check, mean, low, high, n, over games."""
-    found = read_table(folder / NAME / "checks.csv")
+    found = read_table(folder / name / "checks.csv")
     rows = [{"check": check, **columns(interval(part["value"].to_numpy()))} for check, part in found.groupby("check")]
     return pd.DataFrame(rows)
 
@@ -141,9 +142,9 @@ def sizes(costs: pd.DataFrame) -> tuple[str, str]:
     return victims, shadows
 
 
-def cost(folder: Path = STUDIES) -> str:
-    """Victims, shadows and CPU hours of the games on record, in words."""
-    rows = read_table(folder / NAME / "costs.csv")
+def cost(folder: Path = STUDIES, name: str = NAME) -> str:
+    """Victims, shadows and CPU hours of a study's games on record, in words."""
+    rows = read_table(folder / name / "costs.csv")
     victims, shadows = sizes(rows)
     return f"{victims} victims a game, {shadows} shadows each; {rows['cpu_s'].sum() / 3600:.1f} CPU hours in all"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from dml.config import FIGURES
-from dml.evidence import game_predictions, games
+from dml.evidence import crafted, game_predictions, games
 from dml.evidence.answers import HELD, OPEN, REFUTED, lists
 from dml.evidence.answers import brief as brief_answer
 from dml.evidence.words import capital, estimate, joined, table
@@ -28,7 +28,7 @@ def text(folder: Path = STUDIES) -> str:
     parts = (
         *(_adversaries(rates), _answers(rates, folder)),
         game_predictions.lines(rates),
-        *(_copies(rates), _checks(folder)),
+        *(_copies(rates), _checks(folder), crafted.lines(folder)),
     )
     return joined([head, *(line for part in parts for line in ("", *part))])
 
@@ -189,4 +189,4 @@ def on_record(folder: Path = STUDIES) -> list[str]:
     caption, shown = FIGURES / f"{FIGURE}.txt", []
     if caption.is_file():
         shown = [f"![what each adversary finds](../figures/{FIGURE}.png)", caption.read_text(encoding="utf-8").strip()]
-    return [f"{head} {capital(found)}", "\n".join(told), *shown, pages]
+    return [f"{head} {capital(found)}", "\n".join(told), *shown, crafted.on_record(folder), pages]

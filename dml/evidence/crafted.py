@@ -1,0 +1,136 @@
+"""The games of data/plan_crafted.md in words: a part of the page on adversaries, and lines of notebook 03."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from dml.evidence import games
+from dml.evidence.answers import FAILED, HELD, OPEN
+from dml.evidence.words import capital, estimate, table
+from dml.stats import Estimate, interval
+from dml.studies.crafted import NAME, plan
+from dml.studies.study import STUDIES
+
+NOTHING = "The server that also crafts its answer: no two games are on record yet."
+ONE_LOOK, TABLES, IMAGES = "one look", ("honest", "wrong", "wrong, clipped", "flat"), ("fresh", "kept")
+SEEN = 0.1  # of accuracy: what the plan says is noticed
+PREDICTIONS = {
+    "P1": "fresh images: no crafted table tells more than the honest one",
+    "P2": "kept images: a wrong table tells more than the honest one",
+    "P3": "kept images: the clip does not take that away",
+    "P4": "kept images, honest table: a second look tells more than one",
+    "P5": "fresh images, honest table: it does not",
+    "P6": "the wrong table costs the victim more than ten points, fresh images",
+}
+
+
+def judged(rates: pd.DataFrame, folder: Path = STUDIES) -> dict[str, tuple[str, str]]:
+    """What was found of each prediction, in words, and whether it held; all open while a game is missing."""
+    rows = games.answers(rates, plan()).set_index("name")
+    shown = rows.apply(lambda row: _area(row, "+.3f"), axis=1)
+
+    def one(question: str, held: bool) -> tuple[str, str]:
+        answer = rows.loc[question, "answer"]
+        right = (answer == HELD) == held
+        return shown[question], HELD if right else OPEN if answer == OPEN else FAILED
+
+    crafted = [f"{name}, fresh" for name in ("wrong", "clipped", "flat")]
+    more = [name for name in crafted if rows.loc[name, "answer"] == HELD]
+    wide = _checks(folder).pivot(index="game", columns="check", values="value")
+    honest, wrong = (wide[f"accuracy/{name}, fresh images"].to_numpy(float) for name in ("honest", "wrong"))
+    lost = interval(honest - wrong)
+    found = {
+        "P1": ("; ".join(shown[crafted]), FAILED if more else HELD),
+        "P2": one("wrong, kept", held=True),
+        "P3": one("clipped, kept", held=True),
+        "P4": one("twice, kept", held=True),
+        "P5": one("twice, fresh", held=False),
+        "P6": (_estimate(lost, "+.3f"), HELD if lost.low > SEEN else FAILED if lost.high < SEEN else OPEN),
+    }
+    return {name: (told, OPEN) for name, (told, _) in found.items()} if games.interim(rates) else found
+
+
+def _checks(folder: Path) -> pd.DataFrame:
+    return games.read_table(folder / NAME / "checks.csv")
+
+
+def _area(row, form: str = ".3f") -> str:
+    return estimate(row["mean"], row["low"], row["high"], form, 1)
+
+
+def _estimate(one: Estimate, form: str = ".3f") -> str:
+    return estimate(one.mean, one.low, one.high, form, 1)
+
+
+def lines(folder: Path = STUDIES) -> Iterator[str]:
+    """What a crafted table adds, what a client could notice of it, and the plan's predictions."""
+    rates = games.recorded(folder, NAME)
+    if rates is None:
+        yield NOTHING
+        return
+    yield (
+        "**The server that also crafts its answer**, on the same games (`data/plan_crafted.md`): the candidates are "
+        "the public images, the server answers with a table of its own, and asks again after the next private "
+        f"training, on fresh images (as published) or on the client's own once more. {capital(games.state(rates))}; "
+        f"{games.cost(folder, NAME)}. AUC, and what the client could notice: its accuracy on unseen images after that "
+        "training, and the mean loss of the table on the labels it knows."
+    )
+    yield ""
+    areas = {view: interval(games.chosen(rates, games.CRAFTS, view)["auc"].to_numpy(float)) for view in _views()}
+    seen = games.checks(folder, NAME).set_index("check")
+    rows = [["none yet: one look", _estimate(areas[ONE_LOOK]), "", "", "", _area(seen.loc["loss/own"], ".2f")]]
+    for name in TABLES:
+        cells = []
+        for kind in IMAGES:
+            view = f"{name}, {kind} images"
+            cells += [_estimate(areas[view]), _percent(seen.loc[f"accuracy/{view}"])]
+        rows.append([name, *cells, _area(seen.loc[f"loss/{name}"], ".2f")])
+    titles = ("table", "AUC, fresh images", "accuracy, %", "AUC, kept images", "accuracy, %", "loss of the table, nats")
+    yield from table(titles, rows)
+    yield ""
+    yield f"Differences of AUC, paired over games, n = {rates['game'].nunique()}; p after Holm within the family."
+    yield ""
+    answers = games.answers(rates, plan()).to_dict("records")
+    yield from table(
+        ("question", "difference [95 %]", "p", "answer"),
+        [(row["asks"], _area(row, "+.3f"), f"{row['p']:.2g}", f"**{row['answer']}**") for row in answers],
+    )
+    yield ""
+    yield "Its predictions, from before the first game:"
+    yield ""
+    told = judged(rates, folder).items()
+    yield from table(
+        ("", "prediction", "found", "answer"),
+        [(name, PREDICTIONS[name], found, f"**{answer}**") for name, (found, answer) in told],
+    )
+
+
+def _views() -> list[str]:
+    return [ONE_LOOK, *(f"{name}, {kind} images" for name in TABLES for kind in IMAGES)]
+
+
+def _percent(row) -> str:
+    return estimate(row["mean"], row["low"], row["high"], ".1f")
+
+
+def on_record(folder: Path = STUDIES) -> str:
+    """Notebook 03: what a crafted table adds, in a paragraph."""
+    rates = games.recorded(folder, NAME)
+    if rates is None:
+        return NOTHING
+    by_view = {view: games.chosen(rates, games.CRAFTS, view)["auc"].to_numpy(float) for view in _views()}
+    told = {view: _estimate(interval(values)) for view, values in by_view.items()}
+    rows = games.answers(rates, plan()).set_index("name")
+    state = games.state(rates)
+
+    def adds(kind: str) -> str:
+        row = rows.loc[f"wrong, {kind}"]
+        return f"{told[f'wrong, {kind} images']} against {told[f'honest, {kind} images']}, **{row['answer']}**"
+
+    return (
+        f"**The server that also crafts its answer** ({state}; `data/plan_crafted.md`). It reads the losses of "
+        "candidates, answers with certainty of a wrong class, and asks again after the next private training. AUC, "
+        f"beside an honest answer: on fresh images, as published, {adds('fresh')}; where clients train on their own "
+        f"images again, {adds('kept')}. One look without an answer: {told[ONE_LOOK]}."
+    )
