@@ -13,6 +13,8 @@ from dml.arms.federation import Federation
 from dml.config import Experiment, ManyClients, Profile
 from dml.data import faces, images
 from dml.data.images import Images, Split
+from dml.pipeline import redraw
+from dml.plots import catalogue, style
 from dml.training import workers
 
 LONGEST = (
@@ -165,6 +167,22 @@ def no_workers(monkeypatch):
 
     monkeypatch.setattr(workers, "carry_out", engine)
     return engine
+
+
+@pytest.fixture
+def few_rendered(monkeypatch, no_workers):
+    """Of the figures of runs one a module is rendered; of the others the files of the picture are empty."""
+    rendered = set({recipe.draw.__module__: name for name, recipe in catalogue.FIGURES.items()}.values())
+    draw = redraw.draw
+
+    def draw_some(name, *rest):
+        with monkeypatch.context() as patch:
+            if name not in rendered:
+                patch.setattr(style, "_file", lambda fig, **how: b"")
+            draw(name, *rest)
+
+    monkeypatch.setattr(redraw, "draw", draw_some)
+    return rendered
 
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
