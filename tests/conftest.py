@@ -13,8 +13,7 @@ from dml.arms.federation import Federation
 from dml.config import Experiment, ManyClients, Profile
 from dml.data import faces, images
 from dml.data.images import Images, Split
-from dml.pipeline import redraw
-from dml.plots import catalogue, style
+from dml.plots import catalogue
 from dml.training import workers
 
 LONGEST = (
@@ -169,20 +168,10 @@ def no_workers(monkeypatch):
     return engine
 
 
-@pytest.fixture
-def few_rendered(monkeypatch, no_workers):
-    """Of the figures of runs one a module is rendered; of the others the files of the picture are empty."""
-    rendered = set({recipe.draw.__module__: name for name, recipe in catalogue.FIGURES.items()}.values())
-    draw = redraw.draw
-
-    def draw_some(name, *rest):
-        with monkeypatch.context() as patch:
-            if name not in rendered:
-                patch.setattr(style, "_file", lambda fig, **how: b"")
-            draw(name, *rest)
-
-    monkeypatch.setattr(redraw, "draw", draw_some)
-    return rendered
+@pytest.fixture(scope="session")
+def few_rendered():
+    """Of the figures of runs one a module."""
+    return {*{recipe.draw.__module__: name for name, recipe in catalogue.FIGURES.items()}.values()}
 
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")

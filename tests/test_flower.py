@@ -109,7 +109,7 @@ def task(monkeypatch):
 def config(sandbox):
     """A run config for three clients and two rounds."""
     return {
-        **{"arm": "dml", "profile": "smoke", "data": "faces", "own": "", "seed": 0, "clients": 3},
+        **{"arm": "dml", "profile": "smoke", "data": "faces", "own": "", "seed": 0, "clients": 3, "train_images": 0},
         **{"deadline": 0.2, "quorum": 0, "secure": False, "clip": 0.02, **HONEST, "out": str(sandbox.folder / "out")},
     }
 
@@ -384,6 +384,13 @@ def test_a_site_needs_enough_images(config, tmp_path):
     config["own"] = str(folder(tmp_path / "public", 2))
     with pytest.raises(DataError, match="3 stratified folds"):
         serve(Grid(tmp_path, config), config)
+
+
+def test_more_clients_can_keep_the_size_of_their_folds(config, small):
+    """The images that are dealt, and with them the bytes of a message, are the profile's or as many as one says."""
+    usual, chosen = (Settings.read(config | {"clients": 8, "train_images": count}).experiment for count in (0, 510))
+    assert (usual.train_images, chosen.train_images) == (small.train_images, 510)
+    assert chosen.train_images // chosen.folds > usual.train_images // usual.folds
 
 
 @pytest.mark.parametrize(

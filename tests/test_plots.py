@@ -2,6 +2,7 @@
 
 import json
 import re
+import zlib
 from dataclasses import asdict
 from functools import cache
 from itertools import combinations
@@ -12,6 +13,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from fontTools import subset
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -233,6 +235,21 @@ def test_the_caption_stands_beside_the_figure_and_the_alternative_text_says_what
     if name in ONE_A_MODULE:
         figure = drawn(name, four)
         assert figure._repr_png_() == (figure.png, {"alt": " ".join(seen.partition("\n\n")[0].split())})
+
+
+def test_a_pdf_holds_glyphs_and_no_table_for_setting_type(four):
+    streams = re.findall(rb"stream\r?\n(.*?)endstream", drawn("02_learning", four).pdf, flags=re.DOTALL)
+    fonts = [font for font in map(inflated, streams) if b"glyf" in font[:300]]
+    assert fonts and not any(tag in font[:300] for font in fonts for tag in (b"GSUB", b"GPOS", b"GDEF"))
+    assert "GSUB" not in subset.Options()._drop_tables_default  # others' fonts are as ever
+
+
+def inflated(stream):
+    """A compressed stream's content; of another, nothing."""
+    try:
+        return zlib.decompressobj().decompress(stream)
+    except zlib.error:
+        return b""
 
 
 def test_jupyter_shows_the_picture_and_its_caption_under_it(four, monkeypatch):

@@ -161,8 +161,16 @@ def wires(measured: dict[str, pd.DataFrame]) -> str:
         mean = per_round(wire, ("encoded", "framing", "about", "tls"))
         cells = [" / ".join(f"{mean.loc[way, column]:,.0f}" for way in ("up", "down")) for column in mean]
         setup = wire[wire["round"] == 0].groupby("direction")["tls"].mean()
-        rows.append((f"`{name}`", *cells, f"{setup['up']:,.0f} / {setup['down']:,.0f}"))
-    titles = ("run", "our messages, up / down", "Flower's framing", "measurements", "TLS connection", "set-up, TLS")
+        rows.append((f"`{name}`", wire["client"].nunique(), *cells, f"{setup['up']:,.0f} / {setup['down']:,.0f}"))
+    titles = (
+        "run",
+        "clients",
+        "our messages, up / down",
+        "Flower's framing",
+        "measurements",
+        "TLS connection",
+        "set-up, TLS",
+    )
     return joined(table(titles, rows))
 
 

@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--profile", choices=PROFILES, default="smoke")
     top.add_argument("--data", default="faces", metavar="faces|facemask|FOLDER")
     top.add_argument("--clients", type=int, default=0, metavar="N", help="default: as many as the profile has")
+    top.add_argument("--train-images", type=int, default=0, metavar="N", help="to deal; default: the profile's")
     top.add_argument("--secure", action="store_true", help="the server sees only sums of predictions (arm dml)")
     top.add_argument("--clip", type=float, default=CLIP, metavar="P", help=f"believe no probability below it ({CLIP})")
     top.add_argument("--rule", default="mean", metavar="NAME", help="how the server believes clients (mean: all alike)")
@@ -85,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     config = {
         name: getattr(args, name)
         for name in (
-            *("arm", "profile", "seed", "clients", "deadline", "quorum", "secure", "clip"),
+            *("arm", "profile", "seed", "clients", "train_images", "deadline", "quorum", "secure", "clip"),
             *("rule", "expected", "liars", "attack"),
         )
     }

@@ -12,7 +12,7 @@ FORM = "student-first"  # of the loss, as in the arm "dml"
 
 @dataclass(frozen=True)
 class Settings:
-    """The defaults stand in app/pyproject.toml. `clients` 0: as many as the profile has."""
+    """The defaults stand in app/pyproject.toml. `clients` and `train_images` 0: as many as the profile has."""
 
     arm: str
     profile: str
@@ -20,6 +20,7 @@ class Settings:
     own: str  # the server's folder of public images; empty: it deals the named data set
     seed: int
     clients: int
+    train_images: int  # that are dealt to public and private folds
     deadline: float  # seconds that the server waits for answers
     quorum: int  # fewer answers than these are not aggregated; 0: a majority
     secure: bool
@@ -81,4 +82,5 @@ class Settings:
     @property
     def experiment(self) -> Experiment:
         chosen = profile(self.profile).experiment
-        return replace(chosen, clients=self.clients or chosen.clients, clip=self.clip)
+        clients, images = self.clients or chosen.clients, self.train_images or chosen.train_images
+        return replace(chosen, clients=clients, train_images=images, clip=self.clip)
