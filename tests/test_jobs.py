@@ -161,6 +161,14 @@ def test_what_a_finished_task_returned_is_kept_although_a_later_one_fails():
     assert kept == ["1"]
 
 
+def test_the_first_task_goes_first_and_then_the_longest():
+    begun = []
+    tasks = [workers.Task(begun.append, (cost,), cost=cost) for cost in (2.0, 1.0, 5.0, 3.0)]
+    with ThreadPoolExecutor(1) as pool:
+        workers.carry_out(tasks, executor=pool)
+    assert begun == [2.0, 5.0, 3.0, 1.0]
+
+
 # -- Dask: a real scheduler, real workers -----------------------------------------------------------------------------
 
 

@@ -43,13 +43,14 @@ def carry_out(
     unit: str = "job",
     executor: Executor | None = None,
 ) -> None:
-    """Do the tasks, the longest first, in as many processes as there are cores, or by an executor.
+    """Do the tasks, in as many processes as there are cores, or by an executor: the first first, so that soon something
+    is there to see, then the longest.
 
     What a task raises is raised here; after a failure or an interrupt no other task goes on.
     """
     if not tasks:
         return
-    order = sorted(tasks, key=lambda task: -task.cost)  # stable: equal ones stay in their order
+    order = [tasks[0], *sorted(tasks[1:], key=lambda task: -task.cost)]  # stable: equal ones stay in their order
     with Progress(title, sum(task.cost for task in order)) as progress, _pool(executor, len(order)) as (pool, shared):
         with _deaf():
             left = {pool.submit(_run, task): task for task in order}
