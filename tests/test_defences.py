@@ -13,7 +13,8 @@ from sklearn.metrics import roc_auc_score
 
 from dml.config import Draw, Experiment
 from dml.data.images import images_of
-from dml.evidence import defences, defences_text, games
+from dml.evidence import defence_predictions, defences, defences_text, games
+from dml.evidence.answers import FAILED, HELD, OPEN
 from dml.exchange.messages import Losses
 from dml.files import read_table
 from dml.plots.defences import leak_and_accuracy
@@ -224,6 +225,35 @@ def test_answers_follow_the_games():
     rows = defences.points(table, worth)
     assert defences.taken(rows, "hard labels") == pytest.approx(0.1 / 0.15, abs=0.05)
     assert minus.loc["FedAvg, DP-SGD 1", "arm"] == "fedavg" and len(minus) == 10
+
+
+def test_predictions_turn_with_the_games():
+    """The leak of DML is 0.15 here: what each point must lose or keep of it, and of its accuracy."""
+    as_planned = {"hard labels": -0.1, "4 bits": -0.01, "noise 4": -0.05, "ideal secure sum": -0.1, "DP-SGD 0.3": -0.12}
+    as_planned |= {"DP-SGD 1": -0.15, "every 2nd round": -0.05}
+    costs = {"FedAvg, DP-SGD 1": -0.05}
+
+    def answers(leaks, prices=costs, n=6):
+        rates, worth = invented(leaks, prices, n)
+        honest = (rates["strength"] == ONE) & (rates["view"] == "noise 4")
+        rates.loc[honest & rates["metric"].isin(games.METRICS), "value"] = 0.495 + 0.002 * rates["game"]
+        flat = (rates["view"] == "DP-SGD 1") & rates["metric"].isin(games.METRICS)
+        rates.loc[flat, "value"] -= rates.loc[flat, "value"] - 0.5 + 0.001 * rates.loc[flat, "game"]
+        return defence_predictions.judged(defences.by_game(rates, worth))
+
+    assert set(answers(as_planned).values()) == {HELD}
+    assert set(answers(as_planned, n=5).values()) == {OPEN}
+    for name, changed in {
+        "P1": {"hard labels": -0.01, "DP-SGD 0.3": -0.12},
+        "P2": {"4 bits": -0.1},
+        "P4": {"ideal secure sum": 0.0},
+        "P5": {"DP-SGD 0.3": 0.0},
+        "P7": {"every 2nd round": 0.1},
+    }.items():
+        assert {each for each, answer in answers(as_planned | changed).items() if answer == FAILED} == {name}
+    assert answers(as_planned, {**costs, "hard labels": -0.03})["P1"] == FAILED
+    assert answers(as_planned, {"DP-SGD 1": -0.05})["P6"] == FAILED
+    assert answers(as_planned | {"noise 4": -0.2})["P3"] == FAILED
 
 
 def test_the_texts_turn_with_the_games(folder, monkeypatch):

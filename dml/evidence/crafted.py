@@ -72,7 +72,8 @@ def lines(folder: Path = STUDIES) -> Iterator[str]:
     yield (
         "**The server that also crafts its answer**, on the same games (`data/plan_crafted.md`): the candidates are "
         "the public images, the server answers with a table of its own, and asks again after the next private "
-        f"training, on fresh images (as published) or on the client's own once more. {capital(games.state(rates))}; "
+        "training, on fresh images (as published) or on the client's own once more. Exact images alone, no near copies "
+        f"as above. {capital(games.state(rates))}; "
         f"{games.cost(folder, NAME)}. AUC, and what the client could notice: its accuracy on unseen images after that "
         "training, and the mean loss of the table on the labels it knows."
     )
@@ -128,9 +129,11 @@ def on_record(folder: Path = STUDIES) -> str:
         row = rows.loc[f"wrong, {kind}"]
         return f"{told[f'wrong, {kind} images']} against {told[f'honest, {kind} images']}, **{row['answer']}**"
 
+    twice = rows.loc["twice, kept"]
     return (
-        f"**The server that also crafts its answer** ({state}; `data/plan_crafted.md`). It reads the losses of "
-        "candidates, answers with certainty of a wrong class, and asks again after the next private training. AUC, "
-        f"beside an honest answer: on fresh images, as published, {adds('fresh')}; where clients train on their own "
-        f"images again, {adds('kept')}. One look without an answer: {told[ONE_LOOK]}."
+        f"**The server that also crafts its answer** ({state}; `data/plan_crafted.md`; exact images alone, no near "
+        "copies). It reads the losses of candidates, answers with certainty of a wrong class, and asks again after the "
+        f"next private training. AUC, beside an honest answer: on fresh images, as published, {adds('fresh')}; where "
+        f"clients train on their own images again, {adds('kept')}. A second look there, after an honest answer, adds "
+        f"to the first ({told[ONE_LOOK]}) {_area(twice, '+.3f')}, **{twice['answer']}**."
     )

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from dml.evidence import defences
+from dml.evidence import defence_predictions, defences
 from dml.evidence.words import capital, estimate, joined, table
 from dml.studies.defences import plan
 from dml.studies.study import STUDIES
 
 NOTHING, FIGURE = "No two games are on record yet.", "03_defences"
-PREDICTED = "P1 to P7 of the plan, by the means so far"
 
 
 def text(folder: Path = STUDIES) -> str:
@@ -24,7 +23,7 @@ def text(folder: Path = STUDIES) -> str:
     games = defences.by_game(rates, worth)
     rows = defences.points(games, worth)
     head = f"{capital(defences.state(rates))}; {defences.cost(folder)}."
-    parts = (_points(rows, worth), _bargains(games), _controls(rates), _predictions(rows, games))
+    parts = (_points(rows, worth), _bargains(games), _controls(rates), defence_predictions.lines(games, rows))
     return joined([head, *(line for part in parts for line in ("", *part))])
 
 
@@ -92,34 +91,6 @@ def _controls(rates: pd.DataFrame) -> Iterator[str]:
         f"{rows['mean'].min():.3f} to {rows['mean'].max():.3f}; {len(off)} intervals leave 0.5 out (about "
         f"{0.05 * len(rows):.0f} would by chance); the furthest is {far['attack']} at {far['view']}."
     )
-
-
-def _predictions(rows: pd.DataFrame, games: pd.DataFrame) -> Iterator[str]:
-    """The plan's predictions against the means; whether a difference is more than chance, the table above says."""
-    by_point, minus = rows.set_index("point"), defences.bargains(games).set_index("point")
-
-    def share(point: str) -> str:
-        return f"{100 * defences.taken(rows, point):.0f} %"
-
-    noisy, private = dict(by_point.loc["noise 4"]), by_point.loc["DP-SGD 1", "chooses auc"]
-    spoilt, kept = (f"{100 * minus.loc[point, 'price']:+.1f}" for point in ("FedAvg, DP-SGD 1", "DP-SGD 1"))
-    price = f"{100 * minus.loc['hard labels', 'price']:+.2f} points"
-    silent, told = (by_point.loc[point, "chooses auc"] for point in ("every 2nd round", "DML"))
-    yield f"{PREDICTED}. The share of the leak is of AUC above 0.5, the server that chooses:"
-    yield ""
-    yield f"- P1 (one bit takes at least half, for less than a point): takes {share('hard labels')}, {price}."
-    yield f"- P2 (4 bits take less than a quarter): {share('4 bits')}."
-    yield (
-        f"- P3 (noise 4: honest server at chance, the one that chooses above): {_of(noisy, 'honest auc', 1, '.3f')} "
-        f"and {_of(noisy, 'chooses auc', 1, '.3f')}."
-    )
-    yield f"- P4 (a secure sum takes at least half): {share('ideal secure sum')}."
-    yield f"- P5 (DP-SGD 0.3 takes as much as one bit): {share('DP-SGD 0.3')}."
-    yield (
-        f"- P6 (DP-SGD 1 within 0.03 of chance, cheaper for DML than for FedAvg): AUC {private:.3f}; {kept} points for "
-        f"DML, {spoilt} for FedAvg."
-    )
-    yield f"- P7 (images of a silent round leak less): AUC {silent:.3f} against {told:.3f}."
 
 
 def on_record(folder: Path = STUDIES) -> list[str]:
