@@ -2,8 +2,7 @@
 
 import ast
 import hashlib
-from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
@@ -16,14 +15,18 @@ def fingerprint(modules: tuple[str, ...]) -> str:
     It is blind to comments, docstrings and layout, to import lines, and to which module a statement stands in: a move
     of code computes nothing again.
     """
-    statements = (statement for name in modules for statement in _statements(PACKAGE / f"{name.replace('.', '/')}.py"))
+    files = (PACKAGE / f"{name.replace('.', '/')}.py" for name in modules)
+    statements = (statement for file in files for statement in _statements(file.read_text(encoding="utf-8")))
     return hashlib.sha256("\n".join(sorted(statements)).encode()).hexdigest()
 
 
-def _statements(file: Path) -> Iterable[str]:
-    for node in _Bare().visit(ast.parse(file.read_text(encoding="utf-8"))).body:
-        if not (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"):
-            yield ast.dump(node)
+@cache  # each set of modules asks for most of the same ones
+def _statements(source: str) -> tuple[str, ...]:
+    return tuple(
+        ast.dump(node)
+        for node in _Bare().visit(ast.parse(source)).body
+        if not (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__")
+    )
 
 
 class _Bare(ast.NodeTransformer):

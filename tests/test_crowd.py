@@ -30,7 +30,7 @@ def test_a_protocol_that_takes_every_image_leaves_none_for_more_clients():
     assert PROFILES["paper"].many_clients.clients == ()
 
 
-def test_results_of_every_k_that_fits(enter, sandbox, monkeypatch):
+def test_results_of_every_k_that_fits(enter, sandbox, monkeypatch, no_workers):
     enter(sandbox)
     base = Experiment(clients=2, rounds=2, epochs=1, size=20, train_images=42, unseen_images=12, glance=0)
 
