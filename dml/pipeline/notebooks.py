@@ -82,7 +82,7 @@ def execute(notebook: Path, parameters: dict, to: Path) -> float:
             cwd=str(notebook.parent),
             progress_bar=False,
             stderr_file=sys.stderr,
-            extra_arguments=["--log-level=CRITICAL"],  # of the kernel: else it tells that its TCP is plain, and how it ends
+            extra_arguments=["--log-level=CRITICAL"],  # else the kernel tells that its TCP is plain, and how it ends
         )
     except OSError as error:  # papermill writes the copy after every cell
         raise PipelineError(
