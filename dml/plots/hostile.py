@@ -32,7 +32,7 @@ def by_liars(hostile: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, st
             axes.axhline(mean, color=LOOKS[arm]["color"], linewidth=0.9, linestyle=":", label=NAMES[arm])
         axes.set_xticks(sorted(rows["liars"].unique()))
         axes.set_xlabel(f"liars of {rows['clients'].max()} clients")
-        axes.legend(loc="lower left", fontsize=6)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=2, fontsize=6)  # above: lines go everywhere
     for arm, of_arm in rows[alone].groupby("arm", sort=False):
         one = interval(of_arm["value"].to_numpy())
         drawn.append({"line": NAMES[arm], "liars": 0, **columns(one)})
