@@ -143,6 +143,7 @@ def test_the_plan_names_views_that_there_are_and_the_games_of_the_other_plan():
     here, other = study.plan(), privacy.plan()
     asked = {name for family in here.families.values() for one in family for name in (one.view, one.minus)}
     assert asked == {crafted.ONE_LOOK, *crafted.views()}
+    assert list(crafted.views()) == [f"{name}, {kind} images" for name in text.TABLES for kind in text.IMAGES]
     assert (here.games, here.draw, here.experiment, here.margin) == (
         other.games,
         other.draw,

@@ -329,6 +329,8 @@ def test_figures_draws_the_same_bytes_again_from_the_tables_alone(
 ):
     """A few figures, as the notebooks drew them; test_readme.py has all of them, of the recorded runs."""
     (_, folder, _), few = reproduced, sorted(few_rendered)[::3]
+    drawn = {name.partition(".")[0] for name in contents(folder / "figures")}
+    assert drawn - set(catalogue.present(folder)) == UNDRAWN and len(drawn) > len(UNDRAWN) + len(few)
     monkeypatch.setattr(catalogue, "present", lambda _: few)
     assert main(["figures", "--from", str(folder), "--out", str(tmp_path / "again")]) == 0
     assert str(tmp_path / "again") in capsys.readouterr().out

@@ -1,8 +1,9 @@
 """How a claim is answered: each of its comparisons is held, refuted or open, and the claim is these three lists."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from dml.evidence.words import estimate
+from dml.stats import Estimate
 
 HELD, REFUTED, OPEN = "held", "refuted", "open"
 FAILED = "failed"  # of a prediction, which is no claim
@@ -23,6 +24,20 @@ def brief(answered: Mapping[str, str]) -> str:
     """One answer where all comparisons have it; else in part what is held, or refuted."""
     there = [status for status in STATUSES if answered[status]]
     return there[0] if len(there) == 1 else f"{there[0]} in part"
+
+
+def within(one: Estimate, low: float, high: float) -> str:
+    """Of a prediction that a value lies between these bounds: held where its whole interval does, failed where that
+    lies outside.
+    """
+    outside = one.high < low or one.low > high
+    return HELD if low < one.low and one.high < high else FAILED if outside else OPEN
+
+
+def together(parts: Iterable[str]) -> str:
+    """A prediction of several parts holds when all of them do, and fails when one does."""
+    found = set(parts)
+    return FAILED if FAILED in found else OPEN if OPEN in found else HELD
 
 
 def points(row) -> str:

@@ -1,13 +1,15 @@
 """The games of data/plan_crafted.md in words: a part of the page on adversaries, and lines of notebook 03."""
 
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 
 import pandas as pd
 
 from dml.evidence import games
-from dml.evidence.answers import FAILED, HELD, OPEN
+from dml.evidence.answers import FAILED, HELD, OPEN, within
 from dml.evidence.words import capital, estimate, table
+from dml.files import read_table
 from dml.stats import Estimate, interval
 from dml.studies.crafted import NAME, plan
 from dml.studies.study import STUDIES
@@ -37,7 +39,7 @@ def judged(rates: pd.DataFrame, folder: Path = STUDIES) -> dict[str, tuple[str, 
 
     crafted = [f"{name}, fresh" for name in ("wrong", "clipped", "flat")]
     more = [name for name in crafted if rows.loc[name, "answer"] == HELD]
-    wide = _checks(folder).pivot(index="game", columns="check", values="value")
+    wide = read_table(folder / NAME / "checks.csv").pivot(index="game", columns="check", values="value")
     honest, wrong = (wide[f"accuracy/{name}, fresh images"].to_numpy(float) for name in ("honest", "wrong"))
     lost = interval(honest - wrong)
     found = {
@@ -46,13 +48,9 @@ def judged(rates: pd.DataFrame, folder: Path = STUDIES) -> dict[str, tuple[str, 
         "P3": one("clipped, kept", held=True),
         "P4": one("twice, kept", held=True),
         "P5": one("twice, fresh", held=False),
-        "P6": (_estimate(lost, "+.3f"), HELD if lost.low > SEEN else FAILED if lost.high < SEEN else OPEN),
+        "P6": (_estimate(lost, "+.3f"), within(lost, SEEN, inf)),
     }
     return {name: (told, OPEN) for name, (told, _) in found.items()} if games.interim(rates) else found
-
-
-def _checks(folder: Path) -> pd.DataFrame:
-    return games.read_table(folder / NAME / "checks.csv")
 
 
 def _area(row, form: str = ".3f") -> str:
@@ -78,14 +76,13 @@ def lines(folder: Path = STUDIES) -> Iterator[str]:
         "training, and the mean loss of the table on the labels it knows."
     )
     yield ""
-    areas = {view: interval(games.chosen(rates, games.CRAFTS, view)["auc"].to_numpy(float)) for view in _views()}
     seen = games.checks(folder, NAME).set_index("check")
-    rows = [["none yet: one look", _estimate(areas[ONE_LOOK]), "", "", "", _area(seen.loc["loss/own"], ".2f")]]
+    rows = [["none yet: one look", _estimate(_found(rates, ONE_LOOK)), "", "", "", _area(seen.loc["loss/own"], ".2f")]]
     for name in TABLES:
         cells = []
         for kind in IMAGES:
             view = f"{name}, {kind} images"
-            cells += [_estimate(areas[view]), _percent(seen.loc[f"accuracy/{view}"])]
+            cells += [_estimate(_found(rates, view)), _percent(seen.loc[f"accuracy/{view}"])]
         rows.append([name, *cells, _area(seen.loc[f"loss/{name}"], ".2f")])
     titles = ("table", "AUC, fresh images", "accuracy, %", "AUC, kept images", "accuracy, %", "loss of the table, nats")
     yield from table(titles, rows)
@@ -107,8 +104,9 @@ def lines(folder: Path = STUDIES) -> Iterator[str]:
     )
 
 
-def _views() -> list[str]:
-    return [ONE_LOOK, *(f"{name}, {kind} images" for name in TABLES for kind in IMAGES)]
+def _found(rates: pd.DataFrame, view: str) -> Estimate:
+    """The AUC of a view over games."""
+    return interval(games.chosen(rates, games.CRAFTS, view)["auc"].to_numpy(float))
 
 
 def _percent(row) -> str:
@@ -120,14 +118,15 @@ def on_record(folder: Path = STUDIES) -> str:
     rates = games.recorded(folder, NAME)
     if rates is None:
         return NOTHING
-    by_view = {view: games.chosen(rates, games.CRAFTS, view)["auc"].to_numpy(float) for view in _views()}
-    told = {view: _estimate(interval(values)) for view, values in by_view.items()}
     rows = games.answers(rates, plan()).set_index("name")
     state = games.state(rates)
 
+    def area(view: str) -> str:
+        return _estimate(_found(rates, view))
+
     def adds(kind: str) -> str:
         row = rows.loc[f"wrong, {kind}"]
-        return f"{told[f'wrong, {kind} images']} against {told[f'honest, {kind} images']}, **{row['answer']}**"
+        return f"{area(f'wrong, {kind} images')} against {area(f'honest, {kind} images')}, **{row['answer']}**"
 
     twice = rows.loc["twice, kept"]
     return (
@@ -135,5 +134,5 @@ def on_record(folder: Path = STUDIES) -> str:
         "copies). It reads the losses of candidates, answers with certainty of a wrong class, and asks again after the "
         f"next private training. AUC, beside an honest answer: on fresh images, as published, {adds('fresh')}; where "
         f"clients train on their own images again, {adds('kept')}. A second look there, after an honest answer, adds "
-        f"to the first ({told[ONE_LOOK]}) {_area(twice, '+.3f')}, **{twice['answer']}**."
+        f"to the first ({area(ONE_LOOK)}) {_area(twice, '+.3f')}, **{twice['answer']}**."
     )

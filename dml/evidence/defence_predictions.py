@@ -6,13 +6,12 @@ part's bounds or wholly outside; only of "at chance" the plan says that the inte
 all of its parts do, and fails when one of them does.
 """
 
-from collections.abc import Iterable
 from math import inf
 
 import numpy as np
 import pandas as pd
 
-from dml.evidence.answers import FAILED, HELD, OPEN
+from dml.evidence.answers import FAILED, HELD, OPEN, together, within
 from dml.evidence.defences import GUESS, taken
 from dml.evidence.words import estimate, table
 from dml.stats import Estimate, interval
@@ -72,20 +71,16 @@ def parts(games: pd.DataFrame) -> dict[str, list[Part]]:
 def judged(games: pd.DataFrame) -> dict[str, str]:
     """Whether each prediction held."""
     interim = games["game"].nunique() < len(plan().games)
-    return {name: OPEN if interim else _answer(found) for name, found in parts(games).items()}
-
-
-def _answer(found: Iterable[Part]) -> str:
-    answers = {_side(one, low, high) for _, one, low, high in found}
-    return FAILED if FAILED in answers else OPEN if OPEN in answers else HELD
+    return {
+        name: OPEN if interim else together(_side(one, low, high) for _, one, low, high in found)
+        for name, found in parts(games).items()
+    }
 
 
 def _side(one: Estimate, low: float, high: float) -> str:
     if low == high:
         return HELD if one.low <= low <= one.high else FAILED
-    if low < one.low and one.high < high:
-        return HELD
-    return FAILED if one.high < low or one.low > high else OPEN
+    return within(one, low, high)
 
 
 def lines(games: pd.DataFrame, points: pd.DataFrame) -> list[str]:

@@ -9,7 +9,7 @@ from math import inf
 import pandas as pd
 
 from dml.evidence import games
-from dml.evidence.answers import FAILED, HELD, OPEN, REFUTED
+from dml.evidence.answers import FAILED, HELD, OPEN, REFUTED, within
 from dml.evidence.words import estimate, table
 from dml.stats import Estimate, interval
 
@@ -52,8 +52,7 @@ def judged(rates: pd.DataFrame) -> dict[str, tuple[Estimate, str]]:
         ("P7", exact, 0.9, inf),
     ):
         one = interval(values.to_numpy())
-        outside = one.high < low or one.low > high
-        found[name] = one, HELD if low < one.low and one.high < high else FAILED if outside else OPEN
+        found[name] = one, within(one, low, high)
     return {name: (one, OPEN) for name, (one, _) in found.items()} if games.interim(rates) else found
 
 

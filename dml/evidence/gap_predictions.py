@@ -5,7 +5,7 @@ from math import inf
 
 import pandas as pd
 
-from dml.evidence.answers import FAILED, HELD, OPEN
+from dml.evidence.answers import FAILED, HELD, OPEN, together, within
 from dml.evidence.generalisation import (
     CELLWISE,
     COMMON,
@@ -36,13 +36,10 @@ def judged(gaps: pd.DataFrame) -> dict[str, str]:
     differ, alike = gaps[gaps["label_alpha"] == level], gaps[gaps["label_alpha"] == inf]
     inside, outside = _gain(differ, OUT_OF_SAMPLE, OWN), _gain(differ, PARTICIPATION, OWN)
     same = _gain(differ, PARTICIPATION, COMMON)
-    apart = same.low > POINT or same.high < -POINT
-    within = FAILED if apart else HELD if same.low > -POINT and same.high < POINT else OPEN
-    parts = {_sign(outside), within}
     answers = {
         "P1": _sign(inside),
         "P2": _largest(differ),
-        "P3": FAILED if FAILED in parts else OPEN if OPEN in parts else HELD,
+        "P3": together((_sign(outside), within(same, -POINT, POINT))),
         "P4": _none(alike),
         "P5": _noise(differ),
         "P6": _ordered(differ),
@@ -58,7 +55,7 @@ def _gain(gaps: pd.DataFrame, gap: str, asked: str) -> Estimate:
 
 
 def _sign(gain: Estimate) -> str:
-    return HELD if gain.low > 0 else FAILED if gain.high < 0 else OPEN
+    return within(gain, 0, inf)
 
 
 def _largest(gaps: pd.DataFrame) -> str:
@@ -67,8 +64,7 @@ def _largest(gaps: pd.DataFrame) -> str:
     if "local" not in wide or wide.shape[1] < 2:
         return OPEN
     others = wide.columns.drop("local")
-    answers = {_sign(interval((wide["local"] - wide[arm]).dropna().to_numpy())) for arm in others}
-    return FAILED if FAILED in answers else OPEN if OPEN in answers else HELD
+    return together(_sign(interval((wide["local"] - wide[arm]).dropna().to_numpy())) for arm in others)
 
 
 def _none(alike: pd.DataFrame) -> str:

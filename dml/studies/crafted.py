@@ -9,17 +9,15 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
 from dml.config import DATA, Draw, Experiment
 from dml.data.images import images_of
-from dml.experiment import cache as store
 from dml.experiment import jobs
 from dml.experiment.jobs import Job
 from dml.streams import SERVER, stream
-from dml.studies import games, privacy, tables
-from dml.studies.privacy import CHECKS, Plan
+from dml.studies import games, privacy
+from dml.studies.privacy import Plan
 from dml.studies.study import STUDIES
 from dml.training import machine
 
@@ -45,19 +43,16 @@ def measure(
 
 def jobs_of(here: Plan, seed: int, device: torch.device) -> list[Job]:
     """The jobs of one game. Raises DataError when the data do not fit."""
-    images, experiment, made = images_of(here.data, here.experiment), here.experiment, []
-    trained = experiment.epochs * len(images.train) / experiment.folds * (experiment.clients + 12)
-    for victims in games.groups(here.draw):
-        first = victims[0]
-        facts = [asdict(here.draw), seed, victims]
-        file = store.place(
-            "crafted", f"{seed}-{first}", "safetensors", experiment, images.sha256, facts, device, MODULES
-        )
-        arguments = (here.data, images.sha256, experiment, here.draw, seed, victims, str(device))
-        cost = len(victims) * jobs.seconds(experiment, trained)
-        title = f"game {seed}, crafted, victims {first} to {victims[-1]}"
-        made.append(Job(measure, arguments, len(victims), cost, title=title, files=(file,), device=device))
-    return made
+    images, experiment, draw = images_of(here.data, here.experiment), here.experiment, here.draw
+    return games.jobs_of(
+        measure,
+        (here.data, images.sha256, experiment, draw),
+        *(experiment, draw, seed, device),
+        kind=NAME,
+        facts=[asdict(draw)],
+        modules=MODULES,
+        trained=experiment.epochs * len(images.train) / experiment.folds * (experiment.clients + 12),
+    )
 
 
 def carry_out(seeds: Sequence[int] = (), device: str = "auto", to: Path = STUDIES, planned: Plan | None = None) -> Path:
@@ -65,9 +60,7 @@ def carry_out(seeds: Sequence[int] = (), device: str = "auto", to: Path = STUDIE
     `to`/crafted, which is returned. A killed run goes on where it stopped. Raises DataError when the data do not fit.
     """
     here, target, folder = planned or plan(), machine.device(device), to / NAME
-    for seed in seeds or here.games:
-        if (seed,) in tables.there(folder / "costs.csv", ["game"]):
-            continue
+    for seed in games.missing(folder, seeds or here.games):
         listed = jobs_of(here, seed, target)
         jobs.carry_out(listed)
         add(folder, here, seed, games.together(listed), target)
@@ -80,13 +73,5 @@ def add(folder: Path, here: Plan, seed: int, signals: Mapping[str, np.ndarray], 
 
     found = list(crafted.attacks(signals))
     games.add_attacks(folder, seed, found, signals, lambda: stream(seed, SERVER, "game"))
-    told = [(seed, name, round(float(values.mean()), 6)) for name, values in signals.items() if name.startswith(SEEN)]
-    tables.add(folder / "checks.csv", pd.DataFrame(told, columns=CHECKS), CHECKS[:-1])
-    facts = {
-        **games.facts(NAME, images_of(here.data, here.experiment)),
-        "experiment": asdict(here.experiment),
-        "draw": asdict(here.draw),
-        "code_version": store.code_version(MODULES),
-    }
-    tables.manifest(folder, facts, device)
-    games.add_cost(folder, seed, signals["members"], float(signals["cpu_s"].sum()), device)
+    told = [(name, float(values.mean())) for name, values in signals.items() if name.startswith(SEEN)]
+    privacy.record(folder, NAME, MODULES, here, seed, signals, told, device)

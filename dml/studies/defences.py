@@ -84,19 +84,17 @@ def measure_worth(here: Plan, sha256: str, seed: int, point: "Point", device: st
 
 def signal_jobs(here: Plan, seed: int, device: torch.device) -> list[Job]:
     """The jobs of a game's victims. Raises DataError when the data do not fit."""
-    images, made, told = images_of(here.data, here.game), [], [asdict(point) for point in here.points]
+    images = images_of(here.data, here.game)
     trained = here.game.epochs * len(images.train) / here.game.folds * (here.game.clients + 2 * len(here.points))
-    for victims in games.groups(here.draw):
-        first = victims[0]
-        facts = [asdict(here.draw), told, seed, victims]
-        file = store.place(
-            "defences", f"{seed}-{first}", "safetensors", here.game, images.sha256, facts, device, MODULES
-        )
-        cost = len(victims) * jobs.seconds(here.game, trained)
-        arguments = (here, images.sha256, seed, victims, str(device))
-        title = f"game {seed}, victims {first} to {victims[-1]}"
-        made.append(Job(measure_signals, arguments, len(victims), cost, title=title, files=(file,), device=device))
-    return made
+    return games.jobs_of(
+        measure_signals,
+        (here, images.sha256),
+        *(here.game, here.draw, seed, device),
+        kind=NAME,
+        facts=[asdict(here.draw), [asdict(point) for point in here.points]],
+        modules=MODULES,
+        trained=trained,
+    )
 
 
 def worth_jobs(here: Plan, seed: int, device: torch.device) -> "dict[tuple, Job]":
@@ -120,9 +118,7 @@ def carry_out(seeds: Sequence[int] = (), device: str = "auto", to: Path = STUDIE
     `to`/defences, which is returned. A killed run goes on where it stopped. Raises DataError when the data do not fit.
     """
     here, target, folder = planned or plan(), machine.device(device), to / NAME
-    for seed in seeds or here.games:
-        if (seed,) in tables.there(folder / "costs.csv", ["game"]):
-            continue
+    for seed in games.missing(folder, seeds or here.games):
         heard, worth = signal_jobs(here, seed, target), worth_jobs(here, seed, target)
         jobs.carry_out([*heard, *worth.values()])
         found = {key: json.loads(job.files[0].read_text(encoding="utf-8")) for key, job in worth.items()}

@@ -12,8 +12,10 @@ from safetensors.torch import load_file, save
 from scipy.stats import rankdata
 from torch import Tensor
 
-from dml.config import Draw
+from dml.config import Draw, Experiment
 from dml.data.images import Images
+from dml.experiment import cache as store
+from dml.experiment import jobs
 from dml.experiment.jobs import Job
 from dml.studies import tables
 from dml.training import machine
@@ -29,6 +31,40 @@ def groups(draw: Draw) -> Iterator[tuple[int, ...]]:
     """The victims of each job of a game."""
     for first in range(0, draw.groups, TOGETHER):
         yield tuple(range(first, min(first + TOGETHER, draw.groups)))
+
+
+def missing(folder: Path, seeds: Iterable[int]) -> Iterator[int]:
+    """The games that are not on record, each asked when its turn comes."""
+    for seed in seeds:
+        if (seed,) not in tables.there(folder / "costs.csv", ["game"]):
+            yield seed
+
+
+def jobs_of(
+    work: Callable[..., list[bytes]],
+    before: tuple,
+    experiment: Experiment,
+    draw: Draw,
+    seed: int,
+    device: torch.device,
+    *,
+    kind: str,
+    facts: Sequence[object],
+    modules: tuple[str, ...],
+    trained: float,
+) -> list[Job]:
+    """The jobs of a game, one for some victims: `work(*before, seed, victims, device)`, kept as `kind` under the
+    `facts` and `modules` that determine it. `before` begins with the data, or a plan, and their hash; `trained` is how
+    many images a victim's federation is trained on.
+    """
+    made = []
+    for victims in groups(draw):
+        name, known = f"{seed}-{victims[0]}", [*facts, seed, victims]
+        file = store.place(kind, name, "safetensors", experiment, before[1], known, device, modules)
+        title = f"game {seed}, victims {victims[0]} to {victims[-1]}"
+        cost, arguments = len(victims) * jobs.seconds(experiment, trained), (*before, seed, victims, str(device))
+        made.append(Job(work, arguments, len(victims), cost, title=title, files=(file,), device=device))
+    return made
 
 
 def kept(signals: dict[str, Tensor], victims: Sequence[int], began: float) -> list[bytes]:

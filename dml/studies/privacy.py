@@ -81,17 +81,16 @@ def measure(
 
 def jobs_of(data: str, experiment: Experiment, draw: Draw, seed: int, device: torch.device) -> list[Job]:
     """The jobs of one game. Raises DataError when the data do not fit."""
-    images, made = images_of(data, experiment), []
-    trained = 2.5 * draw.rounds * experiment.clients * experiment.epochs * len(images.train) / experiment.folds
-    for victims in games.groups(draw):
-        first = victims[0]
-        facts = [asdict(draw), seed, victims]
-        file = store.place("games", f"{seed}-{first}", "safetensors", experiment, images.sha256, facts, device, MODULES)
-        arguments = (data, images.sha256, experiment, draw, seed, victims, str(device))
-        cost = len(victims) * jobs.seconds(experiment, trained)
-        title = f"game {seed}, victims {first} to {victims[-1]}"
-        made.append(Job(measure, arguments, len(victims), cost, title=title, files=(file,), device=device))
-    return made
+    images = images_of(data, experiment)
+    return games.jobs_of(
+        measure,
+        (data, images.sha256, experiment, draw),
+        *(experiment, draw, seed, device),
+        kind="games",
+        facts=[asdict(draw)],
+        modules=MODULES,
+        trained=2.5 * draw.rounds * experiment.clients * experiment.epochs * len(images.train) / experiment.folds,
+    )
 
 
 def carry_out(seeds: Sequence[int] = (), device: str = "auto", to: Path = STUDIES, planned: Plan | None = None) -> Path:
@@ -99,9 +98,7 @@ def carry_out(seeds: Sequence[int] = (), device: str = "auto", to: Path = STUDIE
     `to`/privacy, which is returned. A killed run goes on where it stopped. Raises DataError when the data do not fit.
     """
     here, target, folder = planned or plan(), machine.device(device), to / NAME
-    for seed in seeds or here.games:
-        if (seed,) in tables.there(folder / "costs.csv", ["game"]):
-            continue
+    for seed in games.missing(folder, seeds or here.games):
         listed = jobs_of(here.data, here.experiment, here.draw, seed, target)
         jobs.carry_out(listed)
         add(folder, here, seed, games.together(listed), target)
@@ -116,13 +113,29 @@ def add(folder: Path, here: Plan, seed: int, signals: Mapping[str, np.ndarray], 
     game, rng = deal(here.data, here.experiment, here.draw, seed), stream(seed, SERVER, "game")
     found = list(adversaries.attacks(signals, game.images.train.labels[game.public].numpy()))
     games.add_attacks(folder, seed, found, signals, lambda: rng)
-    told = checks(here, seed, signals)
-    tables.add(folder / "checks.csv", pd.DataFrame([(seed, *row) for row in told], columns=CHECKS), CHECKS[:-1])
+    record(folder, NAME, MODULES, here, seed, signals, checks(here, seed, signals), device)
+
+
+def record(
+    folder: Path,
+    name: str,
+    modules: tuple[str, ...],
+    here: Plan,
+    seed: int,
+    signals: Mapping[str, np.ndarray],
+    told: Sequence[tuple[str, float]],
+    device: torch.device,
+) -> None:
+    """Put what is told of a game beside its attacks into the tables of a study of such a plan, and say what was run;
+    `costs`, the last, says that the game is there.
+    """
+    rows = [(seed, check, round(value, 6)) for check, value in told]
+    tables.add(folder / "checks.csv", pd.DataFrame(rows, columns=CHECKS), CHECKS[:-1])
     facts = {
-        **games.facts(NAME, images_of(here.data, here.experiment)),
+        **games.facts(name, images_of(here.data, here.experiment)),
         "experiment": asdict(here.experiment),
         "draw": asdict(here.draw),
-        "code_version": store.code_version(MODULES),
+        "code_version": store.code_version(modules),
     }
     tables.manifest(folder, facts, device)
     games.add_cost(folder, seed, signals["members"], float(signals["cpu_s"].sum()), device)
@@ -141,4 +154,4 @@ def checks(here: Plan, seed: int, signals: Mapping[str, np.ndarray]) -> list[tup
         rows += [(f"other image refused, {copy}", float(alike[~members].mean()))]
     for name in ("accuracy/local", "accuracy/left out", "left out/kept"):
         rows.append((name, float(signals[name].mean())))
-    return [(check, round(value, 6)) for check, value in rows]
+    return rows
