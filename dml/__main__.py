@@ -7,15 +7,9 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+# No more than this: the rest takes seconds to import, which each command does as it acts.
 from dml.config import FIGURES, PROFILES
-from dml.data import facemask
-from dml.evidence.about import About
-from dml.experiment import jobs
-from dml.files import DataError
-from dml.pipeline import fetch as fetching
-from dml.pipeline import output, redraw
-from dml.studies import catalogue as studies
-from dml.training import machine
+from dml.pipeline import ahead
 
 
 def path(text: str) -> Path:
@@ -79,14 +73,14 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--shard", type=shard, metavar="I/N", help="do only the I-th of N parts of the jobs, no notebook")
     one.add_argument("--force", action="store_true", help="compute again what the cache already holds")
-    one.set_defaults(act=reproduce)
+    one.set_defaults(act=reproduce, workers="dml.pipeline.notebooks")
 
     listing = commands.add_parser("jobs", help="list what a run computes: done, missing, estimated CPU seconds")
     _of_a_run(listing)
     listing.set_defaults(act=list_jobs)
 
     planned = commands.add_parser("study", help="compute a study of a plan (data/*plan*.md) and add it to the record")
-    planned.add_argument("name", metavar="NAME", help=f"one of {', '.join(studies.names())}")
+    planned.add_argument("name", metavar="NAME", help="which one; a name that is none lists them")
     seeds_help = "which seeds (8,9), or how many from 0; all confirmatory ones"
     planned.add_argument("--seeds", type=seeds, default=(), metavar="N|LIST", help=seeds_help)
     planned.set_defaults(act=carry_out_study)
@@ -100,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
         help="a run's folder (every recorded run, and the README's tables)",
     )
     two.add_argument("--out", type=path, metavar="DIR", help="where they go (figures/; with --from, figures/ in there)")
-    two.set_defaults(act=figures)
+    two.set_defaults(act=figures, workers="dml.pipeline.redraw")
 
     three = commands.add_parser("fetch", help="download and verify the author's face-mask images")
     three.add_argument("--source", metavar="URL|FILE", help="an archive to take them from (the author's repository)")
@@ -114,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def reproduce(args: argparse.Namespace) -> int:
-    from dml.pipeline import notebooks  # not above: it takes two seconds, which `figures` would spend in every worker
+    from dml.pipeline import notebooks
 
     run = _opened(args)
     if args.force:
@@ -150,6 +144,7 @@ def _executor(address: str):
 
 def _part(run, args: argparse.Namespace, executor) -> int:
     """One part of the jobs, for a cache that several machines share."""
+    from dml.experiment import jobs
     from dml.pipeline.notebooks import listed
 
     everything = listed(run, args.only)
@@ -165,6 +160,7 @@ def _part(run, args: argparse.Namespace, executor) -> int:
 
 def list_jobs(args: argparse.Namespace) -> int:
     from dml.pipeline.notebooks import listed
+    from dml.training import machine
 
     everything = listed(_opened(args), args.only)
     for job in sorted(everything, key=lambda job: -job.cost):
@@ -179,11 +175,16 @@ def list_jobs(args: argparse.Namespace) -> int:
 
 
 def carry_out_study(args: argparse.Namespace) -> int:
-    print(f"Tables: {studies.carry_out(args.name, args.seeds)}")
+    from dml.studies import catalogue
+
+    print(f"Tables: {catalogue.carry_out(args.name, args.seeds)}")
     return 0
 
 
 def figures(args: argparse.Namespace) -> int:
+    from dml.evidence.about import About
+    from dml.pipeline import output, redraw
+
     if args.source:
         to = args.out or args.source / "figures"
         About.read(args.source)  # before the folder is made
@@ -199,12 +200,16 @@ def figures(args: argparse.Namespace) -> int:
 
 
 def fetch(args: argparse.Namespace) -> int:
-    report = fetching.fetch(args.source, args.to)
+    from dml.pipeline.fetch import fetch as fetched
+
+    report = fetched(args.source, args.to)
     print(report.summary())
     return 0 if report.ok else 1
 
 
 def verify(args: argparse.Namespace) -> int:
+    from dml.data import facemask
+
     report = facemask.verify(args.folder or facemask.find())
     print(report.summary())
     return 0 if report.ok else 1
@@ -227,9 +232,11 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("dml").setLevel(logging.INFO)
     args = parser().parse_args(arguments)
+    if arguments is None and "workers" in args:  # a program of its own
+        ahead.prepare(args.workers)
     try:
         return args.act(args)
-    except (DataError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         return failed(error)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)

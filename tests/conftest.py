@@ -30,6 +30,9 @@ LONGEST = (
 )
 
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes import the package: compiled once is enough
+
+
 def pytest_collection_modifyitems(items):
     """The longest files first, so that no worker is left alone with one of them at the end."""
     place = {f"test_{name}": rank for rank, name in enumerate(LONGEST)}

@@ -1,5 +1,6 @@
 """Jobs: listed before anything runs, split between machines, done by any executor, and never by another code."""
 
+import io
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from dml.pipeline import notebooks
 from dml.pipeline.needs import NEEDS
 from dml.pipeline.run import Run
 from dml.plots import catalogue
+from dml.progress import Progress
 from dml.training import workers
 
 CPU = torch.device("cpu")
@@ -91,7 +93,9 @@ def test_the_command_lists_jobs_done_and_missing(sandbox, capsys, no_workers):
 
 def test_the_first_result_is_said_when_it_is_there(run, monkeypatch):
     notes, listed = [], run.jobs("02")[:2]
-    monkeypatch.setattr(workers.Progress, "to", lambda self, done, note="": notes.append(note))
+    monkeypatch.setattr(
+        workers.Progress, "to", lambda self, done, note="", at_once=False: notes.append((note, at_once))
+    )
     with ThreadPoolExecutor(1) as executor:
         jobs.carry_out(listed, executor)
     told = []
@@ -99,7 +103,44 @@ def test_the_first_result_is_said_when_it_is_there(run, monkeypatch):
         rows = json.loads(job.files[0].read_text())["rows"]
         right = [row["value"] for row in rows if row["metric"] == "unseen accuracy"]
         told.append(f"1 of 2 jobs ({job.title}: {50 * sum(right):.1f} % right)")
-    assert len(right) == 2 and sum(note in told for note in notes) >= 1 and notes[-1] == "2 of 2 jobs"
+    first = next(note for note, _ in notes if "right" in note)
+    assert len(right) == 2 and first in told and notes[-1][0] == "2 of 2 jobs"
+    assert [note for note, at_once in notes if at_once] == [first]  # also in a log, which has a line now and then
+
+
+def test_a_line_that_may_not_wait_stands_in_a_log_at_once(caplog, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())  # no terminal
+    with caplog.at_level("INFO", "dml"), Progress("training", 2.0) as progress:
+        progress.to(0.5, "nothing yet")
+        progress.to(1.0, "the first", at_once=True)
+        assert [record.message.partition(", about")[0] for record in caplog.records] == ["training: 50 %, the first"]
+
+
+PREPARED = """
+import sys
+from dml.pipeline import ahead
+if __name__ == "__main__":
+    heavy = {name for name in sys.modules if name.partition(".")[0] in ("torch", "pandas", "matplotlib")}
+    ahead.prepare("dml.losses")
+    from dml.training import workers
+    workers.carry_out([workers.Task(exec, (LOOK,))], lambda task, result: print(sorted(heavy), result))
+"""
+LOOK = "import os, sys; assert 'dml.losses' in sys.modules and os.environ['PYTHONPATH'].startswith(ROOT), sys.modules"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers import for themselves")
+def test_workers_are_copies_of_a_process_that_has_imported_what_they_need(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(PREPARED.replace("LOOK", repr(LOOK.replace("ROOT", repr(str(ROOT))))))
+    elsewhere = {**os.environ, "PYTHONPATH": "/elsewhere"}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=elsewhere)
+    assert done.stdout == "[] None\n", done.stderr
+
+
+def test_help_is_there_before_anything_heavy_is_imported():
+    code = "import sys; from dml.__main__ import parser; parser().format_help(); print(sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert "dml.config" in loaded and not any(f"'{heavy}'" in loaded for heavy in ("torch", "pandas", "matplotlib"))
 
 
 # -- parts for several machines ---------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -39,6 +40,7 @@ IRIS = palette("4a2e1c 3a2416 6b4a2a 4d6b4a 4a7396 6d8590")
 FRAME = palette("1c1c20 1c1c20 5a3a22 8a8a90 8c2232")
 PAPER = palette("a9d6e8 a9d6e8 8cc4dd b5e0d2 f2f4f5 f3c6d3")
 DOME = palette("f5f5f2 f5f5f2 e9ebec d5d8da 4a4d55")
+linspace = lru_cache(np.linspace)  # a face has dozens of curves, of a few lengths
 
 
 def shade(colour: tuple, by: float, towards: tuple | None = None) -> tuple:
@@ -61,13 +63,13 @@ def pick(dice, items):
 
 def oval(x, y, wide, high, start=0.0, stop=2 * np.pi, n=22) -> np.ndarray:
     """Points [n, 2] on an ellipse; angle 0 is right, a quarter turn is down."""
-    turn = np.linspace(start, stop, n)
+    turn = linspace(start, stop, n)
     return np.stack([x + wide * np.cos(turn), y + high * np.sin(turn)], axis=1)
 
 
 def curve(first, pull, last, n=8) -> np.ndarray:
     """Points [n, 2] from `first` to `last`, drawn towards `pull` (a quadratic Bezier curve)."""
-    t = np.linspace(0, 1, n)[:, None]
+    t = linspace(0, 1, n)[:, None]
     return (1 - t) ** 2 * np.array(first) + 2 * t * (1 - t) * np.array(pull) + t**2 * np.array(last)
 
 
@@ -83,7 +85,7 @@ class Brush:
         self.draw, self.scene, self.unit = ImageDraw.Draw(image, "RGBA"), scene, scene.scale * image.width
         sin, cos = np.sin(scene.tilt), np.cos(scene.tilt)
         self.matrix, self.origin = np.array([[cos, sin], [-sin, cos]]) * self.unit, scene.centre * image.width
-        self.y = np.linspace(-1.22, 1.32, 28)
+        self.y = linspace(-1.22, 1.32, 28)
         up, down = np.maximum(-self.y / 1.22, 0), np.maximum(self.y / 1.32, 0)
         self.half = np.sqrt(np.maximum(1 - up**2, 0) * np.maximum(1 - down**jaw, 0))  # half the head's width at y
 
@@ -91,11 +93,11 @@ class Brush:
         """Pixels of points. Unless `flat`, they lie on a face seen from the front, and turn with the head."""
         points = np.asarray(points, dtype=float)
         if not flat:
-            x, y = points.T
+            (x, y), points = points.T, points.copy()
             depth = np.sqrt(np.maximum(1 - 0.85 * x**2 - 0.15 * y**2, 0.02))
             edge = 1.03 * np.interp(np.minimum(y, 0.95), self.y, self.half)
             x = x * np.cos(self.scene.yaw) + depth * np.sin(self.scene.yaw)
-            points = np.stack([np.minimum(np.maximum(x, -edge), edge), y], axis=1)
+            points[:, 0] = np.minimum(np.maximum(x, -edge), edge)
         return (points @ self.matrix + self.origin).ravel().tolist()
 
     def fill(self, points, colour, alpha=255, flat=False):

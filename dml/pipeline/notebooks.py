@@ -21,7 +21,7 @@ from dml.config import ROOT
 from dml.experiment import jobs
 from dml.experiment.jobs import Job
 from dml.files import DataError, read_table, write_text
-from dml.pipeline import output
+from dml.pipeline import ahead, output
 from dml.pipeline.report import report
 from dml.pipeline.run import Run
 from dml.training import workers
@@ -123,8 +123,7 @@ def same_package() -> None:
 
     Raises PipelineError naming both.
     """
-    paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    ahead.hand_over_package()
     spec = get_kernel_spec(KERNEL)
     ask = [spec.argv[0], "-c", "import dml; print(dml.__path__[0])"]
     told = subprocess.run(ask, capture_output=True, text=True, env={**os.environ, **spec.env}, cwd=NOTEBOOKS)

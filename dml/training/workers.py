@@ -57,19 +57,18 @@ def carry_out(
         done, said = 0.0, ""
         while left:
             finished, _ = wait(left, timeout=LOOK, return_when=FIRST_COMPLETED)
+            before = said
             for future in finished:
                 task = left.pop(future)
                 said = keep(task, _result(future)) or said
                 done += task.cost
-            note = f"{len(order) - len(left)} of {len(order)} {unit}s"
-            progress.to(max(done, shared.value if shared else 0), note if not left else f"{note}{said}")
+            note = f"{len(order) - len(left)} of {len(order)} {unit}s" + (said if left else "")
+            progress.to(max(done, shared.value if shared else 0), note, at_once=bool(said) and not before)
 
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """Ctrl-C is not heard for the moment in which processes start: they inherit that, and none is stopped at an import,
-    which it would tell at length.
-    """
+    """Ctrl-C is not heard while processes start: they inherit that, and none tells at length where it was stopped."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -108,7 +107,8 @@ def _pool(executor: Executor | None, tasks: int) -> Iterator[tuple[Executor, Any
     if executor is not None:
         yield executor, None
         return
-    context = multiprocessing.get_context("spawn")
+    chosen = multiprocessing.get_start_method(allow_none=True)  # by a program that has begun one (pipeline.ahead)
+    context = multiprocessing.get_context("forkserver" if chosen == "forkserver" else "spawn")
     shared, others = context.Value("d", 0.0), set(multiprocessing.active_children())
     with ProcessPoolExecutor(min(machine.cores(), tasks), context, _start, (shared,)) as pool:
         try:
