@@ -262,7 +262,7 @@ def test_the_texts_turn_with_the_games(folder, monkeypatch):
     for leak in (-0.1, 0.0):
         monkeypatch.setattr(defences, "recorded", lambda *_, leak=leak: invented({"hard labels": leak}))
         told[leak] = "\n".join(defences_text.on_record(folder))
-    assert "cost no accuracy: hard labels." in told[-0.1] and "none is shown to be" in told[0.0]
+    assert "accurate within a point, or more: hard labels." in told[-0.1] and "none is shown to be" in told[0.0]
     assert "all 6 games" in told[0.0] and "nan" not in told[0.0]
 
 

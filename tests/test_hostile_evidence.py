@@ -61,7 +61,7 @@ def test_the_page_says_what_is_on_record(tmp_path):
     page = hostile.text(tmp_path)
     assert "**Interim, decides nothing**: 6 of 20 seeds" in page
     (line,) = [line for line in page.splitlines() if line.startswith("| `dml`")]
-    assert line.startswith("| `dml` |  | 0.02 | veto | 94.1 [94.0, 94.2] | 92.1") and line.endswith("| 2 |")
+    assert line.startswith("| `dml` |  | 0.02 | veto | 94.1 [94.0, 94.2] | 92.1") and line.endswith("| 2 | 6 |")
     assert "nan" not in page
 
 

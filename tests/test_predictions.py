@@ -125,7 +125,7 @@ def test_the_page_names_every_prediction_with_its_numbers(tmp_path):
     folder.mkdir()
     table("skew", expected).to_csv(folder / "results.csv.gz", index=False)
     told = predictions.text(tmp_path)
-    assert told.startswith("Not run yet: P8.")
+    assert told.startswith("Fewer than three seeds: P8.")
     assert all(f"| {name} | **held** |" in told for name in PREDICTIONS if name != "P8")
     assert "| P5 | **held** | what `local+public` loses" in told and "+4.0" in told
     assert predictions.text(tmp_path / "none").strip().endswith("P9.")

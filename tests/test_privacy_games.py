@@ -304,7 +304,8 @@ def test_the_texts_turn_with_the_games(record, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("gap", "n", "word"), [(0.1, 10, "held in part"), (0.0, 10, "refuted"), (0.1, 3, "open"), (-0.1, 10, "refuted")]
+    ("gap", "n", "word"),
+    [(0.1, 10, "held and refuted in part"), (0.0, 10, "refuted"), (0.1, 3, "open"), (-0.1, 10, "refuted")],
 )
 def test_the_verdict_turns_with_the_games_and_an_interim_one_is_open(monkeypatch, gap, n, word):
     monkeypatch.setattr(games, "recorded", lambda *_: invented(gap, n))
@@ -314,6 +315,16 @@ def test_the_verdict_turns_with_the_games_and_an_interim_one_is_open(monkeypatch
     assert f"AUC: server {found:+.3f} [" in published[3] and "; partial weights " in published[3]
     assert all(("interim, decides nothing: 3 of 10 games" in line[3]) == (n == 3) for line in (chooses, hidden))
     assert "AUC: losses " in chooses[3] and "AUC: 1-bit labels " in hidden[3] and "; sums " in hidden[3]
+
+
+def test_one_round_is_asked_beside_the_plan_and_what_is_zero_by_construction_is_called_so():
+    rates = games.recorded()
+    asked = games.one_round(rates)
+    assert list(asked["asks"]) == list(games.answers(rates)["asks"][: len(asked)]) and len(asked) == 5
+    first = games.chosen(rates, games.ONE, "weights")["auc"] - games.chosen(rates, games.ONE, "losses")["auc"]
+    assert asked["mean"][0] == pytest.approx(first.mean())
+    several, _, chooses, _ = games_text.verdict_lines()
+    assert "+0.000 [+0.000, +0.000] refuted (by construction" in chooses[3] and "construction" not in several[3]
 
 
 def test_predictions_turn_with_the_games():

@@ -17,7 +17,7 @@ from dml.evidence.skew import (
     skew_map,
     state,
 )
-from dml.evidence.skew_text import advice, def_kt, finding, on_record, text
+from dml.evidence.skew_text import advice, def_kt, finding, on_record, same, text
 from dml.evidence.skew_text import judged as judged_on_record
 from dml.plots import skew as drawing
 from dml.studies.skew import CELLS, RESULTS
@@ -61,6 +61,25 @@ def test_the_map_compares_with_the_best_rule_of_the_cell_or_of_its_twin(tables):
     assert blind["mean"] == pytest.approx(0.10, abs=1e-3)
 
 
+def test_a_cell_that_repeats_the_deal_of_another_counts_once(tables, tmp_path):
+    results, cells = tables
+    names = {HIGH: HIGH.replace("0.1", "0.01")}
+    again, shown = (table[table["cell"] == HIGH].replace({"cell": names}) for table in tables)
+    both = pd.concat([results, again]), pd.concat([cells, shown])
+    assert list(skew_map(*both)["cell"]) == [HIGH, BLIND] == list(skew_map(*tables)["cell"])
+    (tmp_path / "skew").mkdir()
+    both[1].to_csv(tmp_path / "skew" / "cells.csv", index=False)
+    assert same(tmp_path, skew_map(*both)) == " 1 more repeat the deal of another to the last image and are left out."
+    other = pd.concat([results, again.assign(value=again["value"] + 0.001 * (again["seed"] == 3))]), both[1]
+    assert len(skew_map(*other)) == 3 and same(tmp_path, skew_map(*other)) == ""
+
+
+def test_clients_that_hold_the_same_classes_are_no_case_of_skew(tables):
+    results, cells = (table.replace({"cell": {HIGH: HIGH.replace("0.1", "inf")}}) for table in tables)
+    assert [row["claim"] for row in judged((results[results["cell"] != BLIND], cells))] == ["F4"]
+    assert "| hold the same classes |" in advice(skew_map(results, cells))
+
+
 def test_states():
     assert [state(*bounds) for bounds in ((0.01, 0.02), (-0.02, -0.01), (-0.009, 0.009), (-0.02, 0.02))] == [
         ABOVE,
@@ -80,15 +99,15 @@ def test_gains_of_each_model_over_itself_the_weak_first(tables):
 
 def test_verdict_rows(tables):
     third, fourth = judged(tables)
-    assert third["claim"] == "F3" and "without labels, 0.38 apart" in third["held"]
-    assert third["refuted"] == "labelled and balanced, 0.38 apart" and third["open"] == ""
-    assert third["short"] == "2 regimes of skew, n = 4: above 1, below 1, equal 0, undecided 0"
+    assert third["claim"] == "F3" and "without labels, 0.380 apart" in third["held"]
+    assert third["refuted"] == "labelled and balanced, 0.380 apart" and third["open"] == ""
+    assert third["short"] == "2 distinct regimes of skew, n = 4: above 1, below 1, equal 0, undecided 0"
     assert fourth["claim"] == "F4" and "resnet8" in fourth["held"] and "n = 4" in fourth["short"]
 
 
 def test_the_table_of_advice_and_the_figures(tables):
     lines = advice(skew_map(*tables)).splitlines()
-    assert len(lines) == 4 and "are 0.38 apart from the whole" in lines[2] and "use `fedavg+public`" in lines[2]
+    assert len(lines) == 4 and "are 0.380 apart from the whole" in lines[2] and "use `fedavg+public`" in lines[2]
     assert "without labels" in lines[3] and "use DML" in lines[3] and lines[3].endswith("| 4 |")
     for draw in (drawing.the_map, drawing.who_gains, drawing.relatives):
         drawn = draw(*tables, "drawn for a test")
@@ -105,14 +124,16 @@ def test_a_study_on_record_is_told_in_words(tables, tmp_path):
     cells.to_csv(folder / "cells.csv", index=False)
     results[["cell", "seed", "arm"]].drop_duplicates().to_csv(folder / "costs.csv", index=False)
     told = finding(tmp_path)
-    assert told.startswith("reduced protocol, n = 4 seeds each; interim: 40 of 1,696 runs planned. Of 2 regimes DML")
-    assert "above the best rule that exchanges no outputs in 1, below it in 1, within a point in 0; 0 are un" in told
-    assert "most: public images without labels, clients 0.38 apart, +9.98 [" in told and "to `local`;" in told
-    assert "least: public images labelled and balanced, clients 0.38 apart, -2.0" in told
-    assert on_record(tmp_path)[0].startswith("Reduced protocol") and "use DML" in on_record(tmp_path)[1]
+    assert told.startswith(
+        "reduced protocol, n = 4 seeds each; interim: 40 of 1,696 runs planned. Of 2 distinct regimes DML"
+    )
+    assert "above the best arm that exchanges no outputs in 1, below it in 1, within a point in 0; 0 are un" in told
+    assert "most: public images without labels, clients 0.380 apart, +9.98 [" in told and "to `local`;" in told
+    assert "least: public images labelled and balanced, clients 0.380 apart, -2.0" in told
+    assert on_record(tmp_path)[0].startswith("Reduced protocol") and "DML so far" in on_record(tmp_path)[1]
     row, _ = judged_on_record(tmp_path)
     assert row["claim"] == "F3" and row["held"] == row["refuted"] == "" and "without labels" in row["open"]
-    assert row["short"].startswith("interim: 40 of 1,696 runs planned; 2 regimes of skew")
+    assert row["short"].startswith("interim: 40 of 1,696 runs planned; 2 distinct regimes of skew")
     assert text(tmp_path).startswith("**Interim: 40 of") and "| P1 |" not in text(tmp_path)
 
 

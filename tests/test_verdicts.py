@@ -26,7 +26,7 @@ COLUMNS = ["seed", "arm", "round", "client", "metric", "value"]
     [
         (["held", "held"], "held", "**held**: a, b"),
         (["held", "open"], "held in part", "**held**: a; **open**: b"),
-        (["refuted", "held", "held"], "held in part", "**held**: b, c; **refuted**: a"),
+        (["refuted", "held", "held"], "held and refuted in part", "**held**: b, c; **refuted**: a"),
         (["refuted", "open"], "refuted in part", "**refuted**: a; **open**: b"),
         (["refuted"], "refuted", "**refuted**: a"),
         (["open", "open"], "open", "**open**: a, b"),  # never "does not hold"

@@ -21,9 +21,9 @@ def told(answered: Mapping[str, str]) -> str:
 
 
 def brief(answered: Mapping[str, str]) -> str:
-    """One answer where all comparisons have it; else in part what is held, or refuted."""
+    """One answer where all comparisons have it; else what is held in part, and what is refuted."""
     there = [status for status in STATUSES if answered[status]]
-    return there[0] if len(there) == 1 else f"{there[0]} in part"
+    return there[0] if len(there) == 1 else f"{' and '.join(each for each in there if each != OPEN)} in part"
 
 
 def within(one: Estimate, low: float, high: float) -> str:

@@ -18,11 +18,11 @@ NOTHING = "The server that also crafts its answer: no two games are on record ye
 ONE_LOOK, TABLES, IMAGES = "one look", ("honest", "wrong", "wrong, clipped", "flat"), ("fresh", "kept")
 SEEN = 0.1  # of accuracy: what the plan says is noticed
 PREDICTIONS = {
-    "P1": "fresh images: no crafted table tells more than the honest one",
+    "P1": "fresh images: no crafted table is shown to tell more than the honest one",
     "P2": "kept images: a wrong table tells more than the honest one",
     "P3": "kept images: the clip does not take that away",
     "P4": "kept images, honest table: a second look tells more than one",
-    "P5": "fresh images, honest table: it does not",
+    "P5": "fresh images, honest table: a second look is not shown to tell more",
     "P6": "the wrong table costs the victim more than ten points, fresh images",
 }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from dml.evidence import crowd, crowd_cost
-from dml.evidence.answers import points
+from dml.evidence.answers import OPEN, points
 from dml.evidence.crowd import SETTING
 from dml.evidence.crowd_text import NOTHING, STATE, complete, costs, recorded
 from dml.evidence.words import estimate, joined, table
@@ -58,11 +58,11 @@ def _cell(row: pd.Series) -> str:
 
 
 def _predictions(clients: pd.DataFrame) -> list[str]:
-    lines = []
+    lines, decided = [], complete(clients)
     for row in crowd.judged(clients).itertuples():
         p = "" if pd.isna(row.p) else f"{row.p:.3f}"
         shown = points(row) if row.n else "not yet"
-        lines.append((row.name, row.what, shown, row.n, p, row.answer))
+        lines.append((row.name, row.what, shown, row.n, p, row.answer if decided else OPEN))
     return table(("", "difference", "points [95 %]", "n", "p, Holm", "answer"), lines)
 
 

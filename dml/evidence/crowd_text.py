@@ -81,7 +81,7 @@ def brief(folder: Path = STUDIES) -> str:
     for setting, words in ((EVERYBODY, "all a round"), (TENTH, "a tenth a round")):
         for row in apart[_in(apart, setting) & (apart["clients"] == apart["clients"].max())].itertuples():
             told.append(f"{row.clients:,}, {words}, {points(row)} (n = {row.n}{state})")
-    return f"minus FedAvg, drawn faces: {'; '.join(told)}." if told else ""
+    return f"DML minus FedAvg, drawn faces: {'; '.join(told)}." if told else ""
 
 
 def _reached(by_arm: pd.DataFrame, who: str) -> list[str]:
@@ -89,7 +89,11 @@ def _reached(by_arm: pd.DataFrame, who: str) -> list[str]:
     if "dml" not in by_arm.index:
         return []
     shown = ", ".join(f"{SHOWN[arm]} {100 * by_arm.loc[arm, 'mean']:.1f}" for arm in SHOWN if arm in by_arm.index)
-    return [f"{capital(who)}: {shown} % right (n = {by_arm.loc['dml', 'n']:.0f} seeds)."]
+    return [f"{capital(who)}: {shown} % right ({_seeds(by_arm.loc['dml', 'n'])})."]
+
+
+def _seeds(count: float) -> str:
+    return "n = 1 seed" if count == 1 else f"n = {count:.0f} seeds"
 
 
 def _in(rows: pd.DataFrame, setting: tuple) -> pd.Series:

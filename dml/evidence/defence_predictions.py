@@ -22,7 +22,7 @@ SHARES = ("hard labels", "4 bits", "ideal secure sum")  # of whose leak the plan
 PREDICTIONS = {
     "P1": "one bit takes at least half of the leak, for less than a point",
     "P2": "4 bits take less than a quarter",
-    "P3": "noise 4: honest server at chance, the one that chooses above",
+    "P3": "noise 4: honest server not shown above chance, the one that chooses above",
     "P4": "a secure sum takes at least half",
     "P5": "DP-SGD 0.3 leaks no more than one bit does",
     "P6": "DP-SGD 1: within 0.03 of chance, cheaper for DML than for FedAvg",
@@ -90,9 +90,7 @@ def lines(games: pd.DataFrame, points: pd.DataFrame) -> list[str]:
     for name, found in parts(games).items():
         told = "; ".join(f"{what} {_shown(one)}" for what, one, *_ in found)
         rows.append((name, PREDICTIONS[name], told, f"**{answers[name]}**"))
-    shares = ", ".join(
-        f"{each} {100 * taken(points, each):.0f} %" for each in ("hard labels", "4 bits", "ideal secure sum")
-    )
+    shares = ", ".join(f"{each} {100 * taken(points, each):.0f} %" for each in SHARES)
     return [
         "The predictions, from before the first game; the rule that decides them is from after the last (post hoc): an "
         "interval over games wholly on the claimed side. The leak is AUC above 0.5, the server that chooses; of the "

@@ -22,7 +22,8 @@ from dml.evidence.about import About, read
 from dml.evidence.accuracy import claims
 from dml.evidence.answers import HELD, OPEN, REFUTED, brief, points
 from dml.evidence.privacy import c4
-from dml.evidence.transmission import CODED, OURS, ROUND, ratios
+from dml.evidence.published import prediction
+from dml.evidence.transmission import CODED, OURS, ROUND, RUN, ratios
 from dml.evidence.words import capital, estimate, joined
 from dml.stats import interval, per_seed
 from dml.studies.plan import plan
@@ -66,12 +67,12 @@ def findings(record: Path = RECORDED) -> str:
     about, results = About.read(folder), read(folder, "results")
     missing = [f"{one.missing} ({one.protocol})" for one in speaking if one.missing]
     state = f" Confirmatory seeds: {', '.join(missing)}." if missing else ""
-    head = f"Points of accuracy, photographs [95 %]; *interim* decides nothing.{state}"
+    head = f"Points of accuracy, photographs [95 %]; *interim* and *exploratory* decide nothing.{state}"
     ratio = ratios(read(folder, "bandwidth_ladder"), read(folder, "bandwidth_codings"), about.experiment.clients)
     times = ratio.set_index(["system", "what", "against"])["ratio"]
     readers = c4(read(folder, "privacy_differences"))
     asked = {
-        "More accurate than sharing weights?": f"{accuracy(speaking)} {one_seed(results, about.reported)}",
+        "More accurate than FedAvg?": f"{accuracy(speaking)} {one_seed(results, about.reported)}",
         "Do peers teach?": mechanism(speaking),
         "Where clients differ?": " ".join(filter(None, (skew_text.brief(studies), models(studies)))),
         "With many clients?": crowd_text.brief(studies),
@@ -102,13 +103,19 @@ def _compared(speaking: Sequence[Deciding], family: str, against: str, seeds: bo
 def accuracy(speaking: Sequence[Deciding]) -> str:
     """DML's accuracy on unseen images against FedAvg's, in both protocols."""
     answer, numbers = _compared(speaking, "C1", "fedavg")
-    return f"{SHORT[answer]}. DML minus FedAvg: {numbers}."
+    return f"{_short(answer, speaking)}. DML minus FedAvg: {numbers}."
 
 
 def mechanism(speaking: Sequence[Deciding]) -> str:
     """What peers add to being held to a client's own predictions, on the same seeds."""
     answer, numbers = _compared(speaking, "mechanism", "self", seeds=False)
-    return f"{SHORT[answer]}. DML minus being its own peer: {numbers}."
+    return f"{_short(answer, speaking)}. DML minus being its own peer: {numbers}."
+
+
+def _short(answer: str, speaking: Sequence[Deciding]) -> str:
+    """An answer in a word; exploratory seeds decide none."""
+    undecided = answer != OPEN and any(one.missing for one in speaking)
+    return f"Open (exploratory: {answer or 'the protocols differ'})" if undecided else SHORT[answer]
 
 
 def one_seed(results: pd.DataFrame, reported: pd.DataFrame) -> str:
@@ -117,8 +124,11 @@ def one_seed(results: pd.DataFrame, reported: pd.DataFrame) -> str:
     """
     means, values = reported.groupby("arm")["accuracy"].mean(), per_seed(results, "unseen accuracy")
     theirs = means["dml"] - means["fedavg"]
-    kept = all(interval(values[form] - values["fedavg"]).high < theirs for form in ("dml", "dml-one-term"))
-    return f"The published {100 * theirs:+.2f}, one seed's, is {'' if kept else 'not '}excluded as a *mean*."
+    gaps = [values[form] - values["fedavg"] for form in ("dml", "dml-one-term")]
+    mean = all(interval(gap).high < theirs for gap in gaps)
+    seed = all(prediction(gap.to_numpy())["high"] < theirs for gap in gaps)
+    told = f"{'' if mean else 'not '}excluded as a *mean*{', not as a seed' if mean and not seed else ''}"
+    return f"The published {100 * theirs:+.2f}, one seed's, is {told}."
 
 
 def models(studies: Path) -> str:
@@ -129,10 +139,10 @@ def models(studies: Path) -> str:
 
 def traffic(times: pd.Series) -> str:
     """How many times DML's bytes of one client FedAvg's are, with one sum from the server, the less is left out."""
-    whole, top = (f"{times[OURS, CODED, arm]:.2f}" for arm in ("fedavg", TOP))
+    whole, top, raw = (f"{times[OURS, *what]:.2f}" for what in ((CODED, "fedavg"), (CODED, TOP), (RUN, TOP)))
     return (
-        f"FedAvg's round has {times[OURS, ROUND, 'fedavg']:,.0f} times DML's bytes (one-sum server), its run with "
-        f"set-up {whole} times, with top-1 % updates {top} times."
+        f"FedAvg's bytes by DML's (one-sum server, published): round {times[OURS, ROUND, 'fedavg']:,.0f}, run with "
+        f"coded set-up {whole}; top-1 % updates {top}, raw pixels {raw}."
     )
 
 
@@ -140,39 +150,35 @@ def privacy(readers: pd.DataFrame) -> str:
     """Who reads more of who was in the training data: from weights, or from DML's losses."""
     server, _, peer, *_ = readers.itertuples()
     return (
-        f"Membership AUC, weights minus losses (one round, black box, n = {server.n}): server {_auc(server)}, "
-        f"{server.answer}; peer {_auc(peer)}, {peer.answer}."
+        f"Membership AUC, weights minus losses, as published. One round (exploratory, {server.n} targets): server "
+        f"{_auc(server)}, peer {_auc(peer)}."
     )
 
 
+READERS = {"server": "an honest but curious server", "peer": "curious peers", "peer, sum": "curious peers with one sum"}
+
+
 def heard(readers: pd.DataFrame, studies: Path) -> dict[str, set[str]]:
-    """The answers on what a server and a peer read, as published: in one round and, once no game is missing, in
-    several.
-    """
-    (server, _, peer, *_), rates = readers["answer"], games.recorded(studies)
-    answers = {"server": {server}, "peer": {peer}}
+    """The answers on what each of `READERS` reads: in one round and, once no game is missing, in several."""
+    (server, _, peer, _, summed), rates = readers["answer"], games.recorded(studies)
+    answers = {"server": {server}, "peer": {peer}, "peer, sum": {summed}}
     if rates is not None and not games.interim(rates):
-        for reader, answer in games_text.standing(rates)["answer"].loc[games_text.READERS].items():
+        for reader, answer in games_text.standing(rates)["answer"].loc[list(READERS)].items():
             answers[str(reader)].add(answer)
     return answers
 
 
 def advice(speaking: Sequence[Deciding], times: pd.Series, readers: dict[str, set[str]]) -> str:
-    """When DML is worth it, when not, and what instead, by the answers above."""
-    gain, surely = (
-        _compared(speaking, "C1", "fedavg")[0],
-        {name: answers == {HELD} for name, answers in readers.items()},
-    )
-    mixed = {name: "surely " if HELD in answers else "" for name, answers in readers.items()}
-    reasons = {  # each with what is said where it does not hold
-        "for accuracy": (gain == HELD, "for accuracy (no gain shown)"),
-        "for small rounds": (times[OURS, ROUND, "fedavg"] > 1, "for small rounds"),
-        "against an honest but curious server": (surely["server"], f"{mixed['server']}against a curious server"),
-        "against curious peers": (surely["peer"], f"{mixed['peer']}against curious peers"),
-    }
-    use = " or ".join(reason for reason, (holds, _) in reasons.items() if holds)
-    less = " nor ".join(words for holds, words in reasons.values() if not holds)
-    return "; ".join(filter(None, (use, less and f"not {less}"))) + ". Else FedAvg."
+    """When DML is worth it and when not, by the answers above: a reader is named where every answer on it is *held*."""
+    gain = _compared(speaking, "C1", "fedavg")[0] == HELD and not any(one.missing for one in speaking)
+    surely = [reader for reader in READERS if readers[reader] == {HELD}]
+    if "peer" in surely:  # with one sum, too
+        surely = [reader for reader in surely if reader != "peer, sum"]
+    small = ["for small rounds"] if times[OURS, ROUND, "fedavg"] > 1 else []
+    against = " or ".join(READERS[reader] for reader in surely)
+    reasons = [*(["for accuracy"] if gain else []), *small, *([f"against {against}"] if against else [])]
+    less = "" if gain else "Not for accuracy: FedAvg instead (no gain shown)."
+    return " ".join(filter(None, ("; ".join(reasons) + "." if reasons else "", less)))
 
 
 def _auc(row) -> str:

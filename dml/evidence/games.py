@@ -4,6 +4,7 @@ The unit is the game; intervals and p values are Student's t over games. The att
 all *other* games, so that no game both chooses and counts.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,14 @@ def answers(rates: pd.DataFrame, here: Plan | None = None) -> pd.DataFrame:
             keys = {"family": family, "name": question.name, "asks": question.asks}
             made.append(keys | columns(one) | {"p": one.p, "answer": answer})
     return pd.DataFrame(made)
+
+
+def one_round(rates: pd.DataFrame) -> pd.DataFrame:
+    """The plan's questions on honest adversaries asked of one round, black box, which the plan does not (post hoc): as
+    `answers`.
+    """
+    asked = (replace(each, strength=ONE, against=ONE) for each in plan().families["adversaries"])
+    return answers(rates, replace(plan(), families={ONE: tuple(asked)}))
 
 
 def _pair(rates: pd.DataFrame, question: Question) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -14,6 +14,7 @@ from dml.evidence.generalisation import (
     PARTICIPATION,
     by_draw,
     differing,
+    planned,
     summary,
 )
 from dml.evidence.words import table
@@ -31,7 +32,7 @@ PREDICTIONS = {
 
 
 def judged(gaps: pd.DataFrame) -> dict[str, str]:
-    """The answer to each prediction; all are open while fewer than two draws have the arms that they are about."""
+    """The answer to each prediction; all are open while draws of the plan are missing."""
     level = differing(gaps)
     differ, alike = gaps[gaps["label_alpha"] == level], gaps[gaps["label_alpha"] == inf]
     inside, outside = _gain(differ, OUT_OF_SAMPLE, OWN), _gain(differ, PARTICIPATION, OWN)
@@ -44,7 +45,8 @@ def judged(gaps: pd.DataFrame) -> dict[str, str]:
         "P5": _noise(differ),
         "P6": _ordered(differ),
     }
-    return answers if gaps.loc[gaps["label_alpha"] == level, "seed"].nunique() > 1 else dict.fromkeys(answers, OPEN)
+    missing = any(part["seed"].nunique() < planned(alpha) for alpha, part in gaps.groupby("label_alpha"))
+    return dict.fromkeys(answers, OPEN) if missing else answers
 
 
 def _gain(gaps: pd.DataFrame, gap: str, asked: str) -> Estimate:

@@ -128,7 +128,8 @@ def on_record(folder: Path = STUDIES) -> list[str]:
         return [NOTHING, pages]
     label_alpha = differing(gaps)
     told_of = "; ".join(
-        f"{ASKED[key]} {told(one)}{f' ({answer(one)})' if one.n > 1 else ''}" for key, one in found.items()
+        f"{ASKED[key]} {told(one)} ({OPEN if state(gaps, label_alpha).startswith('interim') else answer(one)})"
+        for key, one in found.items()
     )
     head = (
         f"DML minus FedAvg, in points of the gap to {told_of}. Own design on photographs at 40 pixels, clients that "

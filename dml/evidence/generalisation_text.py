@@ -52,8 +52,8 @@ def text(folder: Path = STUDIES) -> str:
 def _predictions(gaps: pd.DataFrame) -> Iterator[str]:
     yield from ["### The plan's predictions", ""]
     yield (
-        "By 95 % intervals over draws, each for itself; open while there are fewer than two draws. The plan has the "
-        "predictions; how each is judged was written when four arms of draw 100 had been seen."
+        "By 95 % intervals over draws, each for itself, P5 and P6 by means alone; open while draws are missing. The "
+        "plan has the predictions; how each is judged was written when four arms of draw 100 had been seen."
     )
     yield from ["", *gap_predictions.lines(gaps)]
 

@@ -83,7 +83,8 @@ def text(folder: Path = STUDIES) -> str:
     for name, title in TITLES.items():
         lines += [f"### {title}", "", *_study(name, recorded(name, folder)), ""]
     expected = list(expectations.lines({name: _complete(name, folder) for name in expectations.EXPECTED}))
-    lines += [f"### {expectations.TITLE}", "", *(expected or [NOTHING]), ""]
+    rule = "How H1 to H4 are judged was written when the first five seeds of that study had been seen (post hoc)."
+    lines += [f"### {expectations.TITLE}", "", *([rule, "", *expected] if expected else [NOTHING]), ""]
     return joined([*lines, f"### {sweep.TITLE}", "", *sweep.lines(folder)])
 
 
@@ -126,7 +127,7 @@ def brief(folder: Path = STUDIES) -> str:
     (usual, clip), n = _clips(rows), int(rows["n"].max())
     interim = "" if n == len(STUDIES_BY_NAME["hostile-veto"].seeds) else ", interim"
     return (
-        f"one of five leaves others {_cell(rows, usual, 1)} % right; clipped at {clip:g}, "
+        f"one veto among five leaves others {_cell(rows, usual, 1)} % right; clipped at {clip:g}, "
         f"{_cell(rows, clip, 1)} (n = {n}{interim})."
     )
 
@@ -164,7 +165,7 @@ def judged(folder: Path = STUDIES) -> list[dict]:
     lost = "what one liar of 5 takes"
     price = {"price without a liar": (plain[0] - clipped[0], MARGIN)}
     return [
-        _row(PUBLISHED, "bears one lying client of five", {lost: (plain[0] - plain[1], BORNE)}),
+        _row(PUBLISHED, "bears one client of five that vetoes", {lost: (plain[0] - plain[1], BORNE)}),
         _row(CLIPPED, f"the same, no probability below {clip:g}", {lost: (clipped[0] - clipped[1], BORNE), **price}),
     ]
 
@@ -211,11 +212,12 @@ def _study(name: str, results: pd.DataFrame | None) -> Iterator[str]:
     own = interval(alone(results).to_numpy())
     yield (
         f"{state} {n} of {planned} seeds. Accuracy of honest clients, %, mean [95 %, Student's t], reduced protocol, "
-        f"real photographs; `{ALONE}`, which hears nobody: {estimate(own.mean, own.low, own.high, '.1f')}. Break-even: "
-        "the fewest liars at which it is above the arm (paired t, p < 0.05 after Holm over the arm's numbers of liars)."
+        f"photographs; `{ALONE}`, which hears nobody: {estimate(own.mean, own.low, own.high, '.1f')} (n = {own.n}). "
+        "Break-even: the fewest liars at which it is above the arm (paired t, p < 0.05 after Holm over the arm's "
+        "numbers of liars)."
     )
     yield ""
-    titles = ("arm", "rule", "clip", "worst attack", *(f"{count} liars" for count in counts), "break-even")
+    titles = ("arm", "rule", "clip", "attack", *(f"{count} liars" for count in counts), "break-even", "n")
     yield from table(titles, [_line(guard, part, counts) for guard, part in rows.groupby(GUARD, sort=False)])
     for (arm, liars), part in results[results["metric"] == "infected"].groupby(["arm", "liars"]):
         held, honest = interval(part["value"].to_numpy()), part["clients"].max() - liars
@@ -240,4 +242,4 @@ def _line(guard: Sequence, rows: pd.DataFrame, counts: Sequence[int]) -> tuple:
     attack = rows.loc[rows["liars"] > 0, "attack"].max()
     clipped = f"{clip:g}" if arm.startswith("dml") else ""
     last = f"not up to {rows['liars'].max()}" if even is None else f"{even}"
-    return f"`{arm}`", "" if rule == "mean" else rule, clipped, attack, *map(cell, counts), last
+    return f"`{arm}`", "" if rule == "mean" else rule, clipped, attack, *map(cell, counts), last, rows["n"].max()

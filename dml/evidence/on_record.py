@@ -27,7 +27,8 @@ from dml.stats import interval, per_seed
 NOTEBOOKS = ROOT / "notebooks"
 START, END = "<!-- on record -->", "<!-- end -->"
 BLOCK = re.compile(f"(?<={START}).*?(?={END})", re.DOTALL)
-ORDER = ("held", "held in part", "refuted", "refuted in part", "open")  # of answers in brief
+# answers in brief, in this order
+ORDER = ("held", "held in part", "held and refuted in part", "refuted", "refuted in part", "open")
 
 
 @dataclass(frozen=True)

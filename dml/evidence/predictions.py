@@ -186,9 +186,14 @@ def on_record(folder: Path = STUDIES) -> dict[str, tuple[str, list[Part]]]:
     return judged(*(read_table(file) if file.is_file() else none for file in files))
 
 
-def text(folder: Path = STUDIES) -> str:
-    """A table of the predictions with their answers and differences, from what is on record in `folder`."""
-    return joined(shown(on_record(folder)))
+def text(folder: Path = STUDIES, interim: bool = False) -> str:
+    """A table of the predictions with their answers and differences, from what is on record in `folder`; those of an
+    interim study are open.
+    """
+    answers = on_record(folder)
+    if interim:
+        answers = {name: (NOT_RUN if told == NOT_RUN else OPEN, parts) for name, (told, parts) in answers.items()}
+    return joined(shown(answers))
 
 
 def shown(answers: Mapping[str, tuple[str, list[Part]]]) -> list[str]:
@@ -199,7 +204,7 @@ def shown(answers: Mapping[str, tuple[str, list[Part]]]) -> list[str]:
         for part in parts
     ]
     missing = [name for name, (answer, _) in answers.items() if answer == NOT_RUN]
-    last = [f"Not run yet: {', '.join(missing)}.", ""] if missing else []
+    last = [f"Fewer than three seeds: {', '.join(missing)}.", ""] if missing else []
     titles = ("prediction", "answer", "by", "expected", "points [95 %]", "n")
     return [*last, *(table(titles, rows) if rows else [])]
 

@@ -125,8 +125,31 @@ def _whose(rows: pd.DataFrame) -> Iterator[str]:
         "*Paired logits* decode one picture for each class from the losses of a round on the public fold: of "
         f"{row['pictures']} pictures {row['nearer']} are nearer to a private image than any public one is, and "
         f"{row['others_nearer']} to an image that the victim never trained on; recovered are {row['recovered']} and "
-        f"{row['others_recovered']}. They show a class's mean, and nobody."
+        f"{row['others_recovered']}. Victims with one recovered: {row['victims']} of {row['n']} "
+        f"{span(row['victims_low'], row['victims_high'], '.0f')} %. They look like a class's mean."
     )
+
+
+def verdict_lines(folder: Path = STUDIES) -> list[tuple[str, ...]]:
+    """The row on C4's pictures for the verdict table (see `verdict_table.full`): held where the update of a round gives
+    away private pictures and DML's losses do not, refuted the other way round; none before two victims.
+    """
+    rows = recorded(folder=folder)
+    if rows is None:
+        return []
+    found = attacks(rows)
+    real = found[found["view"] != CALIBRATION]
+    told = ", ".join(f"{row.attack} {row.victims}" for row in real.itertuples())
+    most = real.loc[real["victims"].idxmax()]
+    of = f"at most {most['victims']} of {most['n']} {span(most['victims_low'], most['victims_high'], '.0f')} %"
+    gives = {view: (part["answer"] == RECOVERED).any() for view, part in real.groupby("view")}
+    losses = gives.get("losses", False)
+    weights = any(gave for view, gave in gives.items() if view != "losses")
+    whole = rows["seed"].nunique() == len(plan().victims[PEOPLE])
+    answer = "open" if weights == losses or not whole else "held" if weights else "refuted"
+    claim = "Gives away fewer private pictures: model inversion (C4)"
+    cell = f"own design, {state(rows)}, those with one recovered: {told}; {of}"
+    return [(claim, "claimed", "not run", cell, f"**{answer}**", "03")]
 
 
 def on_record(folder: Path = STUDIES) -> list[str]:
@@ -137,8 +160,9 @@ def on_record(folder: Path = STUDIES) -> list[str]:
         return [f"Pictures: {NOTHING.lower()} {pages}"]
     found = attacks(rows)
     told = [
-        f"- {row.attack} ({row.view}): {row.recovered} of {row.pictures}, never trained on {row.others_recovered}; "
-        f"victims {row.victims} of {row.n} {span(row.victims_low, row.victims_high, '.0f')} %, **{row.answer}**"
+        f"- {row.attack} ({row.view}): recovers {row.recovered} of {row.pictures} private images; held against images "
+        f"never trained on, {row.others_recovered} would count; victims with one recovered {row.victims} of {row.n} "
+        f"{span(row.victims_low, row.victims_high, '.0f')} %, **{row.answer}**"
         for row in found[found["view"] != CALIBRATION].itertuples()
     ]
     head = f"**Pictures** ({state(rows)}), recovered from what is really sent in a round, by one criterion."

@@ -6,7 +6,7 @@ import pandas as pd
 
 from dml.evidence import pictures, predictions, skew
 from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, lists, points
-from dml.evidence.skew import ABOVE, BELOW, EQUAL, LABELLED, LITTLE, UNDECIDED, skew_map
+from dml.evidence.skew import ABOVE, BELOW, EQUAL, LABELLED, UNDECIDED, alike, skew_map
 from dml.evidence.words import between, capital, estimate, joined, table
 from dml.files import read_table
 from dml.studies.skew import plan
@@ -19,6 +19,7 @@ THEN = {
     EQUAL: "either: within a point",
     UNDECIDED: "undecided with so many seeds",
 }
+SO_FAR = {ABOVE: "DML so far", BELOW: "{against} so far", EQUAL: "either so far", UNDECIDED: "undecided"}
 
 
 def the_map(folder: Path = STUDIES) -> pd.DataFrame | None:
@@ -79,15 +80,15 @@ def finding(folder: Path = STUDIES) -> str:
     counts = map_["state"].value_counts()
     worst, best = (map_.loc[map_["mean"].agg(which)] for which in ("idxmin", "idxmax"))
     told = "; ".join(
-        f"{word}: public images {LABELLED[row['public_fold']]}, clients {row['distance']:.2f} apart, "
+        f"{word}: public images {LABELLED[row['public_fold']]}, clients {row['distance']:.3f} apart, "
         f"{estimate(row['mean'], row['low'], row['high'])} to `{row['against']}`"
         for word, row in (("most", best), ("least", worst))
     )
     so_far, seeds = f"; {state(folder)}" if state(folder) else "", between(map_["n"])
     return (
-        f"reduced protocol, n = {seeds} seeds each{so_far}. Of {len(map_)} regimes DML is above the best rule that "
-        f"exchanges no outputs in {counts.get(ABOVE, 0)}, below it in {counts.get(BELOW, 0)}, within a point in "
-        f"{counts.get(EQUAL, 0)}; {counts.get(UNDECIDED, 0)} are undecided. Points, {told}."
+        f"reduced protocol, n = {seeds} seeds each{so_far}. Of {len(map_)} distinct regimes DML is above the best arm "
+        f"that exchanges no outputs in {counts.get(ABOVE, 0)}, below it in {counts.get(BELOW, 0)}, within a point in "
+        f"{counts.get(EQUAL, 0)}; {counts.get(UNDECIDED, 0)} are undecided. Points, {told}.{same(folder, map_)}"
     )
 
 
@@ -97,10 +98,10 @@ def brief(folder: Path = STUDIES) -> str:
     if map_ is None or map_["n"].min() < 2:
         return ""
     counts, so_far = map_["state"].value_counts(), ", interim" if state(folder) else ""
+    told = [f"{state} in {counts[state]}" for state in (BELOW, EQUAL, UNDECIDED) if state in counts]
     return (
-        f"above the best rule without outputs in {counts.get(ABOVE, 0)} of {len(map_)} regimes, below in "
-        f"{counts.get(BELOW, 0)}, equal in {counts.get(EQUAL, 0)}, undecided in {counts.get(UNDECIDED, 0)} "
-        f"(n = {between(map_['n'])}{so_far})."
+        f"DML is above the best arm without outputs in {counts.get(ABOVE, 0)} of {len(map_)} regimes, "
+        f"{', '.join(told)} (n = {between(map_['n'])}{so_far})."
     )
 
 
@@ -110,31 +111,42 @@ def on_record(folder: Path = STUDIES) -> list[str]:
     map_, told = the_map(folder), finding(folder)
     if map_ is None or not told:
         return ["Nothing is on record yet.", pages]
-    return [capital(told), advice(map_), pages]
+    return [capital(told), advice(map_, bool(state(folder))), pages]
 
 
 def text(folder: Path = STUDIES) -> str:
     """The page on clients that differ: what to do when, which predictions held, and pictures that differ."""
-    map_, lines = the_map(folder), ["Nothing is on record yet.", ""]
+    map_, lines = the_map(folder), ["Nothing is on record yet."]
     if map_ is not None:
         so_far = f"**{state(folder).capitalize()}; decides nothing.** " if state(folder) else ""
-        lines = [f"{so_far}Real photographs, reduced protocol, 5 clients; Student's t over seeds.", "", advice(map_)]
-    told = ["### The predictions", "", predictions.text(folder).rstrip(), "", f"### {pictures.TITLE}", ""]
-    return joined([*lines, *told, *pictures.lines(folder, state(folder, pictures.NAME))])
+        lines = [f"{so_far}Real photographs, reduced protocol, 5 clients; Student's t over seeds.{same(folder, map_)}"]
+        lines += ["", advice(map_, bool(state(folder)))]
+    told = predictions.text(folder, bool(state(folder))).rstrip()
+    lines += ["", "### The predictions", "", told, "", f"### {pictures.TITLE}", ""]
+    return joined([*lines, *pictures.lines(folder, state(folder, pictures.NAME))])
 
 
-def advice(map_: pd.DataFrame) -> str:
-    """The table "if your clients ... then ...", in Markdown."""
+def same(folder: Path, map_: pd.DataFrame) -> str:
+    """How many cells are left out of the map as they repeat another, in words; and what few seeds do to an interval."""
+    cells = read_table(folder / "skew" / "cells.csv")["cell"].unique()
+    repeated = sum(skew.fields_of(cell).keys() == {"label_alpha", "public_fold"} for cell in cells) - len(map_)
+    told = f" {repeated} more repeat the deal of another to the last image and are left out." if repeated else ""
+    few = " Of two or three seeds Student's interval can leave what is possible: nothing is known then."
+    return told + (few if map_["n"].min() < 4 else "")
+
+
+def advice(map_: pd.DataFrame, interim: bool = False) -> str:
+    """The table "if your clients ... then ...", in Markdown; no advice while seeds are missing."""
     rows = [
         (
-            "hold the same classes" if row.distance < LITTLE else f"are {row.distance:.2f} apart from the whole",
+            "hold the same classes" if alike(row.cell) else f"are {row.distance:.3f} apart from the whole",
             LABELLED[row.public_fold],
-            THEN[row.state].format(against=f"`{row.against}`"),
+            (SO_FAR if interim else THEN)[row.state].format(against=f"`{row.against}`"),
             f"{estimate(row.mean, row.low, row.high)} to `{row.against}`",
             f"`{row.best}` {100 * row.accuracy:.1f}",
             row.n,
         )
         for row in map_.itertuples()
     ]
-    titles = ("if your clients", "and public images are", "then", "DML minus the best rule without, points [95 %]")
+    titles = ("if your clients", "and public images are", "then", "DML minus the best arm without outputs, points")
     return joined(table((*titles, "highest mean, %", "n"), rows))

@@ -49,7 +49,8 @@ def _study(study: Study, folder: Path) -> Iterator[str]:
     yield from ["", *compared(answers), ""]
     for family, rows in answers.groupby("family", sort=False):
         asked = dict(zip(map(name_of, rows.itertuples()), rows["answer"], strict=True))
-        yield f"- {FAMILIES[family]} ({family}). {told(lists(asked))}."
+        so_far = "" if len(seeds) == len(planned) else "Open; so far "
+        yield f"- {FAMILIES[family]} ({family}). {so_far}{told(lists(asked))}."
     yield from ["", *_images(study, folder, seeds), "", *_secondary(results)]
 
 

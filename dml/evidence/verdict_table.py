@@ -3,7 +3,16 @@
 from pathlib import Path
 
 from dml.config import RECORDED
-from dml.evidence import crowd_text, games_text, generalisation, hostile, published, skew_text, verdicts
+from dml.evidence import (
+    crowd_text,
+    games_text,
+    generalisation,
+    hostile,
+    published,
+    reconstruction,
+    skew_text,
+    verdicts,
+)
 from dml.evidence.about import About
 from dml.evidence.answers import STATUSES, brief
 from dml.evidence.findings import RUNS, deciding
@@ -18,20 +27,22 @@ CLAIMS = (  # a row: code, system or figure that tells two rows apart, claim, wh
     ("C3", OURS, "The same with our one-sum server", ""),
     ("C4", PUBLISHED, "Gives away less of who was in the training data, as published", "claimed"),
     ("C4", OURS, "The same under an ideal secure sum", ""),
-    ("F2", "", "Cheaper than compressed weights too, public images counted", "future work"),
+    ("F2", "", "Cheaper than compressed weights too, public images counted as files", "future work"),
     ("F3", "", "Helps where clients' classes differ", "future work"),
     ("F4", "", "Helps clients with different models", "future work"),
-    ("L1", PUBLISHED, "Messages stay small with many clients, as published", "not discussed"),
+    ("L1", PUBLISHED, "A client's messages keep their size with many clients, as published", "not discussed"),
     ("L1", OURS, "The same with our one-sum server", ""),
-    ("L1", "07_fresh", "More accurate than FedAvg with many clients", "not discussed"),
+    ("L1", "07_fresh", "More accurate than FedAvg with 20 clients", "not discussed"),
     ("L2", "", f"Sharing losses costs little: under {100 * SMALL:g} %", "not analysed"),
-    ("O1", PUBLISHED, "Bears one lying client of five, as published", "not discussed"),
+    ("O1", PUBLISHED, "Bears one client of five that vetoes, as published", "not discussed"),
     ("O1", hostile.CLIPPED, f"The same, where no probability below {CLIP:g} is believed", "not discussed"),
     ("O2", "", "Def-KT gains by moving models, not by teaching them", "another method"),
 )
+EXPLORATORY = "exploratory"
 STUDIED = ("L1", "07_accuracy", "The same with 1,000 clients, in a study of its own", "not discussed")
 # where a claim is treated; of others, where their figure is drawn
 NOTEBOOK = {"C1": "02", "C2": "02", "C4": "03", "F3": "05", "F4": "05", "O1": "06", "O2": "05"}
+UNPLANNED = {("C4", PUBLISHED), ("C4", OURS), ("L1", "07_fresh")}  # of the recorded runs, with no plan before them
 Rows = list[tuple[str, ...]]
 
 
@@ -61,14 +72,18 @@ def judged(record: Path = RECORDED) -> Rows:
         named = {protocol: _row(own, code, which) for protocol, own in runs.items()}
         there = {protocol: row for protocol, row in named.items() if row}
         cells = [row["short"] if row else "not run" for row in named.values()]
-        words = {protocol: brief({status: row[status] for status in STATUSES}) for protocol, row in there.items()}
+        words = {}
+        for protocol, row in there.items():
+            mark = " (exploratory)" if (code, which) in UNPLANNED or row["short"].startswith(EXPLORATORY) else ""
+            words[protocol] = brief({status: row[status] for status in STATUSES}) + mark
         same = set(words.values()) or {"not run"}
         answer = same.pop() if len(same) == 1 else "; ".join(f"{protocol}: {word}" for protocol, word in words.items())
         places = ", ".join(sorted({row["figure"][:2] for row in there.values()}))
         notebook = NOTEBOOK.get(code) or places
         lines.append((f"{claim} ({code})", said or says.get(code, ""), *cells, f"**{answer}**", notebook))
         lines += generalisation.verdict_lines(record / "studies") if code == "C2" else []
-        lines += games_text.verdict_lines(record / "studies") if (code, which) == ("C4", OURS) else []
+        if (code, which) == ("C4", OURS):
+            lines += [*games_text.verdict_lines(record / "studies"), *reconstruction.verdict_lines(record / "studies")]
     return lines
 
 

@@ -105,7 +105,7 @@ def _privacy(tables: list[pd.DataFrame], _) -> list[dict]:
                 **lists(dict(zip(readers, asked["answer"], strict=True))),
                 "why": f"one round, black box: difference in membership AUC, n = {n} targets: {why}",
                 "figure": "03_membership",
-                "short": f"one round, AUC, n = {n}: "
+                "short": f"one round, AUC, {n} targets, uncorrected: "
                 + "; ".join(f"{reader} {text}" for reader, text in zip(readers, told, strict=True)),
             }
         )
@@ -131,7 +131,7 @@ def _many(tables: list[pd.DataFrame], about: About) -> list[dict]:
             **lists({"FedAvg": answer}),
             "why": f"points of accuracy, n = {last.n}: {told}",
             "figure": "07_fresh",
-            "short": f"{most} clients, points, n = {last.n}: FedAvg {points(last)} {answer}",
+            "short": f"exploratory, {most} clients, points, n = {last.n}: FedAvg {points(last)} {answer}",
         }
     ]
 
