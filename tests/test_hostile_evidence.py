@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dml.evidence import expectations, hostile
+from dml.evidence import expectations, hostile, hostile_page, hostile_panels
 from dml.plots.hostile import by_liars
 from dml.stats import interval
 from dml.studies.hostile import KEYS
@@ -55,10 +55,10 @@ def test_unlabelled_cells_are_another_question():
 
 
 def test_the_page_says_what_is_on_record(tmp_path):
-    assert hostile.text(tmp_path).count(hostile.NOTHING) == 5
+    assert hostile_page.text(tmp_path).count(hostile.NOTHING) == 8
     (tmp_path / "hostile-veto").mkdir()
     results(f1=0.92, f2=0.80).to_csv(tmp_path / "hostile-veto" / "results.csv", index=False)
-    page = hostile.text(tmp_path)
+    page = hostile_page.text(tmp_path)
     assert "**Interim, decides nothing**: 6 of 20 seeds" in page
     (line,) = [line for line in page.splitlines() if line.startswith("| `dml`")]
     assert line.startswith("| `dml` |  | 0.02 | veto | 94.1 [94.0, 94.2] | 92.1") and line.endswith("| 2 | 6 |")
@@ -80,7 +80,7 @@ def test_the_relatives_stand_beside_the_veto_of_the_same_seeds(tmp_path):
         "def-kt",
         "local+public",
     }
-    page = hostile.text(tmp_path).partition("### The same lie")[2]
+    page = hostile_page.text(tmp_path).partition("### The same lie")[2]
     assert "4 of 10 seeds" in page and "| `fedmd` |  |  | veto | 94.1" in page
     assert "`def-kt` with 1 liar: 1.50 [0.58, 2.42] of the 4 honest clients" in page
     assert "`def-kt` with 2 liars: 1.50 [0.58, 2.42] of the 3 honest clients" in page
@@ -167,3 +167,66 @@ def test_the_first_four_expectations_by_the_veto():
     assert expected(values, study="hostile-veto") == {"H1": "held", "H2": "held", "H3": "held", "H4": "failed"}
     dear = values | {("dml", 0, 0.02, True): 0.88}
     assert expected(dear, study="hostile-veto")["H3"] == "failed"
+
+
+def ten(cells, seeds=range(20, 30)):
+    """Rows of ten clients, of (arm, rule, clip, liars, attack, metric, value); each seed a bit off, in all alike."""
+    rows = [
+        (seed, arm, 10, f, attack, rule, 2, clip, True, 0.0, metric, value + 0.001 * (seed % 3))
+        for seed in seeds
+        for arm, rule, clip, f, attack, metric, value in cells
+    ]
+    return pd.DataFrame(rows, columns=[*KEYS, "metric", "value"])
+
+
+def answers(study, table, complete=True):
+    found = list(expectations.lines({study: (table, complete)}))[2:]
+    return {line.split(" | ")[0].strip("| "): line.split(" | ")[1].strip("*") for line in found}
+
+
+def test_expectations_of_the_grid_and_of_lies_in_training():
+    cells = [("dml", "score", 0.02, 0, "", "accuracy", 0.93), ("dml", "score", 0.02, 4, "veto", "accuracy", 0.90)]
+    for arm, lost in (("fedavg", 0.02), ("pdmm, c = 0.1", 0.4)):
+        cells += [(arm, "mean", 1e-7, 0, "", "accuracy", 0.93)]
+        cells += [(arm, "mean", 1e-7, 2, "scaled", "accuracy", 0.93 - lost)]
+    assert answers("hostile", ten(cells)) == {"H5": "held", "H7": "held"}
+    assert answers("hostile", ten(cells), complete=False) == {"H5": "open: interim", "H7": "open: interim"}
+    worse = [(*cell[:-1], 0.5 if cell[3] == 4 else cell[-1]) for cell in cells]
+    robust = [(*cell[:-1], 0.93) if cell[0].startswith("pdmm") else cell for cell in worse]
+    assert answers("hostile", ten(robust)) == {"H5": "failed", "H7": "failed"}
+    works = {("fedavg", 0): 0.1, ("fedavg", 2): 0.6, ("dml", 0): 0.1, ("dml", 2): 0.12}
+    table = ten([(arm, "mean", 1e-7, f, "backdoor", "backdoor", value) for (arm, f), value in works.items()])
+    assert answers("hostile-training", table) == {"H8": "held"}
+
+
+@pytest.mark.parametrize(("at_two", "word"), [(0.91, "held"), (0.5, "failed")])
+def test_the_expectation_on_break_evens_is_a_count(at_two, word):
+    cells = [("local+public", "mean", 1e-7, 0, "", "accuracy", 0.9)]
+    for arm, clip, lied in (("dml", 1e-7, (0.3, 0.3)), ("dml", 0.02, (0.92, at_two)), ("fedavg", 1e-7, (0.5, 0.5))):
+        for f, value in zip((0, 1, 2), (0.93, *lied), strict=True):
+            cells.append((arm, "mean", clip, f, "veto" if f else "", "accuracy", value))
+    table = ten(cells)
+    table.loc[table["arm"] == "local+public", "value"] = 0.9 + 0.001 * (np.arange(10) % 2)
+    lines = list(hostile_page.counted(table, True))
+    assert len(lines) == 3 and all(line.startswith(f"| H6 | **{word}** | ") for line in lines)
+    (clipped,) = (line for line in lines if "clip 0.02" in line)
+    assert clipped.endswith(f"| 4 or not reached | {'not reached' if word == 'held' else '2'} | 10 |")
+    assert all("**open: interim**" in line for line in hostile_page.counted(table, False))
+    assert list(hostile_page.counted(None, False)) == []
+
+
+def test_the_smaller_studies_in_tables():
+    screened = ten(
+        [("dml", "mean", 0.02, 2, name, "accuracy", value) for name, value in (("veto", 0.6), ("flip", 0.9))], [0]
+    )
+    told = "\n".join(hostile_panels.lines("hostile-screen", screened))
+    assert told.startswith("All 1 of 1 seeds.") and "| `dml` |  | 0.02 | veto | 60.0 to 90.0 | flip | 2 |" in told
+    skewed = [("dml", "mean", 0.02, 0, "", "accuracy", 0.8), ("dml", "mean", 0.02, 2, "veto", "accuracy", 0.7)]
+    skewed += [("dml", "median", 0.02, 0, "", "accuracy", 0.77), ("dml", "median", 0.02, 2, "veto", "accuracy", 0.75)]
+    told = "\n".join(hostile_panels.lines("hostile-skewed", ten(skewed, range(20, 23))))
+    assert told.startswith("**Interim, decides nothing**: 3 of 5 seeds.") and "| +10.0 [+10.0, +10.0] |  | 3 |" in told
+    assert "| +2.0 [+2.0, +2.0] | -3.0 [-3.0, -3.0] | 3 |" in told
+    trained = [("fedavg", "mean", 1e-7, f, "backdoor", "backdoor", 0.1 + 0.2 * f) for f in (0, 2)]
+    trained += [("fedavg", "mean", 1e-7, 2, "label flip", "accuracy", 0.9)]
+    told = "\n".join(hostile_panels.lines("hostile-training", ten(trained, range(20, 25))))
+    assert "| `fedavg` |  |  | 90.1 [90.0, 90.2] | 10.1 [10.0, 10.2] | 50.1 [50.0, 50.2] |" in told

@@ -1,5 +1,5 @@
-"""Which of the expectations of data/plan_hostile.md came true, of those that need five clients and one lie: H1 to H4 by
-the study `hostile-veto`, H9 to H11 by `hostile-relatives`.
+"""Which of the expectations of data/plan_hostile.md came true: H1 to H4 by the study `hostile-veto`, H5 and H7 by the
+grid, H8 by `hostile-training`, H9 to H11 by `hostile-relatives`. H6 is a count (`hostile.counted`).
 
 Each has one or more parts, a mean that is claimed to lie above or below a bound. It is held when the whole interval of
 every part lies on the claimed side, and failed when one lies on the other; anything else is open.
@@ -17,7 +17,7 @@ from dml.studies.hostile import BASE, CLIP
 
 TITLE = "What was expected"
 COIN, BORNE, FREE = 0.5, 0.05, 0.01  # shares: a coin's accuracy; what a liar may take; what a clip may cost
-PLAIN = BASE.clip
+PLAIN, PDMM, TRIGGER = BASE.clip, "pdmm, c = 0.1", 0.1
 
 
 class Part(NamedTuple):
@@ -34,19 +34,23 @@ class Part(NamedTuple):
         return interval(self.values.dropna().to_numpy())
 
 
-Cells = Callable[..., pd.Series]  # (arm, liars, clip, labels) -> accuracy by seed; KeyError where it was not run
+Cells = Callable[..., pd.Series]  # (arm, liars, ...) -> accuracy by seed; KeyError where it was not run
 
 
 def cells(results: pd.DataFrame) -> Cells:
-    """The accuracies of a study by their cells."""
-    rows = results[results["metric"] == "accuracy"]
-    made = {key: part.set_index("seed")["value"] for key, part in rows.groupby(["arm", "liars", "clip", "labels"])}
-    return lambda arm, liars, clip=PLAIN, labels=True: made[arm, liars, clip, labels]
+    """The accuracies of a study by their cells, or another metric."""
+    keys = ["arm", "liars", "clip", "labels", "rule", "metric"]
+    made = {key: part.set_index("seed")["value"] for key, part in results.groupby(keys)}
+
+    def of(arm, liars, clip=PLAIN, labels=True, rule="mean", metric="accuracy"):
+        return made[arm, liars, clip, labels, rule, metric]
+
+    return of
 
 
-def taken(of: Cells, arm: str, liars: int, clip: float = PLAIN) -> pd.Series:
+def taken(of: Cells, arm: str, liars: int, clip: float = PLAIN, **more) -> pd.Series:
     """What so many liars take from an arm."""
-    return of(arm, 0, clip) - of(arm, liars, clip)
+    return of(arm, 0, clip, **more) - of(arm, liars, clip, **more)
 
 
 def _h1(of: Cells) -> Iterator[Part]:
@@ -73,6 +77,23 @@ def _h4(of: Cells) -> Iterator[Part]:
         yield Part(f"`{arm}`, clip 1e-7, liars: 1, labelled minus unlabelled", worse, 0.0, below=False)
 
 
+def _h5(of: Cells) -> Iterator[Part]:
+    lost = taken(of, "dml", 4, CLIP, rule="score")
+    yield Part("`dml`, score, clip 0.02, liars: 4 of 10, what is lost", lost, BORNE)
+
+
+def _h7(of: Cells) -> Iterator[Part]:
+    pdmm, fedavg = taken(of, PDMM, 2), taken(of, "fedavg", 2)
+    yield Part(f"`{PDMM}`, liars: 2 of 10, what is lost", pdmm, BORNE, below=False)
+    yield Part("that minus what `fedavg` loses", pdmm - fedavg, -BORNE, below=False)
+
+
+def _h8(of: Cells) -> Iterator[Part]:
+    for arm, below in (("fedavg", False), ("dml", True)):
+        with_, without = (of(arm, liars, metric="backdoor") for liars in (2, 0))
+        yield Part(f"`{arm}`, trigger works, 2 liars of 10 minus none", with_ - without, TRIGGER, below)
+
+
 def _h9(of: Cells) -> Iterator[Part]:
     for arm in ("fedmd", "fedmd+labels"):
         yield Part(f"`{arm}`, liars: 1, accuracy", of(arm, 1), COIN)
@@ -89,6 +110,8 @@ def _h11(of: Cells) -> Iterator[Part]:
 
 EXPECTED: Mapping[str, Mapping[str, Callable[[Cells], Iterator[Part]]]] = {
     "hostile-veto": {"H1": _h1, "H2": _h2, "H3": _h3, "H4": _h4},
+    "hostile": {"H5": _h5, "H7": _h7},
+    "hostile-training": {"H8": _h8},
     "hostile-relatives": {"H9": _h9, "H10": _h10, "H11": _h11},
 }
 

@@ -3,16 +3,15 @@
 The unit is the seed, differences are paired over seeds, intervals and tests are Student's t.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
-from dml.evidence import expectations, sweep
 from dml.evidence.answers import HELD, OPEN, REFUTED, lists, points
 from dml.evidence.expectations import BORNE
 from dml.evidence.transmission import PUBLISHED
-from dml.evidence.words import capital, estimate, joined, table
+from dml.evidence.words import capital, estimate
 from dml.files import read_table
 from dml.stats import ALPHA, Estimate, columns, holm, interval, paired
 from dml.studies.hostile import STUDIES_BY_NAME
@@ -73,33 +72,6 @@ def break_even(rows: pd.DataFrame) -> int | None:
     """The smallest number of liars at which `ALONE` is above the arm, of one arm's `differences`; None: at none."""
     beaten = rows[(rows["behind"] > 0) & (rows["p"] < ALPHA)]
     return None if beaten.empty else int(beaten["liars"].min())
-
-
-def text(folder: Path = STUDIES) -> str:
-    """A table for each study on record: accuracy by number of liars, and where cooperating stops to pay; which
-    expectations held; the sweep.
-    """
-    lines = []
-    for name, title in TITLES.items():
-        lines += [f"### {title}", "", *_study(name, recorded(name, folder)), ""]
-    expected = list(expectations.lines({name: _complete(name, folder) for name in expectations.EXPECTED}))
-    rule = "How H1 to H4 are judged was written when the first five seeds of that study had been seen (post hoc)."
-    lines += [f"### {expectations.TITLE}", "", *([rule, "", *expected] if expected else [NOTHING]), ""]
-    return joined([*lines, f"### {sweep.TITLE}", "", *sweep.lines(folder)])
-
-
-def _complete(name: str, folder: Path) -> tuple[pd.DataFrame | None, bool]:
-    """The results of a study with at least two seeds, and whether all are there."""
-    results, planned = recorded(name, folder), len(STUDIES_BY_NAME[name].seeds)
-    seeds = 0 if results is None else results["seed"].nunique()
-    return results if seeds > 1 else None, seeds == planned
-
-
-TITLES = {
-    "hostile-veto": "One lie in the published method: 5 clients",
-    "hostile-relatives": "The same lie among DML's relatives: 5 clients",
-    "hostile": "Each rule at its worst attack: 10 clients",
-}
 
 
 def one_liar(folder: Path = STUDIES) -> str:
@@ -200,46 +172,3 @@ def on_record(folder: Path = STUDIES) -> list[str]:
     pages = "The plan and its expectations: `data/plan_hostile.md`; all tables: `figures/hostile.md`."
     told = one_liar(folder)
     return [capital(told) if told else NOTHING, pages]
-
-
-def _study(name: str, results: pd.DataFrame | None) -> Iterator[str]:
-    if results is None or not {ALONE, "dml"} <= set(results["arm"]):
-        yield NOTHING
-        return
-    rows, planned = differences(results), len(STUDIES_BY_NAME[name].seeds)
-    n, counts = int(rows["n"].max()), sorted(rows["liars"].unique())
-    state = "All" if n == planned else "**Interim, decides nothing**:"
-    own = interval(alone(results).to_numpy())
-    yield (
-        f"{state} {n} of {planned} seeds. Accuracy of honest clients, %, mean [95 %, Student's t], reduced protocol, "
-        f"photographs; `{ALONE}`, which hears nobody: {estimate(own.mean, own.low, own.high, '.1f')} (n = {own.n}). "
-        "Break-even: the fewest liars at which it is above the arm (paired t, p < 0.05 after Holm over the arm's "
-        "numbers of liars)."
-    )
-    yield ""
-    titles = ("arm", "rule", "clip", "attack", *(f"{count} liars" for count in counts), "break-even", "n")
-    yield from table(titles, [_line(guard, part, counts) for guard, part in rows.groupby(GUARD, sort=False)])
-    for (arm, liars), part in results[results["metric"] == "infected"].groupby(["arm", "liars"]):
-        held, honest = interval(part["value"].to_numpy()), part["clients"].max() - liars
-        yield ""
-        yield (
-            f"`{arm}` with {liars} liar{'s' * (liars > 1)}: {estimate(held.mean, held.low, held.high, '.2f', 1)} of "
-            f"the {honest} honest clients hold a net that descends from one that a liar sent (n = {held.n})."
-        )
-
-
-def _line(guard: Sequence, rows: pd.DataFrame, counts: Sequence[int]) -> tuple:
-    arm, rule, clip = guard
-    by_count = rows.set_index("liars")
-
-    def cell(liars: int) -> str:
-        if liars not in by_count.index:
-            return "refused"
-        mean, low, high = by_count.loc[liars, ["mean", "low", "high"]]
-        return estimate(mean, low, high, ".1f")
-
-    even = break_even(rows)
-    attack = rows.loc[rows["liars"] > 0, "attack"].max()
-    clipped = f"{clip:g}" if arm.startswith("dml") else ""
-    last = f"not up to {rows['liars'].max()}" if even is None else f"{even}"
-    return f"`{arm}`", "" if rule == "mean" else rule, clipped, attack, *map(cell, counts), last, rows["n"].max()

@@ -17,6 +17,7 @@ from dml.evidence import (
     generalisation,
     generalisation_text,
     hostile,
+    hostile_page,
     markdown,
     on_record,
     power,
@@ -97,7 +98,7 @@ def redraw_recorded(to: Path) -> None:
         Task(draw_bytes, (folders, to)),
         Task(draw_studies, (to,)),
     ]
-    tasks += [Task(draw_liars, (name, to)) for name in hostile.TITLES if hostile.recorded(name) is not None]
+    tasks += [Task(draw_liars, (name, to)) for name in hostile_page.TITLES if hostile.recorded(name) is not None]
     tasks += [
         Task(draw_differing, (name, to)) for name in ("skew", "models") if (STUDIES / name / "costs.csv").is_file()
     ]
@@ -123,7 +124,7 @@ def texts_of_record() -> dict[str, str]:
         "wire": markdown.wires(wires()),
         "power": power.text(),
         "studies": study_text.text(),
-        "hostile": hostile.text(),
+        "hostile": hostile_page.text(),
         "skew": skew_text.text(),
         "generalisation": generalisation_text.text(),
         **privately.texts(),

@@ -93,9 +93,11 @@ def grid_cells(screen: pd.DataFrame | None = None) -> "list[Cell]":
 
 
 def training_cells() -> "list[Cell]":
-    """The same lie for every method: 2 of 10 train on flipped labels; the backdoor on the plain arms."""
+    """The same lie for every method: 2 of 10 train on flipped labels; the backdoor on the plain arms, and how often its
+    trigger works where nobody has planted it.
+    """
     others = [(arm, "mean", SMALL.clip) for arm in RELATIVES]
-    plain = [_cell(guard, 2, "backdoor") for guard in GUARDED if guard[1] == "mean"]
+    plain = [_cell(guard, liars, "backdoor") for guard in GUARDED if guard[1] == "mean" for liars in (0, 2)]
     return plain + [_cell(guard, 2, "label flip") for guard in (*GUARDED, *others)]
 
 

@@ -1,0 +1,103 @@
+"""The page figures/hostile.md: a table a study of data/plan_hostile.md, which expectations came true, the sweep."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from dml.evidence import expectations, hostile_panels, sweep
+from dml.evidence.answers import FAILED, HELD, OPEN
+from dml.evidence.hostile import ALONE, GUARD, NOTHING, alone, break_even, by_seed, differences, recorded
+from dml.evidence.words import estimate, joined, table
+from dml.stats import interval
+from dml.studies.hostile import BASE, CLIP, STUDIES_BY_NAME
+from dml.studies.study import STUDIES
+
+TITLES = {
+    "hostile-veto": "One lie in the published method: 5 clients",
+    "hostile-relatives": "The same lie among DML's relatives: 5 clients",
+    "hostile": "Each rule at its worst attack: 10 clients",
+}
+
+
+def text(folder: Path = STUDIES) -> str:
+    """A table for each study on record: accuracy by number of liars, and where cooperating stops to pay; which
+    expectations held; the sweep.
+    """
+    lines = []
+    for name, title in TITLES.items():
+        lines += [f"### {title}", "", *_study(name, recorded(name, folder)), ""]
+    for name, title in hostile_panels.TITLES.items():
+        there = recorded(name, folder)
+        lines += [f"### {title}", "", *([NOTHING] if there is None else hostile_panels.lines(name, there)), ""]
+    expected = list(expectations.lines({name: _complete(name, folder) for name in expectations.EXPECTED}))
+    expected += counted(*_complete("hostile", folder)) if expected else []
+    rule = "How H1 to H4 are judged was written when the first five seeds of that study had been seen (post hoc)."
+    lines += [f"### {expectations.TITLE}", "", *([rule, "", *expected] if expected else [NOTHING]), ""]
+    return joined([*lines, f"### {sweep.TITLE}", "", *sweep.lines(folder)])
+
+
+def counted(results: pd.DataFrame | None, complete: bool) -> Iterator[str]:
+    """The row on H6, which is a count: at how many liars hearing nobody is better than each of three arms."""
+    if results is None or not {("dml", "mean", CLIP), ("dml", "mean", BASE.clip)} <= set(by_seed(results)):
+        return
+    rows = differences(results)
+    even = {guard: break_even(part) for guard, part in rows.groupby(GUARD, sort=False)}
+    asked = {("dml", "mean", CLIP): (4, None), ("dml", "mean", BASE.clip): (1,), ("fedavg", "mean", BASE.clip): (1, 2)}
+    right = all(even[guard] in expected for guard, expected in asked.items())
+    said = (HELD if right else FAILED) if complete else f"{OPEN}: interim"
+    for (arm, _, clip), expected in asked.items():
+        words = " or ".join("not reached" if each is None else f"{each}" for each in expected)
+        found = even[arm, "mean", clip]
+        shown = "not reached" if found is None else f"{found}"
+        yield f"| H6 | **{said}** | `{arm}`, clip {clip:g}, break-even | {words} | {shown} | {rows['n'].max()} |"
+
+
+def _complete(name: str, folder: Path) -> tuple[pd.DataFrame | None, bool]:
+    """The results of a study with at least two seeds, and whether all are there."""
+    results, planned = recorded(name, folder), len(STUDIES_BY_NAME[name].seeds)
+    seeds = 0 if results is None else results["seed"].nunique()
+    return results if seeds > 1 else None, seeds == planned
+
+
+def _study(name: str, results: pd.DataFrame | None) -> Iterator[str]:
+    if results is None or not {ALONE, "dml"} <= set(results["arm"]):
+        yield NOTHING
+        return
+    rows, planned = differences(results), len(STUDIES_BY_NAME[name].seeds)
+    n, counts = int(rows["n"].max()), sorted(rows["liars"].unique())
+    state = "All" if n == planned else "**Interim, decides nothing**:"
+    own = interval(alone(results).to_numpy())
+    yield (
+        f"{state} {n} of {planned} seeds. Accuracy of honest clients, %, mean [95 %, Student's t], reduced protocol, "
+        f"photographs; `{ALONE}`, which hears nobody: {estimate(own.mean, own.low, own.high, '.1f')} (n = {own.n}). "
+        "Break-even: the fewest liars at which it is above the arm (paired t, p < 0.05 after Holm over the arm's "
+        "numbers of liars)."
+    )
+    yield ""
+    titles = ("arm", "rule", "clip", "attack", *(f"{count} liars" for count in counts), "break-even", "n")
+    yield from table(titles, [_line(guard, part, counts) for guard, part in rows.groupby(GUARD, sort=False)])
+    for (arm, liars), part in results[results["metric"] == "infected"].groupby(["arm", "liars"]):
+        held, honest = interval(part["value"].to_numpy()), part["clients"].max() - liars
+        yield ""
+        yield (
+            f"`{arm}` with {liars} liar{'s' * (liars > 1)}: {estimate(held.mean, held.low, held.high, '.2f', 1)} of "
+            f"the {honest} honest clients hold a net that descends from one that a liar sent (n = {held.n})."
+        )
+
+
+def _line(guard: Sequence, rows: pd.DataFrame, counts: Sequence[int]) -> tuple:
+    arm, rule, clip = guard
+    by_count = rows.set_index("liars")
+
+    def cell(liars: int) -> str:
+        if liars not in by_count.index:
+            return "refused"
+        mean, low, high = by_count.loc[liars, ["mean", "low", "high"]]
+        return estimate(mean, low, high, ".1f")
+
+    even = break_even(rows)
+    attack = rows.loc[rows["liars"] > 0, "attack"].max()
+    clipped = f"{clip:g}" if arm.startswith("dml") else ""
+    last = f"not up to {rows['liars'].max()}" if even is None else f"{even}"
+    return f"`{arm}`", "" if rule == "mean" else rule, clipped, attack, *map(cell, counts), last, rows["n"].max()

@@ -1,0 +1,85 @@
+"""The smaller studies of data/plan_hostile.md in tables: which attack is an arm's worst, clients that differ, lies in
+training.
+"""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from dml.evidence.words import estimate, table
+from dml.stats import interval
+from dml.studies.hostile import STUDIES_BY_NAME
+
+GUARD = ["arm", "rule", "clip"]
+TITLES = {
+    "hostile-screen": "Every attack on every arm: which is the worst",
+    "hostile-training": "Lies in training: 10 clients, 2 of them",
+    "hostile-skewed": "Honest clients of different classes: 10 clients",
+}
+
+
+def lines(name: str, results: pd.DataFrame) -> Iterator[str]:
+    """The page's part on one of `TITLES`."""
+    n, planned = results["seed"].nunique(), len(STUDIES_BY_NAME[name].seeds)
+    state = f"All {n}" if n == planned else f"**Interim, decides nothing**: {n}"
+    yield f"{state} of {planned} seeds. Photographs, reduced protocol. {NOTES[name]}"
+    yield ""
+    yield from TABLES[name](results)
+
+
+def _screen(results: pd.DataFrame) -> list[str]:
+    rows = results[results["metric"] == "accuracy"]
+    made = []
+    for guard, part in rows.groupby(GUARD, sort=False):
+        means = part.groupby("attack", sort=False)["value"].mean().sort_values()
+        span = f"{100 * means.iloc[0]:.1f} to {100 * means.iloc[-1]:.1f}"
+        made.append((*_guard(guard), means.index[0], span, means.index[-1], len(means)))
+    return table(("arm", "rule", "clip", "worst attack", "accuracy, %", "mildest", "attacks"), made)
+
+
+def _training(results: pd.DataFrame) -> list[str]:
+    made = []
+    for guard, part in results.groupby(GUARD, sort=False):
+        flipped = _of(part[part["attack"] == "label flip"], "accuracy")
+        trigger = [_of(part[(part["attack"] == "backdoor") & (part["liars"] == f)], "backdoor") for f in (0, 2)]
+        made.append((*_guard(guard), flipped, *trigger))
+    titles = ("labels flipped: accuracy, %", "trigger works, nobody planted it, %", "planted by 2, %")
+    return table(("arm", "rule", "clip", *titles), made)
+
+
+def _skewed(results: pd.DataFrame) -> list[str]:
+    made, rows = [], results[results["metric"] == "accuracy"]
+    for guard, part in rows.groupby(GUARD, sort=False):
+        wide = part.pivot(index="seed", columns="liars", values="value")
+        plain = rows[(rows["arm"] == guard[0]) & (rows["rule"] == "mean") & (rows["liars"] == 0)]
+        price = wide[0] - plain.set_index("seed")["value"]
+        lost = interval((wide[0] - wide[2]).dropna().to_numpy())
+        cost = interval(price.dropna().to_numpy())
+        told = "" if guard[1] == "mean" else estimate(cost.mean, cost.low, cost.high, "+.1f")
+        cells = (_of(part[part["liars"] == f], "accuracy") for f in (0, 2))
+        made.append((*_guard(guard), *cells, estimate(lost.mean, lost.low, lost.high, "+.1f"), told, lost.n))
+    titles = ("no liar, %", "2 veto, %", "what is lost, points", "rule minus no rule, no liar, points", "n")
+    return table(("arm", "rule", "clip", *titles), made)
+
+
+NOTES = {
+    "hostile-screen": "Two of ten lie. One seed decides nothing but which attack the grid uses; at four of ten another "
+    "may be worse.",
+    "hostile-training": "Accuracy of honest clients and how often the trigger turns their answer, mean [95 %, "
+    "Student's t over seeds].",
+    "hostile-skewed": "Dirichlet concentration 0.3. Accuracy of honest clients, mean [95 %, Student's t over seeds].",
+}
+TABLES = {"hostile-screen": _screen, "hostile-training": _training, "hostile-skewed": _skewed}
+
+
+def _guard(guard: tuple) -> tuple[str, str, str]:
+    arm, rule, clip = guard
+    return f"`{arm}`", "" if rule == "mean" else rule, f"{clip:g}" if arm.startswith("dml") else ""
+
+
+def _of(rows: pd.DataFrame, metric: str) -> str:
+    values = rows.loc[rows["metric"] == metric, "value"]
+    if values.empty:
+        return ""
+    one = interval(values.to_numpy())
+    return estimate(one.mean, one.low, one.high, ".1f")
