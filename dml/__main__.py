@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
         "--scheduler", default="", metavar="ADDRESS", help="do the jobs on a Dask cluster (tcp://HOST:PORT)"
     )
     one.add_argument("--shard", type=shard, metavar="I/N", help="do only the I-th of N parts of the jobs, no notebook")
-    one.add_argument("--force", action="store_true", help="compute again what the cache already holds")
+    one.add_argument("--force", action="store_true", help="compute again the jobs of the chosen notebooks")
     one.set_defaults(act=reproduce, workers="dml.pipeline.notebooks")
 
     listing = commands.add_parser("jobs", help="list what a run computes: done, missing, estimated CPU seconds")
@@ -110,14 +110,14 @@ def parser() -> argparse.ArgumentParser:
 def reproduce(args: argparse.Namespace) -> int:
     from dml.pipeline import notebooks
 
+    if args.force and args.shard:
+        raise ValueError("--force with --shard: each part would forget what the others have computed; choose one")
     run = _opened(args)
-    if args.force:
-        run.forget()
     try:
         with _executor(args.scheduler) as executor:
             if args.shard:
                 return _part(run, args, executor)
-            manifest = notebooks.reproduce(run, args.only, executor)
+            manifest = notebooks.reproduce(run, args.only, executor, args.force)
     except RuntimeError as error:  # of a notebook or a cluster, in words
         return failed(error)
     index = run.folder / "report" / "index.html"

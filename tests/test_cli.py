@@ -14,7 +14,9 @@ from dml.config import FIGURES, Experiment
 from dml.data import facemask
 from dml.data.images import images_of
 from dml.experiment import results
+from dml.files import DataError
 from dml.pipeline import notebooks as pipeline
+from dml.pipeline import output
 from dml.pipeline.run import Run
 from dml.training import machine
 
@@ -98,9 +100,9 @@ def test_reproduce_hands_its_options_to_the_pipeline(sandbox, tmp_path, monkeypa
     monkeypatch.setattr(pipeline, "reproduce", lambda *given: seen.append(given) or tmp_path / "manifest.json")
     options = ["--seeds", "0,3", "--only", "02", "--out", str(tmp_path), "--device", "cpu", "--precision", "bf16"]
     assert main(["reproduce", "--profile", "paper", *options]) == 0
-    ((run, only, executor),) = seen
+    ((run, only, executor, anew),) = seen
     assert (run.profile, run.data, run.seeds, run.folder, run.device) == ("paper", "faces", (0, 3), tmp_path, "cpu")
-    assert only == "02" and executor is None and run.experiment == Experiment(precision="bf16")
+    assert only == "02" and executor is None and not anew and run.experiment == Experiment(precision="bf16")
     assert str(tmp_path / "manifest.json") in capsys.readouterr().out
 
 
@@ -121,18 +123,32 @@ def test_a_run_goes_to_a_folder_of_its_own_and_never_to_the_committed_figures(sa
     assert [re.sub("(cats).*", r"\1", place) for place in places] == names
 
 
-def test_force_forgets_this_run_and_no_other(sandbox, monkeypatch):
-    monkeypatch.setattr(pipeline, "reproduce", lambda run, only, executor: run.folder)
-    images, cpu = images_of("faces", sandbox.experiment), torch.device("cpu")
+def test_force_forgets_the_jobs_of_the_chosen_notebooks_alone_and_while_the_folder_is_held(sandbox, monkeypatch):
+    run, images, cpu = Run.open("smoke", "faces", (0, 1)), images_of("faces", sandbox.experiment), torch.device("cpu")
     mine = list(results.places(images, sandbox.experiment, [0, 1], cpu).values())
-    mine += results.places(images, sandbox.experiment, [0], cpu, arms=["dml, 1 bit"]).values()
-    others = results.places(images, sandbox.experiment, [2], cpu).values()
+    others = list(results.places(images, sandbox.experiment, [2], cpu).values())
+    others += results.places(images, sandbox.experiment, [0], cpu, arms=["dml, 1 bit"]).values()  # of notebook 04
     next(iter(mine)).parent.mkdir()
     for file in (*mine, *others):
         file.write_text("{}")
-    assert main(["reproduce", "--seeds", "2"]) == 0 and all(file.exists() for file in mine)
-    assert main(["reproduce", "--seeds", "2", "--force"]) == 0
+
+    def begin(listed, executor):
+        with pytest.raises(DataError, match="is being written by"), output.held(run.folder):
+            pass
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(pipeline, "same_package", lambda: None)
+    monkeypatch.setattr(pipeline.jobs, "carry_out", begin)
+    options = ["reproduce", "--seeds", "2", "--only", "02"]
+    assert main(options) == 1 and all(file.exists() for file in mine)
+    with output.held(run.folder):  # by another command
+        assert main([*options, "--force"]) == 1 and all(file.exists() for file in mine)
+    assert main([*options, "--force"]) == 1
     assert not any(file.exists() for file in mine) and all(file.exists() for file in others)
+
+
+def test_parts_of_a_run_do_not_forget_each_others_jobs(sandbox, capsys):
+    assert "--force with --shard" in error_of(["reproduce", "--force", "--shard", "1/2"], capsys)
 
 
 def error_of(arguments, capsys):

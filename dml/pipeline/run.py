@@ -198,12 +198,6 @@ class Run:
         """Why a notebook cannot run at all on these images while others can; "" when it can."""
         return self.no_privacy if notebook.startswith("03") else ""
 
-    def forget(self) -> None:
-        """Drop what the cache holds of this run, so that it is computed again."""
-        for job in (job for notebook in needs.NEEDS for job in self.jobs(notebook)):
-            for file in job.files:
-                file.unlink(missing_ok=True)
-
     def write(self, table: pd.DataFrame, name: str) -> None:
         """Keep a table as CSV. Raises DataError when the folder holds somebody else's files."""
         file = self.folder / f"{name}.csv"
