@@ -24,7 +24,7 @@ from dml.experiment.ladder import code_of
 from dml.files import read_table
 from dml.streams import SERVER, stream
 from dml.studies import tables
-from dml.studies.plan import block, span
+from dml.studies.plan import block, span, within
 from dml.studies.study import STUDIES
 from dml.training import machine
 
@@ -123,11 +123,13 @@ def jobs_of(data: str, base: Experiment, design: "Design", seed: int, arm: str, 
 
 def carry_out(seeds: Sequence[int] = (), device: str = "auto", to: Path = STUDIES, chosen: Plan | None = None) -> Path:
     """Compute what is not on record of the outer draws of the plan, or of those of some seeds; after each arm it is
-    added to the tables in `to`/generalisation, which is returned. Raises DataError when the data do not fit.
+    added to the tables in `to`/generalisation, which is returned. Raises ValueError for a seed that is not planned,
+    DataError when the data do not fit.
     """
     target, folder, chosen = machine.device(device), to / NAME, chosen or plan()
+    asked = within(seeds, {seed for grid in chosen.grids for seed in grid.seeds})
     for grid in chosen.grids:
-        for seed in [seed for seed in grid.seeds if not seeds or seed in seeds]:
+        for seed in [seed for seed in grid.seeds if seed in asked]:
             for arm in grid.arms:
                 if (level(grid.design), seed, arm) in tables.there(folder / "costs.csv", KEY):
                     continue
