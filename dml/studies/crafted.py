@@ -23,7 +23,10 @@ from dml.studies.study import STUDIES
 from dml.training import machine
 
 FILE, NAME = DATA / "plan_crafted.md", "crafted"
-MODULES = tuple(f"privacy.{name}" for name in ("game", "views", "shadows", "crafted"))
+MODULES = (
+    "data.audit",
+    *(f"privacy.{name}" for name in ("game", "views", "shadows", "surrogate", "defences", "crafted")),
+)
 SEEN = ("accuracy/", "loss/")  # signals of what a client could notice
 
 plan = partial(privacy.plan, FILE)

@@ -31,7 +31,10 @@ if TYPE_CHECKING:  # an annex: imported inside functions alone
     from dml.privacy.points import Point
 
 FILE, NAME = DATA / "plan_defences.md", "defences"
-MODULES = tuple(f"privacy.{name}" for name in ("game", "views", "shadows", "surrogate", "chosen", "defences", "points"))
+MODULES = (
+    "data.audit",
+    *(f"privacy.{name}" for name in ("game", "views", "shadows", "surrogate", "chosen", "defences", "points")),
+)
 WORTH = ["game", "point", "epsilon", "clients", "unseen", "accuracy"]
 
 

@@ -26,8 +26,10 @@ from dml.studies.study import STUDIES
 from dml.training import machine
 
 FILE, NAME = DATA / "plan_privacy.md", "privacy"
-MODULES = tuple(
-    f"privacy.{name}" for name in ("game", "views", "shadows", "surrogate", "alignment", "chosen", "several", "trials")
+MODULES = (
+    "data.audit",
+    *(f"privacy.{name}" for name in ("game", "views", "shadows", "surrogate", "defences")),
+    *(f"privacy.{name}" for name in ("alignment", "chosen", "several", "trials")),
 )
 CHECKS = ["game", "check", "value"]
 

@@ -26,7 +26,11 @@ from dml.studies.study import STUDIES
 from dml.training import machine
 
 FILE, NAME = DATA / "plan_reconstruction.md", "reconstruction"
-MODULES = tuple(f"privacy.{name}" for name in ("game", "views", "shadows", "surrogate", "reconstruction", "inversion"))
+MODULES = (
+    "data.audit",
+    *(f"privacy.{name}" for name in ("game", "views", "shadows", "surrogate", "defences")),
+    *(f"privacy.{name}" for name in ("reconstruction", "inversion", "rates")),
+)
 KEYS = ["data", "seed", "attack", "view", "against", "image"]
 DRAWN, PICTURES = "faces", "faces.safetensors"  # the data set whose pictures are kept, and where
 TOGETHER = 4  # victims between two looks at the tables
