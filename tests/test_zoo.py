@@ -12,6 +12,7 @@ from dml.arms.catalogue import run
 from dml.arms.federation import Federation
 from dml.config import Experiment
 from dml.data.images import Images, Split
+from dml.experiment import cache
 from dml.models import WIDTHS
 from dml.training.clients import fit_one, predict
 from dml.training.kinds import build
@@ -180,6 +181,18 @@ def test_a_users_model_runs_beside_another_with_its_statistics_in_the_messages(o
     again = mixed(models="own_models:good,visionnet")
     run("dml", [again])
     assert again.rows == fed.rows
+
+
+def test_an_edited_model_is_computed_again(own, mixed, tmp_path):
+    def key(models):
+        return cache.place("arms", "x", "json", mixed(models=models).experiment, "a" * 64, [], torch.device("cpu"))
+
+    (tmp_path / "edited_models.py").write_text(OWN)
+    first, plain = key("edited_models:good,visionnet"), key("resnet8")
+    (tmp_path / "edited_models.py").write_text(OWN.replace("0.5", "0.4"))
+    assert key("edited_models:good,visionnet") != first and key("resnet8") == plain
+    with pytest.raises(ValueError, match=r"'none\.at_all:f' cannot be imported"):
+        cache.place("arms", "x", "json", Experiment(models="none.at_all:f"), "", [], torch.device("cpu"))
 
 
 def test_a_users_model_for_three_classes(own, mixed, pictures):
