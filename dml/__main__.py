@@ -147,6 +147,8 @@ def _part(run, args: argparse.Namespace, executor) -> int:
     from dml.experiment import jobs
     from dml.pipeline.notebooks import listed
 
+    if run.target.type == "cuda":  # which seeds share a job there depends on what the cache holds
+        raise ValueError("--shard on a GPU: the parts would overlap; give each machine seeds of its own (--seeds)")
     everything = listed(run, args.only)
     part = jobs.shard(everything, *args.shard)
     computed = jobs.carry_out(part, executor)

@@ -30,7 +30,7 @@ from dml.training.workers import Task
 NOTEBOOKS = ROOT / "notebooks"
 TAG = "parameters"
 KERNEL = "python3"
-SAME = ("experiment", "seeds", "data_sha256", "code_version", "device", "processor", "versions")  # of one run
+SAME = ("experiment", "seeds", "models", "data_sha256", "code_version", "device", "processor", "versions")  # of a run
 
 log = logging.getLogger(__name__)
 

@@ -229,6 +229,7 @@ class Run:
             "title": self.title,
             "experiment": asdict(self.experiment),
             "seeds": self.seeds,
+            "models": self.models,
             "code_version": cache.code_version(),
             **machine.facts(self.target),
             **more,
