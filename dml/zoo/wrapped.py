@@ -56,18 +56,21 @@ class Wrapped(Net):
 def wrap(make: Maker, kind: str, size: int, classes: int, rng: np.random.Generator) -> Net:
     """The module that `make(size, logits)` returns, with first weights that depend on `rng` alone.
 
-    Raises ValueError when it is no module, or does not map float [N, 3, size, size] to [N, logits].
+    Raises ValueError when it is no module, has a dropout other than `nn.Dropout`, or does not map float
+    [N, 3, size, size] to [N, logits].
     """
     with _seeded(rng):
         module = make(size, outputs(classes))
     if not isinstance(module, nn.Module):
         raise ValueError(f"model {kind!r} returned a {type(module).__name__}; expected a torch.nn.Module")
-    for name, layer in list(module.named_modules()):
+    for name, layer in list(module.named_modules(remove_duplicate=False)):  # also a layer that has several names
         if isinstance(layer, nn.Dropout):
             parent, _, last = name.rpartition(".")
             if not name:
                 raise ValueError(f"model {kind!r} is nothing but a dropout layer")
             setattr(module.get_submodule(parent), last, Drop(layer.p))
+        elif isinstance(layer, nn.modules.dropout._DropoutNd):  # draws from torch's global generator
+            raise ValueError(f"model {kind!r} has a {type(layer).__name__}; of dropout layers only nn.Dropout is known")
     model = Wrapped(kind, size, classes, module.float())
     shape = (TRIED, outputs(classes))
     try:
