@@ -113,13 +113,10 @@ def reproduce(args: argparse.Namespace) -> int:
     if args.force and args.shard:
         raise ValueError("--force with --shard: each part would forget what the others have computed; choose one")
     run = _opened(args)
-    try:
-        with _executor(args.scheduler) as executor:
-            if args.shard:
-                return _part(run, args, executor)
-            manifest = notebooks.reproduce(run, args.only, executor, args.force)
-    except RuntimeError as error:  # of a notebook or a cluster, in words
-        return failed(error)
+    with _executor(args.scheduler) as executor:
+        if args.shard:
+            return _part(run, args, executor)
+        manifest = notebooks.reproduce(run, args.only, executor, args.force)
     index = run.folder / "report" / "index.html"
     print(f"Done. Tables, figures, notebooks: {run.folder}\nTo read: {index}\nManifest: {manifest}")
     return 0
@@ -217,11 +214,6 @@ def verify(args: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
-def failed(error: Exception) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return 1
-
-
 def printable() -> None:
     """Let no text fail to print: what the terminal cannot show is escaped. A finished run stays a finished run."""
     for stream in (sys.stdout, sys.stderr):
@@ -234,12 +226,13 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("dml").setLevel(logging.INFO)
     args = parser().parse_args(arguments)
-    if arguments is None and "workers" in args:  # a program of its own
-        ahead.prepare(args.workers)
     try:
+        if arguments is None and "workers" in args:  # a program of its own
+            ahead.prepare(args.workers)
         return args.act(args)
-    except (ValueError, OSError) as error:
-        return failed(error)
+    except (ValueError, OSError, RuntimeError) as error:  # a RuntimeError: of a notebook, a worker or a cluster
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130

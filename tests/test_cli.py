@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+import signal
 
 import pytest
 import torch
@@ -183,6 +184,25 @@ def test_an_unreadable_image_is_named(sandbox, tmp_path, capsys):
 def test_an_unknown_notebook_lists_those_there_are(sandbox, capsys):
     text = error_of(["reproduce", "--only", "99"], capsys)
     assert "'99'" in text and "01_data_split" in text and "02_dml_vs_fedavg" in text
+
+
+def test_every_command_says_an_error_in_a_line(sandbox, capsys):
+    assert "no notebook starts with '99'" in error_of(["jobs", "--only", "99"], capsys)
+
+
+def test_ctrl_c_is_heard_again_after_the_first_import_and_ends_in_a_line(monkeypatch, capsys):
+    def stopped():
+        raise KeyboardInterrupt
+
+    for name in ("set_start_method", "set_forkserver_preload"):  # of this process, for good
+        monkeypatch.setattr(f"multiprocessing.{name}", lambda _: None)
+    monkeypatch.setattr("multiprocessing.forkserver.ensure_running", stopped)
+    monkeypatch.setattr("dml.pipeline.ahead.sys.platform", "linux")
+    monkeypatch.setattr("sys.argv", ["dml", "figures", "--from", "nowhere"])
+    monkeypatch.setenv("PYTHONPATH", "")
+    heard = signal.getsignal(signal.SIGINT)
+    assert main() == 130 and signal.getsignal(signal.SIGINT) == heard
+    assert capsys.readouterr().err == "stopped; the same command goes on from here\n"
 
 
 def test_cuda_where_there_is_none_is_an_error(sandbox, capsys):

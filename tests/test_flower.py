@@ -26,6 +26,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from dml.arms import messaging
 from dml.arms.catalogue import run as in_process
 from dml.arms.federation import Federation
+from dml.config import ROOT
 from dml.data.images import images_of
 from dml.exchange.messages import decode
 from dml.exchange.topologies import add_up
@@ -585,11 +586,12 @@ def test_what_the_processes_say_to_each_other_goes_through_no_proxy(proxies, mon
 
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
-    for name, value in proxies.items():
+    for name, value in {**proxies, "PYTHONPATH": "/elsewhere"}.items():
         monkeypatch.setenv(name, value)
     assert spoken(os.environ, "1") != ["httpx", "requests", "grpc"]
     cleared = launch.environment(tmp_path)
     assert spoken(cleared, "30") == ["httpx", "requests", "grpc"]
+    assert cleared["PYTHONPATH"].split(os.pathsep)[0] == str(ROOT)  # whatever else the user has
     assert cleared["FLWR_HOME"] == str(tmp_path) and {"PATH", "HOME"} & os.environ.keys() <= cleared.keys()
 
 

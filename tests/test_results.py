@@ -335,6 +335,28 @@ if __name__ == "__main__":
 """
 
 
+KILLED = """
+import sys
+from dml.training import workers
+if __name__ == "__main__":
+    try:
+        workers.carry_out([workers.Task(exec, (sys.argv[1],))])
+    except RuntimeError as error:
+        print(error)
+"""
+COUNTS = (
+    "import os, signal, time; from dml.training import workers; workers._shared.get_lock().acquire(); time.sleep(2)"
+)
+
+
+def test_a_worker_killed_while_it_counts_does_not_stop_the_others_for_ever(tmp_path):
+    (tmp_path / "script.py").write_text(KILLED)
+    command = [sys.executable, str(tmp_path / "script.py"), COUNTS + "; os.kill(os.getpid(), signal.SIGKILL)"]
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert "a worker process ended before its task: killed" in done.stdout, done.stderr
+
+
 def test_a_run_killed_in_the_middle_goes_on_from_there(tmp_path, small, sandbox_in, enter, request):
     """SIGKILL to the run alone: its workers end by themselves, and the next run gives the uninterrupted bytes."""
     place = enter(replace(sandbox_in(tmp_path / "killed"), experiment=replace(small, rounds=2, epochs=10)))
