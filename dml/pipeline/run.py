@@ -207,7 +207,7 @@ class Run:
             table.to_csv(part, index=False)
 
     def figure(self, name: str) -> Drawn:
-        """Draw a figure of `plots.FIGURES` from the tables this run has written, keep it, hand it on to be shown."""
+        """Draw a figure of `catalogue.FIGURES` from the tables this run has written, keep it and hand it on."""
         return self.save(catalogue.draw(name, self.folder, self.about), name)
 
     def save(self, drawn: Drawn, name: str) -> Drawn:

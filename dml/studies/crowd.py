@@ -37,7 +37,7 @@ RUNS = [
 
 @dataclass(frozen=True)
 class Grid:
-    """Cells that are run on the same seeds of one data set; `pool` training images are there to be dealt."""
+    """Cells that are run on the same seeds of one data set."""
 
     data: str
     seeds: range

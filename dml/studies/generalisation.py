@@ -21,7 +21,6 @@ from dml.experiment import cache as store
 from dml.experiment import jobs, results
 from dml.experiment.jobs import Job
 from dml.experiment.ladder import code_of
-from dml.files import read_table
 from dml.streams import SERVER, stream
 from dml.studies import tables
 from dml.studies.plan import block, span, within
@@ -197,18 +196,6 @@ def errors_of(records: Sequence[dict], key: tuple) -> pd.DataFrame:
         for loss in ("0/1", "log")
     ]
     return pd.DataFrame(rows, columns=ERRORS)
-
-
-def recount(folder: Path) -> pd.DataFrame:
-    """The gaps and bounds of all that is on record in a folder, again from the digits alone; writes gaps.csv."""
-    masks, losses = (read_table(folder / FILES[name]) for name in ("masks", "losses"))
-    parts = []
-    for key, of_arm in losses.groupby(KEY, sort=False):
-        of_draw = masks[(masks[DRAW] == pd.Series(key[:2], DRAW)).all(axis=1)]
-        parts.append(gaps_of(of_arm, of_draw, key))
-    for part in parts:
-        tables.add(folder / FILES["gaps"], part, KEY)
-    return pd.concat(parts, ignore_index=True)
 
 
 def losses_of(losses: pd.DataFrame, masks: pd.DataFrame) -> "Losses":
