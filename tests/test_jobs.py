@@ -144,6 +144,14 @@ def test_help_is_there_before_anything_heavy_is_imported():
     assert "dml.config" in loaded and not any(f"'{heavy}'" in loaded for heavy in ("torch", "pandas", "matplotlib"))
 
 
+def test_no_grammar_of_addresses_is_built_and_a_users_kernel_is_left_as_it_is():
+    code = "import sys, dml.pipeline.run; told = ['rfc3987_syntax' in sys.modules]\n"
+    code += "import dml.pipeline.{}; print(*told, sys.modules['rfc3987_syntax'], 'jsonschema' in sys.modules)"
+    for module in ("notebooks", "report"):
+        ran = subprocess.run([sys.executable, "-c", code.format(module)], capture_output=True, text=True, cwd=ROOT)
+        assert ran.stdout == "False None True\n", ran.stderr
+
+
 # -- parts for several machines ---------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 own, then the report; the manifest comes last.
 """
 
+import dml.pipeline.quick  # noqa: F401  # isort: skip
+
 import json
 import logging
 import os

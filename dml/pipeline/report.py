@@ -2,6 +2,8 @@
 without a word on where on its machine the run was made.
 """
 
+import dml.pipeline.quick  # noqa: F401  # isort: skip
+
 import ast
 import base64
 import re
