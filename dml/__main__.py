@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
         "--scheduler", default="", metavar="ADDRESS", help="do the jobs on a Dask cluster (tcp://HOST:PORT)"
     )
     one.add_argument("--shard", type=shard, metavar="I/N", help="do only the I-th of N parts of the jobs, no notebook")
-    one.add_argument("--force", action="store_true", help="compute again what the cache already holds")
+    one.add_argument("--force", action="store_true", help="compute again the jobs of the chosen notebooks")
     one.set_defaults(act=reproduce, workers="dml.pipeline.notebooks")
 
     listing = commands.add_parser("jobs", help="list what a run computes: done, missing, estimated CPU seconds")
@@ -110,16 +110,13 @@ def parser() -> argparse.ArgumentParser:
 def reproduce(args: argparse.Namespace) -> int:
     from dml.pipeline import notebooks
 
+    if args.force and args.shard:
+        raise ValueError("--force with --shard: each part would forget what the others have computed; choose one")
     run = _opened(args)
-    if args.force:
-        run.forget()
-    try:
-        with _executor(args.scheduler) as executor:
-            if args.shard:
-                return _part(run, args, executor)
-            manifest = notebooks.reproduce(run, args.only, executor)
-    except RuntimeError as error:  # of a notebook or a cluster, in words
-        return failed(error)
+    with _executor(args.scheduler) as executor:
+        if args.shard:
+            return _part(run, args, executor)
+        manifest = notebooks.reproduce(run, args.only, executor, args.force)
     index = run.folder / "report" / "index.html"
     print(f"Done. Tables, figures, notebooks: {run.folder}\nTo read: {index}\nManifest: {manifest}")
     return 0
@@ -147,6 +144,8 @@ def _part(run, args: argparse.Namespace, executor) -> int:
     from dml.experiment import jobs
     from dml.pipeline.notebooks import listed
 
+    if run.target.type == "cuda":  # which seeds share a job there depends on what the cache holds
+        raise ValueError("--shard on a GPU: the parts would overlap; give each machine seeds of its own (--seeds)")
     everything = listed(run, args.only)
     part = jobs.shard(everything, *args.shard)
     computed = jobs.carry_out(part, executor)
@@ -215,11 +214,6 @@ def verify(args: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
-def failed(error: Exception) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return 1
-
-
 def printable() -> None:
     """Let no text fail to print: what the terminal cannot show is escaped. A finished run stays a finished run."""
     for stream in (sys.stdout, sys.stderr):
@@ -232,12 +226,13 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("dml").setLevel(logging.INFO)
     args = parser().parse_args(arguments)
-    if arguments is None and "workers" in args:  # a program of its own
-        ahead.prepare(args.workers)
     try:
+        if arguments is None and "workers" in args:  # a program of its own
+            ahead.prepare(args.workers)
         return args.act(args)
-    except (ValueError, OSError) as error:
-        return failed(error)
+    except (ValueError, OSError, RuntimeError) as error:  # a RuntimeError: of a notebook, a worker or a cluster
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130

@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+import signal
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ from dml.config import FIGURES, Experiment
 from dml.data import facemask
 from dml.data.images import images_of
 from dml.experiment import results
+from dml.files import DataError
 from dml.pipeline import notebooks as pipeline
+from dml.pipeline import output
 from dml.pipeline.run import Run
 from dml.training import machine
 
@@ -98,9 +101,9 @@ def test_reproduce_hands_its_options_to_the_pipeline(sandbox, tmp_path, monkeypa
     monkeypatch.setattr(pipeline, "reproduce", lambda *given: seen.append(given) or tmp_path / "manifest.json")
     options = ["--seeds", "0,3", "--only", "02", "--out", str(tmp_path), "--device", "cpu", "--precision", "bf16"]
     assert main(["reproduce", "--profile", "paper", *options]) == 0
-    ((run, only, executor),) = seen
+    ((run, only, executor, anew),) = seen
     assert (run.profile, run.data, run.seeds, run.folder, run.device) == ("paper", "faces", (0, 3), tmp_path, "cpu")
-    assert only == "02" and executor is None and run.experiment == Experiment(precision="bf16")
+    assert only == "02" and executor is None and not anew and run.experiment == Experiment(precision="bf16")
     assert str(tmp_path / "manifest.json") in capsys.readouterr().out
 
 
@@ -121,18 +124,32 @@ def test_a_run_goes_to_a_folder_of_its_own_and_never_to_the_committed_figures(sa
     assert [re.sub("(cats).*", r"\1", place) for place in places] == names
 
 
-def test_force_forgets_this_run_and_no_other(sandbox, monkeypatch):
-    monkeypatch.setattr(pipeline, "reproduce", lambda run, only, executor: run.folder)
-    images, cpu = images_of("faces", sandbox.experiment), torch.device("cpu")
+def test_force_forgets_the_jobs_of_the_chosen_notebooks_alone_and_while_the_folder_is_held(sandbox, monkeypatch):
+    run, images, cpu = Run.open("smoke", "faces", (0, 1)), images_of("faces", sandbox.experiment), torch.device("cpu")
     mine = list(results.places(images, sandbox.experiment, [0, 1], cpu).values())
-    mine += results.places(images, sandbox.experiment, [0], cpu, arms=["dml, 1 bit"]).values()
-    others = results.places(images, sandbox.experiment, [2], cpu).values()
+    others = list(results.places(images, sandbox.experiment, [2], cpu).values())
+    others += results.places(images, sandbox.experiment, [0], cpu, arms=["dml, 1 bit"]).values()  # of notebook 04
     next(iter(mine)).parent.mkdir()
     for file in (*mine, *others):
         file.write_text("{}")
-    assert main(["reproduce", "--seeds", "2"]) == 0 and all(file.exists() for file in mine)
-    assert main(["reproduce", "--seeds", "2", "--force"]) == 0
+
+    def begin(listed, executor):
+        with pytest.raises(DataError, match="is being written by"), output.held(run.folder):
+            pass
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(pipeline, "same_package", lambda: None)
+    monkeypatch.setattr(pipeline.jobs, "carry_out", begin)
+    options = ["reproduce", "--seeds", "2", "--only", "02"]
+    assert main(options) == 1 and all(file.exists() for file in mine)
+    with output.held(run.folder):  # by another command
+        assert main([*options, "--force"]) == 1 and all(file.exists() for file in mine)
+    assert main([*options, "--force"]) == 1
     assert not any(file.exists() for file in mine) and all(file.exists() for file in others)
+
+
+def test_parts_of_a_run_do_not_forget_each_others_jobs(sandbox, capsys):
+    assert "--force with --shard" in error_of(["reproduce", "--force", "--shard", "1/2"], capsys)
 
 
 def error_of(arguments, capsys):
@@ -167,6 +184,25 @@ def test_an_unreadable_image_is_named(sandbox, tmp_path, capsys):
 def test_an_unknown_notebook_lists_those_there_are(sandbox, capsys):
     text = error_of(["reproduce", "--only", "99"], capsys)
     assert "'99'" in text and "01_data_split" in text and "02_dml_vs_fedavg" in text
+
+
+def test_every_command_says_an_error_in_a_line(sandbox, capsys):
+    assert "no notebook starts with '99'" in error_of(["jobs", "--only", "99"], capsys)
+
+
+def test_ctrl_c_is_heard_again_after_the_first_import_and_ends_in_a_line(monkeypatch, capsys):
+    def stopped():
+        raise KeyboardInterrupt
+
+    for name in ("set_start_method", "set_forkserver_preload"):  # of this process, for good
+        monkeypatch.setattr(f"multiprocessing.{name}", lambda _: None)
+    monkeypatch.setattr("multiprocessing.forkserver.ensure_running", stopped)
+    monkeypatch.setattr("dml.pipeline.ahead.sys.platform", "linux")
+    monkeypatch.setattr("sys.argv", ["dml", "figures", "--from", "nowhere"])
+    monkeypatch.setenv("PYTHONPATH", "")
+    heard = signal.getsignal(signal.SIGINT)
+    assert main() == 130 and signal.getsignal(signal.SIGINT) == heard
+    assert capsys.readouterr().err == "stopped; the same command goes on from here\n"
 
 
 def test_cuda_where_there_is_none_is_an_error(sandbox, capsys):

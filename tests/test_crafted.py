@@ -153,7 +153,7 @@ def test_the_plan_names_views_that_there_are_and_the_games_of_the_other_plan():
 
 
 def test_a_game_is_added_once_with_its_scores_and_checks(tmp_path):
-    here = replace(study.plan(), data="faces", experiment=EXPERIMENT, draw=DRAW, games=range(1))
+    here = replace(study.plan(), data="faces", experiment=EXPERIMENT, draw=DRAW, games=range(4, 5))
     folder = study.carry_out([4], "cpu", tmp_path, here)
     before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
     assert study.carry_out([4], "cpu", tmp_path, here) == folder

@@ -11,6 +11,7 @@ import threading
 import time
 import tomllib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -26,6 +27,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from dml.arms import messaging
 from dml.arms.catalogue import run as in_process
 from dml.arms.federation import Federation
+from dml.config import ROOT
 from dml.data.images import images_of
 from dml.exchange.messages import decode
 from dml.exchange.topologies import add_up
@@ -39,6 +41,7 @@ from dml.flower.processes import DeploymentError, Processes, free_ports
 from dml.flower.relay import Relays
 from dml.flower.settings import FORM, Settings
 from dml.losses import contribution
+from dml.pipeline import output
 
 HONEST = {"rule": "mean", "expected": 1, "liars": 0, "attack": ""}
 
@@ -396,7 +399,8 @@ def test_more_clients_can_keep_the_size_of_their_folds(config, small):
 @pytest.mark.parametrize(
     "wrong",
     [
-        *({"arm": "self"}, {"arm": "fedavg", "secure": True}, {"quorum": 4}),
+        *({"arm": "self"}, {"arm": "fedavg", "secure": True}, {"quorum": 4}, {"out": ""}),
+        *({"secure": True, "clip": clip} for clip in (1e-8, 0, 0.5)),
         *({"deadline": deadline} for deadline in (0, float("inf"), float("nan"))),
     ],
 )
@@ -585,11 +589,12 @@ def test_what_the_processes_say_to_each_other_goes_through_no_proxy(proxies, mon
 
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
-    for name, value in proxies.items():
+    for name, value in {**proxies, "PYTHONPATH": "/elsewhere"}.items():
         monkeypatch.setenv(name, value)
     assert spoken(os.environ, "1") != ["httpx", "requests", "grpc"]
     cleared = launch.environment(tmp_path)
     assert spoken(cleared, "30") == ["httpx", "requests", "grpc"]
+    assert cleared["PYTHONPATH"].split(os.pathsep)[0] == str(ROOT)  # whatever else the user has
     assert cleared["FLWR_HOME"] == str(tmp_path) and {"PATH", "HOME"} & os.environ.keys() <= cleared.keys()
 
 
@@ -614,6 +619,16 @@ def test_a_path_that_flower_cannot_take_is_refused_at_once(place, name, said, mo
     assert command_line.main([] if place == "TMPDIR" else [place, f"/nowhere/{name}"]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and error.startswith(f"error: {place} '/") and f"cannot take {said}" in error
+
+
+def test_a_folder_of_a_run_that_goes_on_is_left_alone(sandbox, capsys):
+    out = sandbox.folder / "out"
+    output.claim(out)
+    output.note(out, [out / "results.csv"])
+    (out / "results.csv").touch()
+    with output.held(out):
+        assert command_line.main(["--out", str(out)]) == 1
+    assert "is being written by" in capsys.readouterr().err and (out / "results.csv").exists()
 
 
 @pytest.mark.parametrize("below", ["file", "file/folder"])
@@ -649,6 +664,20 @@ def test_ctrl_c_twice_leaves_nothing_behind(sandbox):
         assert ran.communicate()[1] == STOPPED and ran.returncode == 130
     listed = subprocess.run(["ps", "-eo", "args="], capture_output=True, text=True, check=True).stdout
     assert str(sandbox.folder) not in listed and not list(sandbox.folder.glob("dml-flower-*"))
+
+
+@pytest.mark.parametrize(("work", "status"), [("print('done', end='')", 0), ("1 / 0", 1), ("raise SystemExit", 0)])
+def test_a_task_in_a_fork_tells_all_it_printed_and_how_it_ended(work, status, monkeypatch, capfd):
+    from dml.flower import executor
+
+    begun, kind = [], executor.TaskType.CLIENT_APP
+    monkeypatch.setattr(executor.os, "fork", lambda fork=os.fork: begun.append(fork()) or begun[-1])
+    monkeypatch.setitem(executor.COMMANDS, kind, lambda: exec(work))
+    task = SimpleNamespace(task_type=kind, runtime_api_address="", token="", parent_pid=0, insecure=True)
+    task.root_certificates_path = ""
+    executor.ForkingExecutor().launch(task)
+    assert os.waitstatus_to_exitcode(os.waitpid(begun[0], 0)[1]) == status
+    assert capfd.readouterr().out == ("done" if "done" in work else "")
 
 
 # -- the real thing ---------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dml import fingerprint
 from dml.__main__ import main
 from dml.config import ROOT
 from dml.data.images import images_of
@@ -143,6 +144,14 @@ def test_help_is_there_before_anything_heavy_is_imported():
     assert "dml.config" in loaded and not any(f"'{heavy}'" in loaded for heavy in ("torch", "pandas", "matplotlib"))
 
 
+def test_no_grammar_of_addresses_is_built_and_a_users_kernel_is_left_as_it_is():
+    code = "import sys, dml.pipeline.run; told = ['rfc3987_syntax' in sys.modules]\n"
+    code += "import dml.pipeline.{}; print(*told, sys.modules['rfc3987_syntax'], 'jsonschema' in sys.modules)"
+    for module in ("notebooks", "report"):
+        ran = subprocess.run([sys.executable, "-c", code.format(module)], capture_output=True, text=True, cwd=ROOT)
+        assert ran.stdout == "False None True\n", ran.stderr
+
+
 # -- parts for several machines ---------------------------------------------------------------------------------------
 
 
@@ -166,6 +175,12 @@ def test_shards_fill_a_shared_cache_with_the_bytes_of_one_machine(sandbox, enter
     enter(replace(sandbox, folder=tmp_path / "alone"))
     jobs.carry_out(Run.open("smoke", "faces", [0]).jobs("02"))
     assert contents(tmp_path / "alone" / "cache") == shared and len(shared) == 10
+
+
+def test_a_gpu_takes_no_part_of_the_jobs(sandbox, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert main(["reproduce", "--device", "cuda", "--shard", "1/2"]) == 1
+    assert "--shard on a GPU: the parts would overlap" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "3", "a/b", "1/0", "-1/3"])
@@ -275,6 +290,21 @@ def test_a_worker_with_other_code_or_images_is_refused_by_name(cluster, sandbox,
         r"error: worker .+ \(process \d+\) would not give the same bytes: code '.+', expected 'other", shown
     )
     assert list(sandbox.cache.rglob("*.json")) == [] and main(options) == 0
+
+
+@pytest.mark.parametrize("module", ["losses.py", "privacy/game.py", "evidence/words.py"])
+def test_all_code_of_the_package_has_to_be_the_same_on_a_cluster(module, tmp_path, monkeypatch):
+    from dml.cluster import scheduler
+
+    here = scheduler.surroundings()
+    shutil.copytree(fingerprint.PACKAGE, tmp_path / "dml", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "dml" / module).open("a").write("EXTRA = 1\n")
+    for place in (fingerprint, scheduler):
+        monkeypatch.setattr(place, "PACKAGE", tmp_path / "dml")
+    fingerprint.fingerprint.cache_clear()
+    there = scheduler.surroundings()
+    fingerprint.fingerprint.cache_clear()
+    assert there["code"] != here["code"] and there["versions"] == here["versions"]
 
 
 def test_no_scheduler_is_an_error_that_names_the_address(sandbox, monkeypatch, capsys):

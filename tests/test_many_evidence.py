@@ -1,6 +1,7 @@
 """What is said of many clients: by hand, from small tables."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -157,6 +158,14 @@ def test_cost_is_measured_once_and_told(tmp_path, monkeypatch):
     page = crowd_page.text(tmp_path)
     assert "3 clients of the 20-pixel network in a memory-mapped file" in page
     assert "Slopes" in plots.cost(found, "a test").caption
+
+
+@pytest.mark.parametrize(("system", "most"), [("linux", 300.0 * 1024), ("darwin", 300.0)])
+def test_the_most_memory_is_in_megabytes_on_every_system(system, most, monkeypatch):
+    monkeypatch.setattr(costs, "_status", lambda name: 0.0)
+    monkeypatch.setattr(costs.sys, "platform", system)
+    monkeypatch.setattr(costs.resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=300 * 1024**2))
+    assert costs.peak() == most
 
 
 def test_the_verdict_speaks_of_the_largest_crowd_with_two_seeds(tmp_path):

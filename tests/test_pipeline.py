@@ -141,7 +141,7 @@ def test_several_notebooks_run_side_by_side_in_processes_of_their_own(tmp_path):
     assert list(spent) == ["01_x", "02_x"] and all(0 < seconds < 60 for seconds in spent.values())
 
 
-@pytest.mark.parametrize("changed", [{}, {"seeds": [7]}, {"device": "cuda"}])
+@pytest.mark.parametrize("changed", [{}, {"seeds": [7]}, {"device": "cuda"}, {"models": "resnet8,visionnet"}])
 def test_what_another_run_left_in_the_folder_goes_before_this_one_begins(chain, changed):
     file = chain(["1"], ["2"])
     folder, old = file.parent, json.loads(file.read_text(encoding="utf-8"))

@@ -1,6 +1,8 @@
 """The analysis plan: read from its page, older than what it decides, and carried out seed by seed."""
 
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +13,7 @@ from dml.arms.record import LATE
 from dml.config import DATA, README, ROOT
 from dml.evidence import power
 from dml.experiment.ladder import find
-from dml.studies import study, tuned
+from dml.studies import catalogue, crowd_cost, study, tables, tuned
 from dml.studies.plan import FILE, plan
 
 
@@ -75,6 +77,35 @@ def test_a_study_adds_each_seed_to_the_record_once(planned, tmp_path):
     assert costs[["seed", "arm"]].to_numpy().tolist() == [[20, "dml"], [20, "fedavg"], [21, "dml"], [21, "fedavg"]]
     assert results[results["seed"] == 21].to_csv(index=False).encode() == first
     assert {"commit", "processor", "cpu_s"} <= set(costs) and (folder / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize("name", sorted({*catalogue.names()} - {"tuned", crowd_cost.NAME}))  # these have no seeds
+def test_a_seed_that_no_plan_has_does_not_come_on_record(name, monkeypatch):
+    monkeypatch.setattr("dml.experiment.jobs.carry_out", lambda *_: pytest.fail("computed"))
+    with pytest.raises(ValueError, match=r"^seeds 999, 0: a study is of planned ones alone, here \d+"):
+        catalogue.carry_out(name, (999, 0))
+
+
+def test_exploratory_seeds_do_not_come_on_record(planned):
+    with pytest.raises(ValueError, match=r"^seeds 19, 20: .* here 20, 21, .*, 59$"):
+        study.carry_out(planned, (19, 20))
+
+
+def test_rows_that_are_added_at_a_time_are_all_kept(sandbox, tmp_path, monkeypatch):
+    def slow(*given, read=tables._read):
+        found = read(*given)
+        time.sleep(0.1)
+        return found
+
+    monkeypatch.setattr(tables, "_read", slow)
+    with ThreadPoolExecutor(4) as pool:
+        list(
+            pool.map(
+                lambda seed: tables.add(tmp_path / "of" / "a.csv", pd.DataFrame({"seed": [seed]}), ["seed"]), range(4)
+            )
+        )
+    assert (tmp_path / "of" / "a.csv").read_text() == "seed\n0\n1\n2\n3\n"
+    assert [file.name for file in (tmp_path / "of").iterdir()] == ["a.csv"]  # nothing for git to find
 
 
 def test_rows_that_a_killed_study_left_without_their_costs_are_replaced(planned, tmp_path):

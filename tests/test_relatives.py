@@ -193,6 +193,13 @@ def test_authors_schedules_are_shorter_public_phases(federation):
         assert max(e.epoch for e in fed.history if e.phase == "public") == epochs
 
 
+@pytest.mark.parametrize("arm", ["dml", "feddf", "fedmd"])
+def test_the_public_phase_has_the_experiments_epochs_and_rate(arm, pictures, tiny):
+    fed = Federation(replace(tiny, public_epochs=3, public_rate=0.5), pictures, 0)
+    batches = [fits for fits in find(arm)(fed) if fits and fits[0].public]
+    assert {(len(fit.length), fit.learning_rate) for fits in batches for fit in fits} == {(3, 0.5)}
+
+
 def test_a_malformed_score_is_refused(federation):
     def wire(sender, data):
         message = decode(data)

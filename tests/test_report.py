@@ -12,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from dml.config import RECORDED, ROOT
 from dml.evidence import verdicts
-from dml.pipeline.report import key_figures, report
+from dml.pipeline.report import key_figures, report, without
 from dml.plots.lesson import one_round
 
 FACTS = {"title": "a <test>", "seeds": [0, 3], "device": "cpu", "commit": "abc", "stages_s": {"01_first": 1.5}}
@@ -119,6 +119,14 @@ def test_no_page_tells_where_on_its_machine_the_run_was_made(written):
     for told in (f"{run}/a.csv of my photos/train", f"<b>{run}</b>", "./dml/x.py: ~/y.py: slow"):
         assert told in shown
     assert "my photos" in shown and f"{run}/figures" in shown
+
+
+def test_a_place_is_a_whole_path():
+    said = "/tmp/a /var/tmp/b ../tmp /tmp-c '/tmp' file:///tmp/d \x1b[0;32m/tmp/e.py\x1b[0m"
+    notebook = new_notebook(cells=[new_code_cell(said)])
+    without(notebook, {"/tmp": "T"})
+    told = "T/a /var/tmp/b ../tmp /tmp-c 'T' file://T/d \x1b[0;32mT/e.py\x1b[0m"
+    assert notebook.cells[0].source == told
 
 
 def test_an_error_cell_would_be_found(look, tmp_path):

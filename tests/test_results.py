@@ -20,10 +20,16 @@ from PIL import Image
 from dml import fingerprint
 from dml.arms.catalogue import ARMS, run
 from dml.arms.federation import Federation
+from dml.crowd import cells as crowd
+from dml.data import images
 from dml.data.images import images_of
 from dml.experiment import cache, results
 from dml.files import DataError
+from dml.generalisation import federations
+from dml.hostile import cells as hostile
 from dml.pipeline.run import Run
+from dml.privacy import probes
+from dml.studies import crafted, defences, privacy, reconstruction
 from dml.training import machine
 
 PACKAGE = fingerprint.PACKAGE
@@ -139,23 +145,49 @@ def test_code_version_sees_a_changed_number_and_a_changed_order(version_of):
     assert lost != ARMS_SOURCE and version_of("arms.outputs", lambda source: lost) != first
 
 
+INPUTS = {"config", "files", "fingerprint", "progress", "training.workers", "training.machine", "experiment.jobs"}
+PIXELS = ("images", "decode", "folders", "facemask", "archive", "faces", "face_parts", "brush")
+INPUTS |= {f"data.{name}" for name in PIXELS}  # hashed by value or as pixels, or only writes or tells
+SCORES = {"privacy.adversaries", "privacy.joint", "privacy.membership"}  # made of what a job has left
+
+
+def imported(module):
+    """The modules of the package that one imports as it is imported."""
+    found = set()
+    for node in ast.parse((PACKAGE / path_of(module)).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("dml"):
+            named = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            inside = [name.partition(".")[2] for name in named]
+            found |= {name for name in inside if (PACKAGE / path_of(name or "-")).is_file()}
+    return found
+
+
 def test_the_code_that_is_hashed_is_all_the_code_that_arms_import():
-    """But for what is hashed by value or as pixels: settings, images, and what only writes or tells. An annex,
-    which only a function imports, is added by `ladder.code_of` where it is used.
-    """
-    inputs = {"config", "files", "fingerprint", "progress", "training.workers", "training.machine"}
-    pixels = ("images", "decode", "folders", "facemask", "archive", "faces", "face_parts", "brush")
-    inputs |= {f"data.{name}" for name in pixels}
+    """An annex, which only a function imports, is added by `ladder.code_of` where it is used."""
     found, left = set(), {"experiment.ladder"}
     while left:
-        module = left.pop()
-        found.add(module)
-        for node in ast.parse((PACKAGE / path_of(module)).read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ImportFrom) and node.module.startswith("dml"):
-                named = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-                inside = [name.partition(".")[2] for name in named]
-                left |= {name for name in inside if (PACKAGE / path_of(name or "-")).is_file()} - found
-    assert found - inputs == set(cache.CODE)
+        found.add(module := left.pop())
+        left |= imported(module) - found
+    assert found - INPUTS == set(cache.CODE)
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        *(probes.GAME, probes.TRANSCRIPT, probes.CASE, privacy.MODULES, crafted.MODULES, defences.MODULES),
+        *(reconstruction.MODULES, hostile.MODULES, crowd.MODULES, federations.MODULES),
+    ],
+)
+def test_the_code_of_a_study_that_is_hashed_is_all_that_it_imports(modules):
+    found = set().union(*map(imported, modules)) - INPUTS - SCORES - set(cache.CODE) - set(modules)
+    assert not {name for name in found if not name.startswith("arms.relatives")}  # added by `ladder.code_of`
+
+
+def test_the_code_that_draws_faces_is_all_that_it_imports(monkeypatch):
+    seen = []
+    monkeypatch.setattr(images, "fingerprint", lambda modules: seen.extend(modules))
+    images._drawn(20, (2, 2))
+    assert set().union(*map(imported, seen)) - {"streams"} <= set(seen) == {f"data.{name}" for name in PIXELS[-3:]}
 
 
 # -- the cache --------------------------------------------------------------------------------------------------------
@@ -215,13 +247,13 @@ def test_another_experiment_is_another_entry(quick):
     assert len(cached(quick)) == 4
 
 
-def test_a_run_can_forget_what_it_computed(quick, tmp_path):
+def test_a_run_computes_the_same_again(quick, tmp_path):
     run = Run.open("smoke", "faces", [0], str(tmp_path / "run"))
     tables = run.accuracy()
     assert sorted(path.name for path in run.folder.glob("*.csv")) == ["costs.csv", "history.csv", "results.csv"]
     before = (run.folder / "results.csv").read_bytes()
-    run.forget()
-    assert cached(quick) == []
+    for file in cached(quick):
+        file.unlink()
     assert run.accuracy().results.equals(tables.results) and (run.folder / "results.csv").read_bytes() == before
 
 
@@ -301,6 +333,28 @@ from dml.experiment import results
 if __name__ == "__main__":
     results.compute("faces", PROFILES["smoke"].experiment, [0])
 """
+
+
+KILLED = """
+import sys
+from dml.training import workers
+if __name__ == "__main__":
+    try:
+        workers.carry_out([workers.Task(exec, (sys.argv[1],))])
+    except RuntimeError as error:
+        print(error)
+"""
+COUNTS = (
+    "import os, signal, time; from dml.training import workers; workers._shared.get_lock().acquire(); time.sleep(2)"
+)
+
+
+def test_a_worker_killed_while_it_counts_does_not_stop_the_others_for_ever(tmp_path):
+    (tmp_path / "script.py").write_text(KILLED)
+    command = [sys.executable, str(tmp_path / "script.py"), COUNTS + "; os.kill(os.getpid(), signal.SIGKILL)"]
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert "a worker process ended before its task: killed" in done.stdout, done.stderr
 
 
 def test_a_run_killed_in_the_middle_goes_on_from_there(tmp_path, small, sandbox_in, enter, request):

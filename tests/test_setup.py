@@ -89,6 +89,19 @@ def test_torch_and_torchvision_are_a_pair_here_and_at_the_lower_bound():
         assert Version(torchvision).minor == Version(torch).minor + 15
 
 
+def test_what_is_checked_stands_in_one_script_and_an_editor_in_a_container_is_no_root():
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    assert re.findall(r"- run: (.+)", workflow) == [".ci/run", "make reproduce"]
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
+    assert container["image"].startswith("mcr.microsoft.com/devcontainers/python:")  # JupyterLab refuses root
+
+
+def test_all_that_names_a_version_names_the_same():
+    app = tomllib.loads((ROOT / "dml" / "flower" / "app" / "pyproject.toml").read_text(encoding="utf-8"))
+    cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+    assert PROJECT["version"] == app["project"]["version"] == cited[1]
+
+
 def test_the_project_declares_its_packages_and_admits_this_python():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     packages = {".".join(path.parent.relative_to(ROOT).parts) for path in MODULES}

@@ -12,6 +12,7 @@ from dml.arms.catalogue import run
 from dml.arms.federation import Federation
 from dml.config import Experiment
 from dml.data.images import Images, Split
+from dml.experiment import cache
 from dml.models import WIDTHS
 from dml.training.clients import fit_one, predict
 from dml.training.kinds import build
@@ -153,6 +154,15 @@ def other_size(size, outputs):
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 224 * 224, outputs))
 
 
+def shared(size, outputs):
+    drop = nn.Dropout(0.5)
+    return nn.Sequential(nn.Flatten(), drop, nn.Linear(3 * size * size, 8), drop, nn.Linear(8, outputs))
+
+
+def whole_channels(size, outputs):
+    return nn.Sequential(nn.Dropout2d(0.5), nn.Flatten(), nn.Linear(3 * size * size, outputs))
+
+
 def no_module(size, outputs):
     return "a model"
 
@@ -182,6 +192,24 @@ def test_a_users_model_runs_beside_another_with_its_statistics_in_the_messages(o
     assert again.rows == fed.rows
 
 
+def test_an_edited_model_is_computed_again(own, mixed, tmp_path):
+    def key(models):
+        return cache.place("arms", "x", "json", mixed(models=models).experiment, "a" * 64, [], torch.device("cpu"))
+
+    (tmp_path / "edited_models.py").write_text(OWN)
+    first, plain = key("edited_models:good,visionnet"), key("resnet8")
+    (tmp_path / "edited_models.py").write_text(OWN.replace("0.5", "0.4"))
+    assert key("edited_models:good,visionnet") != first and key("resnet8") == plain
+    with pytest.raises(ValueError, match=r"'none\.at_all:f' cannot be imported"):
+        cache.place("arms", "x", "json", Experiment(models="none.at_all:f"), "", [], torch.device("cpu"))
+
+
+def test_a_dropout_layer_with_two_names_draws_from_what_it_is_given(own):
+    model, before = build("own_models:shared", 20, 2, rng()), torch.get_rng_state()
+    model(torch.zeros(2, 3, 20, 20), model.dropout_masks(2, rng(), torch.device("cpu")))
+    assert torch.equal(torch.get_rng_state(), before) and not any(isinstance(m, nn.Dropout) for m in model.modules())
+
+
 def test_a_users_model_for_three_classes(own, mixed, pictures):
     def three(split):
         return Split(split.images, torch.arange(len(split.labels)) % 3, split.files, split.sizes)
@@ -197,6 +225,7 @@ def test_a_users_model_for_three_classes(own, mixed, pictures):
     [
         ("own_models:two_columns", r"returned \[2, 2\], expected logits \[2, 1\] for 2 classes"),
         ("own_models:other_size", r"cannot take images \[2, 3, 20, 20\]"),
+        ("own_models:whole_channels", "has a Dropout2d; of dropout layers only nn.Dropout"),
         ("own_models:no_module", "returned a str; expected a torch.nn.Module"),
         ("own_models:value", "is no function"),
         ("own_models:missing", "cannot be imported"),

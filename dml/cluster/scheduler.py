@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from dml.experiment import cache
+from dml.fingerprint import PACKAGE
 from dml.training import machine
 
 TIMEOUT = 20.0  # seconds to reach the scheduler
@@ -67,5 +68,8 @@ def settled() -> None:
 
 
 def surroundings() -> dict:
-    """What has to be equal on all machines (see `cache.surroundings`); the images are compared by each job."""
-    return cache.surroundings(torch.device("cpu"))
+    """What has to be equal on all machines (see `cache.surroundings`): all code of the package, as jobs are of any
+    annex; the images are compared by each job.
+    """
+    modules = (".".join(file.relative_to(PACKAGE).with_suffix("").parts) for file in PACKAGE.rglob("*.py"))
+    return cache.surroundings(torch.device("cpu"), tuple(sorted(modules)))

@@ -5,6 +5,7 @@ The pictures are noise: what a step costs does not depend on what is on them, an
 
 import multiprocessing
 import resource
+import sys
 import time
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
@@ -71,7 +72,8 @@ def resident() -> float:
 
 def peak() -> float:
     """The most that it ever held, MB. Linux counts from the start of the program; elsewhere what came before counts."""
-    return _status("VmHWM") or round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    unit = 1024**2 if sys.platform == "darwin" else 1024  # of bytes there, of kilobytes elsewhere
+    return _status("VmHWM") or round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
 
 
 def _status(name: str) -> float:

@@ -74,7 +74,7 @@ class Images:
 def load(data: str, *, size: int, train_count: int, unseen_count: int, cache: Path) -> Images:
     """Load the data set `data` as size x size RGB images, from `cache` when it was decoded before.
 
-    data: "faces" (drawn), "facemask" (see dml.facemask) or the path of a folder with train/ and unseen/; a
+    data: "faces" (drawn), "facemask" (see dml.data.facemask) or the path of a folder with train/ and unseen/; a
     folder of these names here is ./faces or ./facemask, and a warning says so.
     train_count, unseen_count: how many faces to draw; for files, at most how many to take, spread evenly
     over the classes and always the same ones (0: all).
@@ -137,7 +137,7 @@ def _drawn(size: int, counts: tuple[int, int]) -> tuple[str, object, Callable[[]
             splits.append(Split(pixels, labels, names, ((size, size),) * count))
         return _images("faces", facemask.CLASSES, splits, f"drawn, seed {SEED}")
 
-    return "faces", fingerprint(("data.faces", "data.face_parts")), build
+    return "faces", fingerprint(("data.faces", "data.face_parts", "data.brush")), build
 
 
 def _decoded(data: str, size: int, counts: tuple[int, int]) -> tuple[str, object, Callable[[], Images]]:

@@ -99,7 +99,7 @@ class Predictions(Message):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Aggregate(Message):
-    """The one table a server sends down: the sum [N, columns] of `clients` clients' shares (see `losses.share`)."""
+    """The one table a server sends down: the sum [N, columns] of `clients` clients' `losses.contribution`."""
 
     total: Tensor
     clients: int

@@ -17,17 +17,8 @@ from dml.training import machine
 
 NUMERIC = ("torch", "numpy", "scipy", "scikit-learn")  # packages whose version can change a digit
 CODE = (
-    *(
-        "streams",
-        "models",
-        "losses",
-        "data.folds",
-        "training.clients",
-        "training.kinds",
-        "training.memory",
-        "training.stack",
-        "training.metrics",
-    ),
+    *("streams", "models", "losses", "data.folds"),
+    *("training.clients", "training.kinds", "training.memory", "training.stack", "training.metrics"),
     *("exchange.encodings", "exchange.envelope", "exchange.messages", "exchange.ledger", "exchange.topologies"),
     *("arms.federation", "arms.steps", "arms.messaging", "arms.record"),
     *("arms.outputs", "arms.weights", "arms.controls", "arms.catalogue", "experiment.ladder"),
@@ -62,9 +53,14 @@ def place(
     modules: tuple[str, ...] = (),
 ) -> Path:
     """Where the cache keeps a result: a file named by its title and a hash of the experiment, the data, further facts,
-    the machine and the versions that compute with them, and the code.
+    the machine and the versions that compute with them, and the code, also of a user's own models. Raises ValueError
+    for a model that there is not.
     """
     determined = [asdict(experiment), sha256, *facts, surroundings(device, modules)]
+    if ":" in experiment.models:
+        from dml.zoo.wrapped import sources  # an annex
+
+        determined += sources(experiment.models)
     key = hashlib.sha256(json.dumps(determined, sort_keys=True).encode()).hexdigest()[:20]
     return config.CACHE / kind / f"{title.replace(' ', '-')}-{key}.{suffix}"
 

@@ -95,28 +95,29 @@ def run(args: argparse.Namespace) -> int:
     images = images_of(source, settings.experiment)  # decoded once, before every site reads it from the cache
     require(images, settings.experiment.folds)
     output.claim(out)
-    output.clear(out)
-    output.note(out, [out / f"{name}.csv" for name in TABLES] + [out / "manifest.json"])
-    print(
-        f"{args.arm}{secure}: {settings.experiment.clients} clients, {settings.experiment.rounds} rounds; {out}",
-        flush=True,
-    )
-    with deployed(config, settings.experiment.clients) as deployment:
-        deployment.wait(tell)
-    tell_bytes(out)
-    manifest = {
-        **asdict(settings),
-        "data": images.name,
-        "out": out.name,
-        "data_sha256": images.sha256,
-        "experiment": asdict(settings.experiment),
-        "code_version": cache.code_version(),
-        **machine.facts(machine.device("cpu")),
-        "flwr": version("flwr"),
-        "wall_s": round(time.perf_counter() - began, 1),
-    }
-    with replacing(out / "manifest.json") as part:
-        part.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    with output.held(out):
+        output.clear(out)
+        output.note(out, [out / f"{name}.csv" for name in TABLES] + [out / "manifest.json"])
+        print(
+            f"{args.arm}{secure}: {settings.experiment.clients} clients, {settings.experiment.rounds} rounds; {out}",
+            flush=True,
+        )
+        with deployed(config, settings.experiment.clients) as deployment:
+            deployment.wait(tell)
+        tell_bytes(out)
+        manifest = {
+            **asdict(settings),
+            "data": images.name,
+            "out": out.name,
+            "data_sha256": images.sha256,
+            "experiment": asdict(settings.experiment),
+            "code_version": cache.code_version(),
+            **machine.facts(machine.device("cpu")),
+            "flwr": version("flwr"),
+            "wall_s": round(time.perf_counter() - began, 1),
+        }
+        with replacing(out / "manifest.json") as part:
+            part.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     print(f"Done in {manifest['wall_s']:.0f} s. Tables and logs: {out}")
     return 0
 

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from importlib.metadata import entry_points
 
 import torch
@@ -37,15 +38,19 @@ class ForkingExecutor(SubprocessExecutor):
         arguments += ["--insecure"] if spec.insecure else []
         arguments += ["--root-certificates", spec.root_certificates_path] if spec.root_certificates_path else []
         if os.fork() == 0:
+            status = 0
             try:
                 sys.argv = [TASK_TYPE_TO_COMMAND[spec.task_type], *arguments]
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 COMMANDS[spec.task_type]()
             except Exception:
                 traceback.print_exc()
+                status = 1
             finally:  # whatever happened, SystemExit included: never go on as a second executor
-                sys.stderr.flush()
-                os._exit(0)
+                with suppress(OSError):
+                    sys.stdout.flush()
+                    sys.stderr.flush()
+                os._exit(status)
         return LaunchResult.accepted()
 
 

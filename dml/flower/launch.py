@@ -14,12 +14,12 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from dml.config import ROOT
 from dml.files import replacing
 from dml.flower import certificates, toml
 from dml.flower.processes import DeploymentError, Processes, free_ports, wait_for
 from dml.flower.relay import Relay, Relays
 from dml.flower.settings import Settings
+from dml.pipeline import ahead
 
 APP = Path(__file__).parent / "app"
 HOST = "127.0.0.1"
@@ -125,11 +125,10 @@ def environment(home: Path) -> dict[str, str]:
     Flower speaks with reads other variables, and one fails at the mere name of a proxy that it does not know.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT))))
     return {
         **inherited,
         "no_proxy": "*",  # nor those of macOS's settings, which count where no variable is set
-        "PYTHONPATH": path,
+        "PYTHONPATH": ahead.search_path(),
         "PYTHONIOENCODING": "utf-8:backslashreplace",  # of the logs
         "FLWR_HOME": str(home),
         "FLWR_TELEMETRY_ENABLED": "0",

@@ -30,7 +30,7 @@ EVENTS: dict[type[Exception], str] = {MessageError: "refused", Failure: "failed"
 
 
 @dataclass
-class Answer:
+class Heard:
     """What a client said: our message, if one was asked for, and what it tells about the run."""
 
     message: Message | None
@@ -90,7 +90,7 @@ class RollCall:
         down: Mapping[int, Message] | None = None,
         check: Callable[[int, Message], None] | None = None,
         to: Iterable[int] | None = None,
-    ) -> dict[int, Answer]:
+    ) -> dict[int, Heard]:
         """What the clients in `to` (all) answer, in their order. Those in `down` get its message, others only the call.
 
         With `check` an answer has to hold one message that it does not refuse by a MessageError; answers that are not
@@ -140,7 +140,7 @@ class RollCall:
             time.sleep(PAUSE)
         return replies
 
-    def _read(self, reply: FlowerMessage, index: int, check: Callable[[int, Message], None] | None) -> Answer:
+    def _read(self, reply: FlowerMessage, index: int, check: Callable[[int, Message], None] | None) -> Heard:
         encoded, about = _content(reply)
         try:
             rows = [site.row(values) for values in about.get("rows", ())]
@@ -154,7 +154,7 @@ class RollCall:
             check(index, message)
             self.fed.post.enter(message, encoded[0], [SERVER])
         self.fed.rows.extend(row for row in rows if row.client == index)
-        return Answer(message, about)
+        return Heard(message, about)
 
     def _weigh(self, round_index: int, index: int, direction: str, message: FlowerMessage) -> None:
         self.traffic.append((round_index, index, direction, wire.size(message)))

@@ -34,7 +34,6 @@ from dml.training import machine
 from dml.training.metrics import disagreement
 from dml.training.stack import carry_out
 
-log = logging.getLogger(__name__)
 app = ServerApp()
 
 
@@ -46,9 +45,9 @@ def main(grid: Grid, context: Context) -> None:
     serve(grid, Settings.read(context.run_config))
 
 
-def serve(grid: Grid, settings: Settings) -> "Run":
+def serve(grid: Grid, settings: Settings) -> "Session":
     """Carry out a run over a grid."""
-    run = Run(grid, settings)
+    run = Session(grid, settings)
     carry_out_here(run.fed, steps.pretrain(run.fed))
     run.begin()
     ARMS[settings.arm](run)
@@ -56,7 +55,7 @@ def serve(grid: Grid, settings: Settings) -> "Run":
     return run
 
 
-class Run:
+class Session:
     """The server's federation of no client, its roll of clients, and the record."""
 
     def __init__(self, grid: Grid, settings: Settings):
@@ -148,7 +147,7 @@ def carry_out_here(fed: Federation, fits: list) -> None:
     fed.history.extend(epoch for history in carry_out(fits) for epoch in history)
 
 
-def dml(run: Run) -> None:
+def dml(run: Session) -> None:
     """Distributed mutual learning: losses on the public fold go up, one sum comes down, every client refines."""
     answer = answers.of(run.settings, run.fed, run.roll_call)
     for round_index in run.rounds():
@@ -162,7 +161,7 @@ def dml(run: Run) -> None:
     run.report()
 
 
-def secure_total(run: Run, round_index: int) -> tuple[list[int], Aggregate | None]:
+def secure_total(run: Session, round_index: int) -> tuple[list[int], Aggregate | None]:
     """Whose tables are in the sum, and the sum, by the stages of dml/exchange/secure; [] and None without a quorum."""
     labels = messaging.public_labels(run.fed, round_index)
     adder = Adder(round_index, run.experiment.clients, (len(labels), len(run.fed.images.classes)))
@@ -192,7 +191,7 @@ def secure_total(run: Run, round_index: int) -> tuple[list[int], Aggregate | Non
     return members, Aggregate(round=round_index, sender=SERVER, total=total, clients=len(members))
 
 
-def fedavg(run: Run) -> None:
+def fedavg(run: Session) -> None:
     """Federated averaging: the plain mean of all weights, or what a rule makes of them, replaces every client's."""
     combine: Callable[[list[Weights]], dict | None] = mean
     if run.settings.rule != "mean":
@@ -207,7 +206,7 @@ def fedavg(run: Run) -> None:
     run.report()
 
 
-def asynchronous(run: Run) -> None:
+def asynchronous(run: Session) -> None:
     """Partial weights, scaled by accuracy; the global model trains on the public fold before its layers go down."""
     for round_index in run.rounds():
         part, cut = part_of(run.experiment, round_index), run.experiment.asynchronous_share
@@ -225,4 +224,4 @@ def asynchronous(run: Run) -> None:
     run.report()
 
 
-ARMS: dict[str, Callable[[Run], None]] = {"dml": dml, "fedavg": fedavg, "asynchronous": asynchronous}
+ARMS: dict[str, Callable[[Session], None]] = {"dml": dml, "fedavg": fedavg, "asynchronous": asynchronous}

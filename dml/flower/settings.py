@@ -37,8 +37,8 @@ class Settings:
         settings = cls(**{field.name: cast(type, field.type)(config[field.name]) for field in fields(cls)})
         if settings.arm not in DEPLOYABLE:
             raise ValueError(f"arm {settings.arm!r}: choose one of {', '.join(DEPLOYABLE)}")
-        if settings.secure and settings.arm != "dml":
-            raise ValueError(f"secure sums are for the arm dml, not {settings.arm}")
+        if settings.secure:
+            settings.check_secure()
         if not 0 <= settings.quorum <= settings.experiment.clients:
             raise ValueError(
                 f"quorum {settings.quorum}: 1 to {settings.experiment.clients} clients, or 0 for a majority"
@@ -49,7 +49,18 @@ class Settings:
             settings.check_attack()
         if not 0 < settings.deadline < math.inf:
             raise ValueError(f"deadline {settings.deadline}: give seconds, above 0")
+        if not settings.out:
+            raise ValueError("out '': give a folder for the server's tables")
         return settings
+
+    def check_secure(self) -> None:
+        """Raises ValueError for what a secure sum is not for."""
+        from dml.exchange.secure.masks import LOWEST  # an annex
+
+        if self.arm != "dml":
+            raise ValueError(f"secure sums are for the arm dml, not {self.arm}")
+        if math.log(self.experiment.clip) < LOWEST:
+            raise ValueError(f"clip {self.clip:g}: a secure sum takes no probability below {math.exp(LOWEST):.2g}")
 
     def check_rule(self) -> None:
         """Raises ValueError for a rule that is not possible in this run."""

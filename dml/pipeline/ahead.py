@@ -21,11 +21,18 @@ def prepare(module: str) -> None:
     multiprocessing.set_start_method("forkserver")
     multiprocessing.set_forkserver_preload([module])
     heard = signal.signal(signal.SIGINT, signal.SIG_IGN)  # it inherits that: Ctrl-C does not stop it at an import
-    forkserver.ensure_running()
-    signal.signal(signal.SIGINT, heard)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, heard)
 
 
 def hand_over_package() -> None:
     """Let the processes that this one starts find this checkout's package first, whatever else is installed."""
+    os.environ["PYTHONPATH"] = search_path()
+
+
+def search_path() -> str:
+    """PYTHONPATH with this checkout first."""
     paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    return os.pathsep.join(dict.fromkeys(paths))

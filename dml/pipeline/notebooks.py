@@ -2,6 +2,8 @@
 own, then the report; the manifest comes last.
 """
 
+import dml.pipeline.quick  # noqa: F401  # isort: skip
+
 import json
 import logging
 import os
@@ -30,7 +32,7 @@ from dml.training.workers import Task
 NOTEBOOKS = ROOT / "notebooks"
 TAG = "parameters"
 KERNEL = "python3"
-SAME = ("experiment", "seeds", "data_sha256", "code_version", "device", "processor", "versions")  # of one run
+SAME = ("experiment", "seeds", "models", "data_sha256", "code_version", "device", "processor", "versions")  # of a run
 
 log = logging.getLogger(__name__)
 
@@ -141,9 +143,9 @@ def listed(run: Run, only: str = "") -> list[Job]:
     return jobs.unique(job for notebook in notebooks(only) for job in run.jobs(notebook.stem))
 
 
-def reproduce(run: Run, only: str = "", executor: Executor | None = None) -> Path:
+def reproduce(run: Run, only: str = "", executor: Executor | None = None, anew: bool = False) -> Path:
     """Do the jobs of a run, by processes of this machine or by an executor; execute the notebooks, which then only
-    read; write the report and the manifest. Returns the manifest's path.
+    read; write the report and the manifest. `anew` computes also what the cache holds. Returns the manifest's path.
 
     Raises DataError for unusable data, PipelineError for a notebook; both before anything runs, where that is possible.
     A manifest from an earlier run is removed first: while it is there, the run is complete. So are the tables of a run
@@ -180,6 +182,8 @@ def reproduce(run: Run, only: str = "", executor: Executor | None = None) -> Pat
     output.claim(run.folder)
     with output.held(run.folder):
         _clear(run)
+        for file in (file for job in needed if anew for file in job.files):
+            file.unlink(missing_ok=True)
         began = time.perf_counter()
         computed = jobs.carry_out(needed, executor)
         spent = round(time.perf_counter() - began, 1)

@@ -2,6 +2,8 @@
 without a word on where on its machine the run was made.
 """
 
+import dml.pipeline.quick  # noqa: F401  # isort: skip
+
 import ast
 import base64
 import re
@@ -80,10 +82,12 @@ def places(notebook: nbformat.NotebookNode, folder: Path) -> dict[str, str]:
 
 def without(notebook: nbformat.NotebookNode, names: Mapping[str, str]) -> None:
     """Say `names` for folders, in all text of a notebook."""
-    pattern = re.compile("|".join(rf"{re.escape(place)}(?![\w-])" for place in names))
+    # Whole paths alone: /tmp is not in /var/tmp. The code of a colour, which ends in a letter, may stand before one.
+    listed = "|".join(map(re.escape, names))
+    pattern = re.compile(rf"(?:(?<![\w.~-])|(\x1b\[[\d;]*m))({listed})(?![\w-])")
 
     def told(text: str) -> str:
-        return pattern.sub(lambda match: names[match[0]], text)
+        return pattern.sub(lambda match: (match[1] or "") + names[match[2]], text)
 
     for cell in notebook.cells:
         cell.source = told(cell.source)

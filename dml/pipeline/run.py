@@ -198,12 +198,6 @@ class Run:
         """Why a notebook cannot run at all on these images while others can; "" when it can."""
         return self.no_privacy if notebook.startswith("03") else ""
 
-    def forget(self) -> None:
-        """Drop what the cache holds of this run, so that it is computed again."""
-        for job in (job for notebook in needs.NEEDS for job in self.jobs(notebook)):
-            for file in job.files:
-                file.unlink(missing_ok=True)
-
     def write(self, table: pd.DataFrame, name: str) -> None:
         """Keep a table as CSV. Raises DataError when the folder holds somebody else's files."""
         file = self.folder / f"{name}.csv"
@@ -213,7 +207,7 @@ class Run:
             table.to_csv(part, index=False)
 
     def figure(self, name: str) -> Drawn:
-        """Draw a figure of `plots.FIGURES` from the tables this run has written, keep it, hand it on to be shown."""
+        """Draw a figure of `catalogue.FIGURES` from the tables this run has written, keep it and hand it on."""
         return self.save(catalogue.draw(name, self.folder, self.about), name)
 
     def save(self, drawn: Drawn, name: str) -> Drawn:
@@ -235,6 +229,7 @@ class Run:
             "title": self.title,
             "experiment": asdict(self.experiment),
             "seeds": self.seeds,
+            "models": self.models,
             "code_version": cache.code_version(),
             **machine.facts(self.target),
             **more,

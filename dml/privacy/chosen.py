@@ -7,7 +7,7 @@ FedAvg's server computes from the weights. It may send a near copy, so that no i
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -91,8 +91,3 @@ def near(images: Tensor, own: Tensor, threshold: float = NEAR) -> Tensor:
     """bool [N, n]: which images (uint8 [N, size, size, 3]) look like which of one's own, by the audit's thumbnails."""
     first, second = (thumbnails(each.permute(0, 3, 1, 2)) for each in (images, own))
     return first @ second.T >= threshold
-
-
-def agreed(approvals: Sequence[Tensor], quorum: int) -> Tensor:
-    """bool [N]: the images that at least `quorum` clients let pass, from a bool [N] of each client."""
-    return torch.stack(list(approvals)).sum(0) >= quorum

@@ -114,7 +114,7 @@ def scores(attack: str, signals: Signals, group: np.ndarray, targets: Signals | 
 
 def fedmia(odds: np.ndarray, shift: int = 0) -> np.ndarray:
     """Scores [R, K, n] of membership in a client's fold of a round, from log-odds [R, R, K, K n] as in
-    `transcripts.record`: how far the client's model stands out from the *other clients'*, who are sure not to have
+    `balance.transcript`: how far the client's model stands out from the *other clients'*, who are sure not to have
     seen the image; one-tailed Gaussian probabilities, one variance for all images, summed over the rounds since
     (FedMIA, Zhu et al. 2025, arXiv 2402.06289, in its loss form). With a `shift`, a control: the model that is judged
     is another client's, and the client's own is left out.
@@ -140,7 +140,7 @@ def fedmia(odds: np.ndarray, shift: int = 0) -> np.ndarray:
 def strongest(scores_by_attack: dict[str, np.ndarray], measure: Callable[[np.ndarray, slice], float]) -> np.ndarray:
     """The scores of the best attack, chosen for each half of the targets on the other half alone.
 
-    `found` holds [M, N] scores by attack; `measure` rates scores on some of the targets. Scores of different attacks
+    `scores_by_attack` holds [M, N] each; `measure` rates scores on some of the targets. Scores of different attacks
     are made comparable by their ranks.
     """
     count = len(next(iter(scores_by_attack.values())))

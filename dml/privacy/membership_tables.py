@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from dml.privacy import membership
-from dml.privacy import rates as metrics
 from dml.privacy.membership import ATTACKS, Signals
+from dml.privacy.rates import Rate, area, auc, auc_difference, none, tpr
 from dml.privacy.views import ADVERSARIES
 
 FPR = 0.01
@@ -38,7 +38,7 @@ def scored(signals: Arrays, view: str, aims: str | None = None) -> dict[str, np.
     seen, targets = _view(signals, view), _view(signals, aims) if aims else None
     scores_by_attack = {attack: membership.scores(attack, seen, signals["group"], targets) for attack in ATTACKS}
     members = signals["members"]
-    best = membership.strongest(scores_by_attack, lambda scores, rows: metrics.area(scores[rows], members[rows]))
+    best = membership.strongest(scores_by_attack, lambda scores, rows: area(scores[rows], members[rows]))
     return scores_by_attack | {STRONGEST: best}
 
 
@@ -73,7 +73,7 @@ def membership_tables(
                 rates += _control(alike, others, **keys, attack=attack, against="wrong model")
                 if attack == STRONGEST and view in ADVERSARIES:
                     best[view] = scores
-                    found_at = metrics.tpr(scores, members, GRID)
+                    found_at = tpr(scores, members, GRID)
                     curves += [_row(rate, **keys, fpr=fpr) for fpr, rate in zip(GRID, found_at, strict=True)]
             blank = view in ADVERSARIES and dial == next(iter(games))  # the same model at every dial
             for attack, scores in _joined(seen, view, "untrained").items() if blank else ():
@@ -82,7 +82,7 @@ def membership_tables(
         members, canary = (np.concatenate([game[name] for game in games_of_dial]) for name in ("members", "canary"))
         rates += _rates(pixels, members, canary, dial=title(dial), view="pixels", attack="ridge", against="no model")
         for view, minus in PAIRS:
-            rate = metrics.auc_difference(best[view], best[minus], members)
+            rate = auc_difference(best[view], best[minus], members)
             differences.append(_row(rate, dial=title(dial), view=view, minus=minus))
     return pd.DataFrame(rates), pd.DataFrame(curves), pd.DataFrame(differences)
 
@@ -96,20 +96,18 @@ def _rates(scores: np.ndarray, members: np.ndarray, canary: np.ndarray, **keys) 
     rows = []
     for kind, columns in (("all", np.ones_like(canary)), ("canaries", canary)):
         if not columns.any():  # many classes: too few canaries for two of each
-            rows += [
-                _row(metrics.none(len(canary)), **keys, candidates=kind, metric=metric) for metric in ("auc", "tpr")
-            ]
+            rows += [_row(none(len(canary)), **keys, candidates=kind, metric=metric) for metric in ("auc", "tpr")]
             continue
         some, true = (values[columns].reshape(len(canary), -1) for values in (scores, members))
-        rows.append(_row(metrics.auc(some, true), **keys, candidates=kind, metric="auc"))
+        rows.append(_row(auc(some, true), **keys, candidates=kind, metric="auc"))
         if keys["attack"] in (STRONGEST, "FedMIA"):  # resampling a threshold is slow
-            rows.append(_row(metrics.tpr(some, true, [FPR])[0], **keys, candidates=kind, metric="tpr"))
+            rows.append(_row(tpr(some, true, [FPR])[0], **keys, candidates=kind, metric="tpr"))
     return rows
 
 
 def _control(scores: np.ndarray, members: np.ndarray, **keys) -> list[dict]:
     """The area under the curve for members that are not the scores': it must be 0.5."""
-    return [_row(metrics.auc(scores, members), **keys, candidates="all", metric="auc")]
+    return [_row(auc(scores, members), **keys, candidates="all", metric="auc")]
 
 
 def _centred(scores: np.ndarray, games: list[Arrays]) -> np.ndarray:
@@ -128,7 +126,7 @@ def _shifted(games: list[Arrays], victims: int) -> tuple[np.ndarray, int]:
     return np.concatenate(each), len(shifts)
 
 
-def _row(rate: metrics.Rate, **keys) -> dict:
+def _row(rate: Rate, **keys) -> dict:
     names = ("value", "low", "high", "error", "n", "trials")
     return keys | {name: round(float(getattr(rate, name)), 6) for name in names}
 

@@ -18,9 +18,9 @@ from dml.privacy import balance, defences, membership_tables, reconstruction, sh
 from dml.privacy.game import deal
 from dml.training.stack import carry_out
 
-GAME = tuple(f"privacy.{name}" for name in ("game", "views", "shadows", "surrogate", "defences"))
+GAME = ("data.audit", *(f"privacy.{name}" for name in ("game", "views", "shadows", "surrogate", "defences")))
 TRANSCRIPT = (*GAME, "privacy.balance")
-CASE = (*GAME, "privacy.reconstruction", "privacy.inversion")
+CASE = (*GAME, "privacy.reconstruction", "privacy.inversion", "privacy.rates")
 
 Dial = tuple[str, float]  # how clients train locally, and its number
 AS_TRAINED: Dial = ("as trained", 0)

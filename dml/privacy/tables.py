@@ -8,9 +8,9 @@ import pandas as pd
 from dml import stats
 from dml.config import Experiment
 from dml.privacy import balance, defences
-from dml.privacy import rates as metrics
-from dml.privacy import reconstruction as cases
 from dml.privacy.membership_tables import STRONGEST, Arrays, Dial, title, views
+from dml.privacy.rates import REACH
+from dml.privacy.reconstruction import ATTACKS, MEASURES
 from dml.privacy.views import ADVERSARIES
 
 
@@ -83,15 +83,15 @@ def balance_errors(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def reconstruction_table(cases_by_victim: Mapping[int, Arrays]) -> pd.DataFrame:
-    """Every recovered image: attack, view, case, image, the measures of `cases.MEASURES`, and `recovered`: whether it
-    is nearer its private image than the mean and than every public image.
+    """Every recovered image: attack, view, case, image, its `MEASURES`, and `recovered`: whether it is nearer its
+    private image than the mean and than every public image.
     """
     rows: list[dict] = []
     for case, arrays in cases_by_victim.items():
-        for attack, view in cases.ATTACKS.items():
+        for attack, view in ATTACKS.items():
             for image, values in enumerate(arrays.get(f"{attack}/scores", ())):
-                row = dict(zip(cases.MEASURES, (round(float(value), 4) for value in values), strict=True))
-                own, mean, nearest = (row[name] for name in cases.MEASURES[:3])
+                row = dict(zip(MEASURES, (round(float(value), 4) for value in values), strict=True))
+                own, mean, nearest = (row[name] for name in MEASURES[:3])
                 recovered = own > max(mean, nearest)
                 rows.append(
                     {"attack": attack, "view": view, "case": case, "image": image, **row, "recovered": recovered}
@@ -171,7 +171,7 @@ def verdict(rates: pd.DataFrame, errors: pd.DataFrame, pictures: pd.DataFrame, p
                 "bytes": int(cost["bytes"]),
                 "accuracy": cost["accuracy"],
                 **{name: main[name if name != "auc" else "value"] for name in ("auc", "low", "high", "n", "trials")},
-                "detects": 0.5 + metrics.REACH * main["error"],
+                "detects": 0.5 + REACH * main["error"],
                 "tpr": trained[_headline(trained, "tpr")].iloc[0]["value"],
                 "canaries": trained[_headline(trained, candidates="canaries")].iloc[0]["value"],
                 "overfit": overfit[_headline(overfit)].iloc[0]["value"],

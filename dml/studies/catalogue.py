@@ -18,7 +18,7 @@ from dml.studies import (
     sweep,
     tuned,
 )
-from dml.studies.plan import Study, plan
+from dml.studies.plan import plan
 
 Seeds = Sequence[int]
 
@@ -26,7 +26,7 @@ Seeds = Sequence[int]
 def _studies() -> Mapping[str, Callable[[Seeds], object]]:
     """What computes the named seeds of each study, or all that its plan has; of two it is all or nothing."""
     return {
-        **{name: partial(_confirm, planned) for name, planned in plan().studies.items()},
+        **{name: partial(study.carry_out, planned) for name, planned in plan().studies.items()},
         "tuned": lambda _: tuned.carry_out(),
         **{name: partial(skew.carry_out, name) for name in skew.NAMES},
         **{name: partial(hostile.carry_out, asked) for name, asked in hostile.STUDIES_BY_NAME.items()},
@@ -41,10 +41,6 @@ def _studies() -> Mapping[str, Callable[[Seeds], object]]:
     }
 
 
-def _confirm(planned: Study, seeds: Seeds) -> None:
-    study.carry_out(planned, seeds or planned.confirmatory)
-
-
 def names() -> tuple[str, ...]:
     """What there is."""
     return tuple(_studies())
@@ -52,7 +48,7 @@ def names() -> tuple[str, ...]:
 
 def carry_out(name: str, seeds: Seeds = ()) -> Path:
     """Compute what is not on record of a study, of the named seeds or all that its plan has, and add it to its tables.
-    Returns their folder. Raises ValueError for another name, DataError when the data do not fit.
+    Returns their folder. Raises ValueError for another name or seed, DataError when the data do not fit.
     """
     if name not in _studies():
         raise ValueError(f"study {name!r}: choose one of {', '.join(names())}")

@@ -17,12 +17,16 @@ from dml.experiment import jobs
 from dml.experiment.jobs import Job
 from dml.streams import SERVER, stream
 from dml.studies import games, privacy
+from dml.studies.plan import within
 from dml.studies.privacy import Plan
 from dml.studies.study import STUDIES
 from dml.training import machine
 
 FILE, NAME = DATA / "plan_crafted.md", "crafted"
-MODULES = tuple(f"privacy.{name}" for name in ("game", "views", "shadows", "crafted"))
+MODULES = (
+    "data.audit",
+    *(f"privacy.{name}" for name in ("game", "views", "shadows", "surrogate", "defences", "crafted")),
+)
 SEEN = ("accuracy/", "loss/")  # signals of what a client could notice
 
 plan = partial(privacy.plan, FILE)
@@ -57,10 +61,11 @@ def jobs_of(here: Plan, seed: int, device: torch.device) -> list[Job]:
 
 def carry_out(seeds: Sequence[int] = (), device: str = "auto", to: Path = STUDIES, planned: Plan | None = None) -> Path:
     """Play the named games, all of the plan by default, that are not on record; after each, add it to the tables in
-    `to`/crafted, which is returned. A killed run goes on where it stopped. Raises DataError when the data do not fit.
+    `to`/crafted, which is returned. A killed run goes on where it stopped. Raises ValueError for a game that is not
+    planned, DataError when the data do not fit.
     """
     here, target, folder = planned or plan(), machine.device(device), to / NAME
-    for seed in games.missing(folder, seeds or here.games):
+    for seed in games.missing(folder, within(seeds, here.games)):
         listed = jobs_of(here, seed, target)
         jobs.carry_out(listed)
         add(folder, here, seed, games.together(listed), target)

@@ -16,7 +16,7 @@ from dml.experiment import cache as store
 from dml.experiment import jobs
 from dml.experiment.jobs import Job
 from dml.studies import tables
-from dml.studies.plan import block, span
+from dml.studies.plan import block, span, within
 from dml.studies.study import STUDIES
 from dml.training import machine
 
@@ -37,7 +37,7 @@ RUNS = [
 
 @dataclass(frozen=True)
 class Grid:
-    """Cells that are run on the same seeds of one data set; `pool` training images are there to be dealt."""
+    """Cells that are run on the same seeds of one data set."""
 
     data: str
     seeds: range
@@ -101,10 +101,11 @@ def jobs_of(
 
 def carry_out(seeds: Sequence[int] = (), device: str = "auto", to: Path = STUDIES) -> Path:
     """Compute what is not on record of the named seeds, all by default, in the order given; after each grid of a seed
-    its rows are in `to`/crowd, which is returned. A killed run goes on where it stopped.
+    its rows are in `to`/crowd, which is returned. A killed run goes on where it stopped. Raises ValueError for a seed
+    that is not planned.
     """
     folder, planned = to / NAME, plan()
-    for seed in seeds or planned.seeds:
+    for seed in within(seeds, planned.seeds):
         for grid in planned.grids:
             if seed not in grid.seeds:
                 continue

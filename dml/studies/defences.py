@@ -23,7 +23,7 @@ from dml.experiment import jobs
 from dml.experiment.jobs import Job
 from dml.streams import SERVER, stream
 from dml.studies import games, tables
-from dml.studies.plan import block, span
+from dml.studies.plan import block, span, within
 from dml.studies.study import STUDIES
 from dml.training import machine
 
@@ -31,7 +31,10 @@ if TYPE_CHECKING:  # an annex: imported inside functions alone
     from dml.privacy.points import Point
 
 FILE, NAME = DATA / "plan_defences.md", "defences"
-MODULES = tuple(f"privacy.{name}" for name in ("game", "views", "shadows", "surrogate", "chosen", "defences", "points"))
+MODULES = (
+    "data.audit",
+    *(f"privacy.{name}" for name in ("game", "views", "shadows", "surrogate", "chosen", "defences", "points")),
+)
 WORTH = ["game", "point", "epsilon", "clients", "unseen", "accuracy"]
 
 
@@ -115,10 +118,11 @@ def worth_jobs(here: Plan, seed: int, device: torch.device) -> "dict[tuple, Job]
 
 def carry_out(seeds: Sequence[int] = (), device: str = "auto", to: Path = STUDIES, planned: Plan | None = None) -> Path:
     """Play the named games, all of the plan by default, that are not on record; after each, add it to the tables in
-    `to`/defences, which is returned. A killed run goes on where it stopped. Raises DataError when the data do not fit.
+    `to`/defences, which is returned. A killed run goes on where it stopped. Raises ValueError for a game that is not
+    planned, DataError when the data do not fit.
     """
     here, target, folder = planned or plan(), machine.device(device), to / NAME
-    for seed in games.missing(folder, seeds or here.games):
+    for seed in games.missing(folder, within(seeds, here.games)):
         heard, worth = signal_jobs(here, seed, target), worth_jobs(here, seed, target)
         jobs.carry_out([*heard, *worth.values()])
         found = {key: json.loads(job.files[0].read_text(encoding="utf-8")) for key, job in worth.items()}

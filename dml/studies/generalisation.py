@@ -21,10 +21,9 @@ from dml.experiment import cache as store
 from dml.experiment import jobs, results
 from dml.experiment.jobs import Job
 from dml.experiment.ladder import code_of
-from dml.files import read_table
 from dml.streams import SERVER, stream
 from dml.studies import tables
-from dml.studies.plan import block, span
+from dml.studies.plan import block, span, within
 from dml.studies.study import STUDIES
 from dml.training import machine
 
@@ -123,11 +122,13 @@ def jobs_of(data: str, base: Experiment, design: "Design", seed: int, arm: str, 
 
 def carry_out(seeds: Sequence[int] = (), device: str = "auto", to: Path = STUDIES, chosen: Plan | None = None) -> Path:
     """Compute what is not on record of the outer draws of the plan, or of those of some seeds; after each arm it is
-    added to the tables in `to`/generalisation, which is returned. Raises DataError when the data do not fit.
+    added to the tables in `to`/generalisation, which is returned. Raises ValueError for a seed that is not planned,
+    DataError when the data do not fit.
     """
     target, folder, chosen = machine.device(device), to / NAME, chosen or plan()
+    asked = within(seeds, {seed for grid in chosen.grids for seed in grid.seeds})
     for grid in chosen.grids:
-        for seed in [seed for seed in grid.seeds if not seeds or seed in seeds]:
+        for seed in [seed for seed in grid.seeds if seed in asked]:
             for arm in grid.arms:
                 if (level(grid.design), seed, arm) in tables.there(folder / "costs.csv", KEY):
                     continue
@@ -195,18 +196,6 @@ def errors_of(records: Sequence[dict], key: tuple) -> pd.DataFrame:
         for loss in ("0/1", "log")
     ]
     return pd.DataFrame(rows, columns=ERRORS)
-
-
-def recount(folder: Path) -> pd.DataFrame:
-    """The gaps and bounds of all that is on record in a folder, again from the digits alone; writes gaps.csv."""
-    masks, losses = (read_table(folder / FILES[name]) for name in ("masks", "losses"))
-    parts = []
-    for key, of_arm in losses.groupby(KEY, sort=False):
-        of_draw = masks[(masks[DRAW] == pd.Series(key[:2], DRAW)).all(axis=1)]
-        parts.append(gaps_of(of_arm, of_draw, key))
-    for part in parts:
-        tables.add(folder / FILES["gaps"], part, KEY)
-    return pd.concat(parts, ignore_index=True)
 
 
 def losses_of(losses: pd.DataFrame, masks: pd.DataFrame) -> "Losses":

@@ -16,6 +16,7 @@ from dml.experiment.jobs import Job
 from dml.experiment.ladder import code_of
 from dml.files import DataError, read_table
 from dml.studies import tables
+from dml.studies.plan import within
 from dml.studies.study import STUDIES
 from dml.training import machine
 
@@ -194,10 +195,11 @@ def jobs_of(
 def carry_out(study: Study, seeds: Sequence[int] = (), device: str = "auto", to: Path = STUDIES) -> None:
     """Compute what is not on record of a study, seed by seed; after each seed its rows are in `to`/<study>.
 
-    A killed run goes on where it stopped. Raises DataError when the data do not fit.
+    A killed run goes on where it stopped. Raises ValueError for a seed that is not planned, DataError when the data do
+    not fit.
     """
     folder = to / study.name
-    for seed in seeds or study.seeds:
+    for seed in within(seeds, study.seeds):
         recorded = tables.there(folder / "costs.csv", KEYS)
         listed = jobs_of(study.data, study.cells(), [seed], BASE, device)
         missing = [job for key, job in listed.items() if (key[0], *asdict(key[1]).values()) not in recorded]

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -83,6 +84,16 @@ def plan(file: Path = FILE) -> Plan:
 def span(told: dict) -> range:
     """Seeds from the first to the last, both of them in it."""
     return range(told["first"], told["last"] + 1)
+
+
+def within(asked: Sequence[int], planned: Collection[int]) -> Sequence[int]:
+    """The seeds asked for, all planned ones where none is. Raises ValueError for a seed that is not planned: chosen
+    later, it would stand on record beside those that were fixed before.
+    """
+    if set(asked) - set(planned):
+        told = [", ".join(map(str, seeds)) for seeds in (asked, sorted(planned))]
+        raise ValueError(f"seeds {told[0]}: a study is of planned ones alone, here {told[1]}")
+    return tuple(asked) or tuple(planned)
 
 
 def _typed(values: dict) -> dict:

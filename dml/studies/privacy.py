@@ -21,13 +21,15 @@ from dml.experiment import jobs
 from dml.experiment.jobs import Job
 from dml.streams import SERVER, stream
 from dml.studies import games, tables
-from dml.studies.plan import block, span
+from dml.studies.plan import block, span, within
 from dml.studies.study import STUDIES
 from dml.training import machine
 
 FILE, NAME = DATA / "plan_privacy.md", "privacy"
-MODULES = tuple(
-    f"privacy.{name}" for name in ("game", "views", "shadows", "surrogate", "alignment", "chosen", "several", "trials")
+MODULES = (
+    "data.audit",
+    *(f"privacy.{name}" for name in ("game", "views", "shadows", "surrogate", "defences")),
+    *(f"privacy.{name}" for name in ("alignment", "chosen", "several", "trials")),
 )
 CHECKS = ["game", "check", "value"]
 
@@ -95,10 +97,11 @@ def jobs_of(data: str, experiment: Experiment, draw: Draw, seed: int, device: to
 
 def carry_out(seeds: Sequence[int] = (), device: str = "auto", to: Path = STUDIES, planned: Plan | None = None) -> Path:
     """Play the named games, all of the plan by default, that are not on record; after each, add it to the tables in
-    `to`/privacy, which is returned. A killed run goes on where it stopped. Raises DataError when the data do not fit.
+    `to`/privacy, which is returned. A killed run goes on where it stopped. Raises ValueError for a game that is not
+    planned, DataError when the data do not fit.
     """
     here, target, folder = planned or plan(), machine.device(device), to / NAME
-    for seed in games.missing(folder, seeds or here.games):
+    for seed in games.missing(folder, within(seeds, here.games)):
         listed = jobs_of(here.data, here.experiment, here.draw, seed, target)
         jobs.carry_out(listed)
         add(folder, here, seed, games.together(listed), target)

@@ -21,12 +21,16 @@ from dml.experiment import jobs
 from dml.experiment.jobs import Job
 from dml.files import replacing
 from dml.studies import tables
-from dml.studies.plan import block, span
+from dml.studies.plan import block, span, within
 from dml.studies.study import STUDIES
 from dml.training import machine
 
 FILE, NAME = DATA / "plan_reconstruction.md", "reconstruction"
-MODULES = tuple(f"privacy.{name}" for name in ("game", "views", "shadows", "surrogate", "reconstruction", "inversion"))
+MODULES = (
+    "data.audit",
+    *(f"privacy.{name}" for name in ("game", "views", "shadows", "surrogate", "defences")),
+    *(f"privacy.{name}" for name in ("reconstruction", "inversion", "rates")),
+)
 KEYS = ["data", "seed", "attack", "view", "against", "image"]
 DRAWN, PICTURES = "faces", "faces.safetensors"  # the data set whose pictures are kept, and where
 TOGETHER = 4  # victims between two looks at the tables
@@ -87,12 +91,14 @@ def job_of(here: Plan, data: str, seed: int, device: torch.device) -> Job:
 
 def carry_out(seeds: Sequence[int] = (), device: str = "auto", to: Path = STUDIES, planned: Plan | None = None) -> Path:
     """Attack the named victims, all of the plan by default, that are not on record; after a few, add them to the tables
-    in `to`/reconstruction, which is returned. A killed run goes on. Raises DataError when the data do not fit.
+    in `to`/reconstruction, which is returned. A killed run goes on. Raises ValueError for a victim that is not planned,
+    DataError when the data do not fit.
     """
     here, target, folder = planned or plan(), machine.device(device), to / NAME
+    asked = within(seeds, {seed for victims in here.victims.values() for seed in victims})
     for data, victims in here.victims.items():
         done = tables.there(folder / "costs.csv", KEYS[:2])
-        missing = [seed for seed in victims if (data, seed) not in done and (not seeds or seed in seeds)]
+        missing = [seed for seed in victims if (data, seed) not in done and seed in asked]
         for first in range(0, len(missing), TOGETHER):
             listed = {seed: job_of(here, data, seed, target) for seed in missing[first : first + TOGETHER]}
             jobs.carry_out(listed.values())
@@ -135,11 +141,12 @@ def add(folder: Path, here: Plan, data: str, seed: int, found: Mapping[str, Tens
 
 def keep(file: Path, seed: int, own: pd.DataFrame, found: Mapping[str, Tensor]) -> None:
     """Keep the first and the best picture of each attack on a victim, by "<seed>/<attack>/<what>/<image>"."""
-    kept = load_file(file) if file.is_file() else {}
-    for attack, rows in own.groupby("attack"):
-        best = (rows["psnr"] - rows["psnr of the mean"]).idxmax()
-        for image in {0, int(rows.loc[best, "image"])}:
-            for what in ("private", "recovered"):
-                kept[f"{seed}/{attack}/{what}/{image}"] = found[f"{attack}/{what}"][image]
-    with replacing(file) as part:
-        part.write_bytes(save({name: kept[name].contiguous() for name in sorted(kept)}))
+    with tables.changing(file):
+        kept = load_file(file) if file.is_file() else {}
+        for attack, rows in own.groupby("attack"):
+            best = (rows["psnr"] - rows["psnr of the mean"]).idxmax()
+            for image in {0, int(rows.loc[best, "image"])}:
+                for what in ("private", "recovered"):
+                    kept[f"{seed}/{attack}/{what}/{image}"] = found[f"{attack}/{what}"][image]
+        with replacing(file) as part:
+            part.write_bytes(save({name: kept[name].contiguous() for name in sorted(kept)}))

@@ -25,7 +25,7 @@ from dml.experiment import jobs, results
 from dml.experiment.jobs import Job
 from dml.streams import SERVER
 from dml.studies import tables
-from dml.studies.plan import block, span
+from dml.studies.plan import block, span, within
 from dml.studies.study import STUDIES
 from dml.training import machine
 
@@ -114,12 +114,12 @@ def seeds_of(study: str) -> list[int]:
 
 def carry_out(study: str, seeds: Sequence[int] = (), device: str = "auto", to: Path = STUDIES) -> Path:
     """Compute what is not on record of the named seeds, all by default; after each seed, add it to the tables in
-    `to`/<study>, which is returned. Raises ValueError for another study, DataError when the data do not fit.
+    `to`/<study>, which is returned. Raises ValueError for another study or seed, DataError when the data do not fit.
     """
     if study not in NAMES:
         raise ValueError(f"study {study!r}: choose one of {', '.join(NAMES)}")
     target, folder = machine.device(device), to / study
-    for seed in seeds or seeds_of(study):
+    for seed in within(seeds, seeds_of(study)):
         listed = pairs(study, seed, target)
         done = tables.there(folder / "costs.csv", KEY)
         missing = {key: part for key, part in listed.items() if key not in done}

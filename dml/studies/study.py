@@ -11,7 +11,7 @@ from dml.config import RECORDED
 from dml.data.images import images_of
 from dml.experiment import cache, jobs, results
 from dml.studies import tables
-from dml.studies.plan import Study
+from dml.studies.plan import Study, within
 from dml.training import machine
 
 STUDIES = RECORDED / "studies"
@@ -20,14 +20,15 @@ TABLES = {"results": "results.csv", "right": "right.csv.gz", "history": "history
 DETAIL = {"history": ["loss", "accuracy"]}  # kept as means over the clients
 
 
-def carry_out(study: Study, seeds: Sequence[int], device: str = "auto", to: Path = STUDIES) -> None:
-    """Compute what is not on record of the named seeds; after each seed, add it to the tables in `to`/<study>.
+def carry_out(study: Study, seeds: Sequence[int] = (), device: str = "auto", to: Path = STUDIES) -> None:
+    """Compute what is not on record of the named seeds, all that decide by default; after each seed, add it to the
+    tables in `to`/<study>.
 
-    A killed run goes on where it stopped: what the cache holds is not computed again. Raises DataError when the data
-    do not fit.
+    A killed run goes on where it stopped: what the cache holds is not computed again. Raises ValueError for a seed that
+    does not decide, DataError when the data do not fit.
     """
     target, folder = machine.device(device), to / study.name
-    for seed in seeds:
+    for seed in within(seeds, study.confirmatory):
         missing = [arm for arm in study.arms if (seed, arm) not in tables.there(folder / TABLES["costs"], PAIR)]
         if missing:
             jobs.carry_out(results.arm_jobs(study.data, study.experiment, [seed], target, missing))

@@ -16,6 +16,7 @@ from dml.data.images import images_of
 from dml.experiment import cache, jobs
 from dml.experiment.jobs import Job
 from dml.studies import hostile, tables
+from dml.studies.plan import within
 from dml.studies.study import STUDIES
 from dml.training import machine
 
@@ -50,10 +51,10 @@ def listed(data: str, seed: int, device: str) -> dict[Setting, Job]:
 
 def carry_out(seeds: Sequence[int] = (), device: str = "auto", to: Path = STUDIES, data: str = "facemask") -> Path:
     """Compute what is not on record of the named seeds, all by default; after each seed its rows are in `to`/`NAME`,
-    which is returned. Raises DataError when the data do not fit.
+    which is returned. Raises ValueError for another seed, DataError when the data do not fit.
     """
     folder = to / NAME
-    for seed in seeds or SEEDS:
+    for seed in within(seeds, SEEDS):
         recorded = tables.there(folder / "costs.csv", KEYS)
         missing = {key: job for key, job in listed(data, seed, device).items() if tuple(key) not in recorded}
         jobs.carry_out(missing.values())

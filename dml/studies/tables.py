@@ -1,6 +1,7 @@
 """Tables of studies: rows are added seed by seed, and equal tables are equal bytes."""
 
 import gzip
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 
 import pandas as pd
 import torch
+from filelock import FileLock
 
+from dml import config
 from dml.files import read_table, replacing, write_text
 from dml.training import machine
 
@@ -20,14 +23,22 @@ def add(
     is in the order of the keys, or of what `place` says of each row.
     """
     names = list(key)
-    old = _read(file, names) if file.is_file() else rows.iloc[:0]
-    left = old[~pd.MultiIndex.from_frame(old[names]).isin(pd.MultiIndex.from_frame(rows[names]))]
-    table = pd.concat([left, rows], ignore_index=True) if len(left) else rows
-    order = place(table).argsort(kind="stable") if place else None
-    table = table.iloc[order] if order is not None else table.sort_values(names, kind="stable")
-    content = table.to_csv(index=False).encode()
-    with replacing(file) as part:  # without its time and name inside, equal tables are equal bytes
-        part.write_bytes(gzip.compress(content, mtime=0) if file.suffix == ".gz" else content)
+    with changing(file):
+        old = _read(file, names) if file.is_file() else rows.iloc[:0]
+        left = old[~pd.MultiIndex.from_frame(old[names]).isin(pd.MultiIndex.from_frame(rows[names]))]
+        table = pd.concat([left, rows], ignore_index=True) if len(left) else rows
+        order = place(table).argsort(kind="stable") if place else None
+        table = table.iloc[order] if order is not None else table.sort_values(names, kind="stable")
+        content = table.to_csv(index=False).encode()
+        with replacing(file) as part:  # without its time and name inside, equal tables are equal bytes
+            part.write_bytes(gzip.compress(content, mtime=0) if file.suffix == ".gz" else content)
+
+
+def changing(file: Path) -> FileLock:
+    """Keep a file to this process while it is read, changed and written: two that add seeds at a time would lose rows.
+    The lock is in the cache, as git keeps all that is beside the file.
+    """
+    return FileLock(config.CACHE / "locks" / hashlib.sha256(bytes(file.resolve())).hexdigest()[:20])
 
 
 def there(file: Path, key: Sequence[str]) -> set[tuple]:

@@ -62,8 +62,9 @@ def carry_out(
                 task = left.pop(future)
                 said = keep(task, _result(future)) or said
                 done += task.cost
+            # The count without its lock, which a worker that was killed may hold for ever.
             note = f"{len(order) - len(left)} of {len(order)} {unit}s" + (said if left else "")
-            progress.to(max(done, shared.value if shared else 0), note, at_once=bool(said) and not before)
+            progress.to(max(done, shared.get_obj().value if shared else 0), note, at_once=bool(said) and not before)
 
 
 @contextmanager

@@ -1,8 +1,11 @@
 """Any module as a client's model: its randomness is the client's, and what does not fit is said in one line."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -53,18 +56,21 @@ class Wrapped(Net):
 def wrap(make: Maker, kind: str, size: int, classes: int, rng: np.random.Generator) -> Net:
     """The module that `make(size, logits)` returns, with first weights that depend on `rng` alone.
 
-    Raises ValueError when it is no module, or does not map float [N, 3, size, size] to [N, logits].
+    Raises ValueError when it is no module, has a dropout other than `nn.Dropout`, or does not map float
+    [N, 3, size, size] to [N, logits].
     """
     with _seeded(rng):
         module = make(size, outputs(classes))
     if not isinstance(module, nn.Module):
         raise ValueError(f"model {kind!r} returned a {type(module).__name__}; expected a torch.nn.Module")
-    for name, layer in list(module.named_modules()):
+    for name, layer in list(module.named_modules(remove_duplicate=False)):  # also a layer that has several names
         if isinstance(layer, nn.Dropout):
             parent, _, last = name.rpartition(".")
             if not name:
                 raise ValueError(f"model {kind!r} is nothing but a dropout layer")
             setattr(module.get_submodule(parent), last, Drop(layer.p))
+        elif isinstance(layer, nn.modules.dropout._DropoutNd):  # draws from torch's global generator
+            raise ValueError(f"model {kind!r} has a {type(layer).__name__}; of dropout layers only nn.Dropout is known")
     model = Wrapped(kind, size, classes, module.float())
     shape = (TRIED, outputs(classes))
     try:
@@ -91,6 +97,22 @@ def own(path: str) -> Maker:
     if not callable(make):
         raise ValueError(f"model {path!r} is no function; expected one of the image size and the number of logits")
     return make
+
+
+def sources(kinds: str) -> list[str]:
+    """SHA-256 of the file of each user's own module in a list of kinds ("package.module:function,resnet8"): it decides
+    results as the code here does. Raises ValueError for a module that there is not.
+    """
+    found = []
+    for path in (kind for kind in kinds.split(",") if ":" in kind):
+        try:
+            spec = find_spec(path.partition(":")[0])
+        except (ImportError, ValueError):
+            spec = None
+        if spec is None or not spec.has_location or spec.origin is None:
+            raise ValueError(f"model {path!r} cannot be imported; expected package.module:function")
+        found.append(hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest())
+    return found
 
 
 @contextmanager

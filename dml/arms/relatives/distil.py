@@ -36,11 +36,9 @@ def feddf(fed: Federation, labels: bool = False) -> Iterator[list[Fit]]:
                 starter.load(mean(own))
         if logits:
             table = contribution("peer-first", log_probabilities(torch.stack(logits).mean(0)))
-            labelled = labels and fed.labelled
-            fits = [
-                Fit(starter, round_index, "public", images, truth, "peer-first", table, labelled=labelled)
-                for starter in fed.starters.values()
-            ]
+            told = (round_index, "public", images, truth, "peer-first", table, labels and fed.labelled)
+            schedule = fed.experiment.public_epochs, fed.experiment.public_rate
+            fits = [Fit(starter, *told, *schedule) for starter in fed.starters.values()]
         yield fits
         for starter, alike in fed.groups():
             down = messaging.broadcast(fed, messaging.weights(fed, starter, round_index), to=alike)
