@@ -7,6 +7,7 @@ import re
 import shutil
 
 import pandas as pd
+import papermill
 import pytest
 
 from dml.config import FIGURES, PROFILES, RECORDED
@@ -53,7 +54,7 @@ def changed(record):
 def test_every_notebook_has_a_finding_in_its_second_cell():
     assert [path.stem for path in sorted(on_record.NOTEBOOKS.glob("*.ipynb"))] == STEMS
     for notebook in NOTEBOOKS:
-        first, second, *others = texts(notebook)
+        first, second, *others = [text for text in texts(notebook) if not text.startswith("## Words")]  # of 00
         assert "**Question.**" in first and second.startswith("## On record\n\n<!-- on record -->\n")
         assert second.endswith("\n<!-- end -->") and not [text for text in others if "on record -->" in text]
 
@@ -249,14 +250,15 @@ def test_the_parameters_cell_explains_every_parameter_and_names_every_profile():
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         (source,) = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
         names = [statement.targets[0].id for statement in ast.parse(source).body]
-        assert re.findall(r"^# (\w+): ", source, re.MULTILINE) == names
-        named = dict(re.findall(r'^#   "(\w+)" +(.+)$', source, re.MULTILINE))
-        assert list(named) == list(PROFILES)
-        for name, words in named.items():
+        assert len(source.splitlines()) == len(names) and max(map(len, source.splitlines())) <= 120
+        assert re.findall(r"^(\w+) = \S.*  # \S", source, re.MULTILINE) == names
+        known = papermill.inspect_notebook(str(notebook))
+        assert list(known) == names and all(each["help"] for each in known.values())
+        told = known["profile"]["help"]
+        assert re.findall(r'"(\w+)"', told) == list(PROFILES)
+        for name, words in re.findall(r'"(\w+)", ([^;:]+)', told):
             assert re.search(rf"\b{PROFILES[name].seeds} seeds?\b", words)
-        for name in PROFILES:
-            experiment = PROFILES[name].experiment
-            assert f"{experiment.rounds} rounds, {experiment.size} x {experiment.size} pixels" in named[name]
+            assert f"{PROFILES[name].experiment.rounds} rounds" in words
 
 
 def test_the_reading_of_the_paper_is_short_and_its_paths_are_there():

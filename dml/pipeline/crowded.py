@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -64,3 +65,13 @@ def compute(run: Run) -> pd.DataFrame:
     if len(table):
         run.write(table, TABLE)
     return table
+
+
+def float32_errors(counts: Sequence[int] = (5, 1000), images: int = 24) -> pd.DataFrame:
+    """How far the float32 sum of drawn log-probabilities of so many clients is from the float64 one, as a mean."""
+    from dml.crowd.arms import float32_error  # an annex
+
+    rng = torch.Generator().manual_seed(0)
+    told = -torch.empty(max(counts), images, 2, dtype=torch.float64).exponential_(generator=rng).float()
+    errors = {count: f"{float32_error(told[:count]):.1e}" for count in counts}
+    return pd.Series(errors, name="largest error of the mean, nats").rename_axis("clients").to_frame()
