@@ -8,14 +8,14 @@ import pandas as pd
 from dml.evidence import crowd
 from dml.evidence.answers import HELD, OPEN, REFUTED, lists, points
 from dml.evidence.crowd import EVERYBODY, MANY, MARGIN, SETTING, TENTH
-from dml.evidence.words import capital
+from dml.evidence.words import capital, pages
 from dml.files import read_table
 from dml.stats import paired
 from dml.studies.crowd import FIELDS, NAME, plan
 from dml.studies.study import STUDIES
 
 NOTHING = "Nothing is on record yet."
-PAGES = "The plan and its predictions: `data/plan_crowd.md`; all tables: `figures/crowd.md`."
+PAGES = pages("crowd")
 SHOWN = {
     "dml": "DML",
     "fedavg": "FedAvg",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from dml.evidence import defence_predictions, defences
-from dml.evidence.words import capital, estimate, joined, table
+from dml.evidence.words import capital, estimate, joined, pages, table
 from dml.studies.defences import plan
 from dml.studies.study import STUDIES
 
@@ -107,9 +107,8 @@ def _controls(rates: pd.DataFrame) -> Iterator[str]:
 def on_record(folder: Path = STUDIES) -> list[str]:
     """Notebook 03: what each defence takes of the leak, and what it costs."""
     found = defences.recorded(folder)
-    pages = "The plan: `data/plan_defences.md`; all points: `figures/defences.md`."
     if found is None:
-        return [f"Defences at equal strength: {NOTHING.lower()} {pages}"]
+        return [f"Defences at equal strength: {NOTHING.lower()} {pages('defences')}"]
     rates, worth = found
     games = defences.by_game(rates, worth)
     minus = defences.bargains(games)
@@ -124,4 +123,4 @@ def on_record(folder: Path = STUDIES) -> list[str]:
         "server that chooses, and accuracy on all unseen images, minus the same method without a defence, 95 % over "
         f"games. Which leak less and are as accurate within a point, or more: {good}. {BY_CONSTRUCTION}"
     )
-    return [head, "\n".join(told), pages]
+    return [head, "\n".join(told), pages("defences")]

@@ -9,7 +9,7 @@ from dml.config import FIGURES
 from dml.evidence import crafted, game_predictions, games
 from dml.evidence.answers import HELD, OPEN, REFUTED, lists
 from dml.evidence.answers import brief as brief_answer
-from dml.evidence.words import capital, estimate, joined, table
+from dml.evidence.words import capital, estimate, joined, pages, table
 from dml.stats import interval
 from dml.studies.privacy import plan
 from dml.studies.study import STUDIES
@@ -193,9 +193,10 @@ def _area(row) -> str:
 def on_record(folder: Path = STUDIES) -> list[str]:
     """Notebook 03: the paper's privacy sentences against each adversary."""
     rates = games.recorded(folder)
-    pages = "The plan: `data/plan_privacy.md`; all adversaries: `figures/adversaries.md`."
     if rates is None:
-        return [f"Games of several rounds, and the server that chooses: {NOTHING.lower()} {pages}"]
+        return [
+            f"Games of several rounds, and the server that chooses: {NOTHING.lower()} {pages('privacy', 'adversaries')}"
+        ]
     told = [f"- {row.asks}: {_area(row)}, **{row.answer}**{_why(row)}" for row in games.answers(rates).itertuples()]
     head = (
         f"**Several rounds, and the server that chooses** ({games.state(rates)}; difference of AUC, 95 % over games)."
@@ -204,4 +205,10 @@ def on_record(folder: Path = STUDIES) -> list[str]:
     caption, shown = FIGURES / f"{FIGURE}.txt", []
     if caption.is_file():
         shown = [f"![what each adversary finds](../figures/{FIGURE}.png)", caption.read_text(encoding="utf-8").strip()]
-    return [f"{head} {capital(found)}", "\n".join(told), *shown, crafted.on_record(folder), pages]
+    return [
+        f"{head} {capital(found)}",
+        "\n".join(told),
+        *shown,
+        crafted.on_record(folder),
+        pages("privacy", "adversaries"),
+    ]

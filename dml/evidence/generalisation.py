@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from dml.evidence.answers import HELD, OPEN, REFUTED
-from dml.evidence.words import estimate, table
+from dml.evidence.words import estimate, pages, table
 from dml.files import read_table
 from dml.stats import Difference, columns, holm, interval, paired
 from dml.studies.generalisation import COMMON, NAME, OUT_OF_SAMPLE, OWN, PARTICIPATION, plan, planned
@@ -123,9 +123,8 @@ def told(one) -> str:
 def on_record(folder: Path = STUDIES) -> list[str]:
     """Notebook 08: how DML's gaps differ from FedAvg's, and what a client can expect that never took part."""
     gaps, mistakes = (recorded(name, folder) for name in TABLES)
-    pages = "The plan and its predictions: `data/plan_generalisation.md`; all bounds: `figures/generalisation.md`."
     if gaps is None or mistakes is None or not (found := differences(gaps)):
-        return [NOTHING, pages]
+        return [NOTHING, pages("generalisation")]
     label_alpha = differing(gaps)
     told_of = "; ".join(
         f"{ASKED[key]} {told(one)} ({OPEN if state(gaps, label_alpha).startswith('interim') else answer(one)})"
@@ -135,7 +134,7 @@ def on_record(folder: Path = STUDIES) -> list[str]:
         f"DML minus FedAvg, in points of the gap to {told_of}. Own design on photographs at 40 pixels, clients that "
         f"differ, {state(gaps, label_alpha)}."
     )
-    return [head, "\n".join(errors(mistakes, gaps, label_alpha)), pages]
+    return [head, "\n".join(errors(mistakes, gaps, label_alpha)), pages("generalisation")]
 
 
 def errors(mistakes: pd.DataFrame, gaps: pd.DataFrame, label_alpha: float) -> list[str]:

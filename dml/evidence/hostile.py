@@ -11,7 +11,7 @@ import pandas as pd
 from dml.evidence.answers import HELD, OPEN, REFUTED, lists, points
 from dml.evidence.expectations import BORNE
 from dml.evidence.transmission import PUBLISHED
-from dml.evidence.words import capital, estimate
+from dml.evidence.words import capital, estimate, pages
 from dml.files import read_table
 from dml.stats import ALPHA, Estimate, columns, holm, interval, paired
 from dml.studies.hostile import STUDIES_BY_NAME
@@ -169,6 +169,5 @@ def _under(found: Estimate, bound: float) -> str:
 
 def on_record(folder: Path = STUDIES) -> list[str]:
     """Notebook 06: one liar, in words."""
-    pages = "The plan and its expectations: `data/plan_hostile.md`; all tables: `figures/hostile.md`."
     told = one_liar(folder)
-    return [capital(told) if told else NOTHING, pages]
+    return [capital(told) if told else NOTHING, pages("hostile")]

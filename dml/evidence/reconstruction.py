@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from dml.evidence.privacy import clearly
-from dml.evidence.words import capital, estimate, joined, progress, span, table
+from dml.evidence.words import capital, estimate, joined, pages, progress, span, table
 from dml.files import read_table
 from dml.stats import ALPHA, holm_corrected, interval, paired
 from dml.studies.reconstruction import DRAWN, NAME, PICTURES, plan
@@ -155,9 +155,8 @@ def verdict_lines(folder: Path = STUDIES) -> list[tuple[str, ...]]:
 def on_record(folder: Path = STUDIES) -> list[str]:
     """Notebook 03: how many pictures came back, by what was sent."""
     rows = recorded(folder=folder)
-    pages = "The plan and its criterion: `data/plan_reconstruction.md`; all attacks: `figures/reconstruction.md`."
     if rows is None:
-        return [f"Pictures: {NOTHING.lower()} {pages}"]
+        return [f"Pictures: {NOTHING.lower()} {pages('reconstruction')}"]
     found = attacks(rows)
     told = [
         f"- {row.attack} ({row.view}): recovers {row.recovered} of {row.pictures} private images; held against images "
@@ -166,4 +165,4 @@ def on_record(folder: Path = STUDIES) -> list[str]:
         for row in found[found["view"] != CALIBRATION].itertuples()
     ]
     head = f"**Pictures** ({state(rows)}), recovered from what is really sent in a round, by one criterion."
-    return [head, "\n".join(told), pages]
+    return [head, "\n".join(told), pages("reconstruction")]

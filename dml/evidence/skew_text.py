@@ -7,7 +7,7 @@ import pandas as pd
 from dml.evidence import pictures, predictions, skew
 from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, lists, points
 from dml.evidence.skew import ABOVE, BELOW, EQUAL, LABELLED, UNDECIDED, alike, skew_map
-from dml.evidence.words import between, capital, estimate, joined, table
+from dml.evidence.words import between, capital, estimate, joined, pages, table
 from dml.files import read_table
 from dml.studies.skew import plan
 from dml.studies.study import STUDIES
@@ -107,11 +107,10 @@ def brief(folder: Path = STUDIES) -> str:
 
 def on_record(folder: Path = STUDIES) -> list[str]:
     """Notebook 05: what to do when clients differ, from the study of data/plan_skew.md."""
-    pages = "The plan and its predictions: `data/plan_skew.md`; how they came out: `figures/skew.md`."
     map_, told = the_map(folder), finding(folder)
     if map_ is None or not told:
-        return ["Nothing is on record yet.", pages]
-    return [capital(told), advice(map_, bool(state(folder))), pages]
+        return ["Nothing is on record yet.", pages("skew")]
+    return [capital(told), advice(map_, bool(state(folder))), pages("skew")]
 
 
 def text(folder: Path = STUDIES) -> str:

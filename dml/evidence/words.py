@@ -16,6 +16,11 @@ def joined(lines: Iterable[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def pages(plan: str, page: str = "") -> str:
+    """Where the reader of a notebook finds the plan of a study and all its tables: links from notebooks/."""
+    return f"[The plan and its expectations](../data/plan_{plan}.md); [all tables](../figures/{page or plan}.md)."
+
+
 def capital(words: str) -> str:
     """Words as the beginning of a sentence."""
     return words[:1].upper() + words[1:]
