@@ -577,9 +577,20 @@ def test_every_arm_has_a_name_and_a_look_of_its_own():
 def test_colours_stand_out_from_paper_and_from_one_another_even_without_green():
     for arm in LOOKS:
         assert 1.05 / (luminance(LOOKS[arm]["color"]) + 0.05) >= 2.95, arm
-    for first, second in combinations(ARMS, 2):
-        seen = [np.cbrt(np.clip(DEUTERANOPIA @ linear(LOOKS[arm]["color"]), 0, 1)) for arm in (first, second)]
-        assert np.linalg.norm(seen[0] - seen[1]) > 0.1, (first, second)
+    others = {*CONTROLS, "dml, clipped"} - {"shuffled"}  # which never stands beside the grey one
+    for first, second in combinations([*ARMS, *others], 2):
+        if not {first, second} <= {"fedavg", "fedavg+mixed", "fedavg, then public"}:
+            assert apart(LOOKS[first], LOOKS[second]) > 0.1, (first, second)
+    for first, second in combinations([*looks.RED.values(), *(LOOKS[arm] for arm in BESIDE_RELATIVES)], 2):
+        assert apart(first, second) > 0.1, (first, second)
+
+
+BESIDE_RELATIVES = ("dml", "dml-peer-first", "dml, clipped", "fedavg", "local", "local+public", "self")
+
+
+def apart(first, second):
+    seen = [np.cbrt(np.clip(DEUTERANOPIA @ linear(look["color"]), 0, 1)) for look in (first, second)]
+    return np.linalg.norm(seen[0] - seen[1])
 
 
 def test_a_rung_has_its_own_marker_whatever_else_a_run_has():
@@ -602,6 +613,11 @@ def test_names_and_numbers_are_as_in_the_field():
     )
     assert looks.data_name("a test") == "a test"
     assert looks.protocol("facemask (3,832 train, 5,988 unseen), reduced") == "reduced protocol"
+    assert (
+        looks.name("dsfl+labels") == "DS-FL + public labels"
+        and looks.name("def-kt, only moved") == "Def-KT, only moved"
+    )
+    assert looks.look("fedmd+labels")["color"] == looks.look("fedmd")["color"]
     assert looks.signed(-1.789) == "−1.79" and looks.signed(0.5, "+.1f") == "+0.5"
 
 

@@ -12,7 +12,7 @@ from dml.evidence import expectations, sweep
 from dml.evidence.answers import HELD, OPEN, REFUTED, lists, points
 from dml.evidence.expectations import BORNE
 from dml.evidence.transmission import PUBLISHED
-from dml.evidence.words import capital, estimate, joined, table
+from dml.evidence.words import capital, estimate, joined, progress, table
 from dml.files import read_table
 from dml.stats import ALPHA, Estimate, columns, holm, interval, paired
 from dml.studies.hostile import STUDIES_BY_NAME
@@ -92,6 +92,11 @@ def _complete(name: str, folder: Path) -> tuple[pd.DataFrame | None, bool]:
     results, planned = recorded(name, folder), len(STUDIES_BY_NAME[name].seeds)
     seeds = 0 if results is None else results["seed"].nunique()
     return results if seeds > 1 else None, seeds == planned
+
+
+def state(name: str, results: pd.DataFrame) -> str:
+    """For a caption: how many of a study's seeds are on record."""
+    return progress(results["seed"].nunique(), len(STUDIES_BY_NAME[name].seeds), "seeds")
 
 
 TITLES = {

@@ -157,8 +157,8 @@ def draw_faces(to: Path) -> None:
 
 def draw_liars(study: str, to: Path) -> None:
     """Accuracy by the number of liars, in a study on record."""
-    table = hostile.recorded(study)
-    by_liars(table, f"facemask, reduced protocol, study {study}").save(to, f"06_{study.replace('-', '_')}")
+    table, title = hostile.recorded(study), f"facemask, reduced protocol, study {study}"
+    by_liars(table, title, hostile.state(study, table)).save(to, f"06_{study.replace('-', '_')}")
 
 
 def draw_gaps(to: Path) -> None:
