@@ -177,7 +177,8 @@ def draw_crowd(to: Path) -> None:
     """Accuracy and cost by the number of clients, as far as they are on record."""
     if (clients := crowd_text.recorded()) is not None:
         drawn = clients[clients["data"] == "faces"]
-        crowd.by_clients(drawn, "drawn faces, study crowd").save(to, "07_accuracy")
+        state = crowd_text.STATE[crowd_text.complete(clients)]
+        crowd.by_clients(drawn, "drawn faces, study crowd", state).save(to, "07_accuracy")
     if (spent := crowd_text.costs()) is not None:
         crowd.cost(spent, "random pixels, study crowd-cost").save(to, "07_cost")
 
