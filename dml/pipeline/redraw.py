@@ -170,7 +170,7 @@ def draw_differing(study: str, to: Path) -> None:
     """The map of the study of skewed clients, or who gains in that of different models."""
     tables = (read_table(STUDIES / study / name) for name in ("results.csv.gz", "cells.csv"))
     name, drawn = {"skew": ("05_map", the_map), "models": ("05_models", who_gains)}[study]
-    drawn(*tables, f"facemask, reduced protocol, study {study}").save(to, name)
+    drawn(*tables, f"facemask, reduced protocol, study {study}", skew_text.state(study=study)).save(to, name)
 
 
 def draw_crowd(to: Path) -> None:
