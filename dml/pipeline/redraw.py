@@ -208,7 +208,7 @@ def draw_bytes(folders: Sequence[Path], to: Path) -> None:
     for folder in folders:
         about = About.read(folder)
         tables = (read(folder, f"bandwidth_{name}") for name in ("ladder", "accuracy", "codings"))
-        runs.append((*tables, about.experiment.clients, about.title))
+        runs.append((*tables, read(folder, "results"), about.experiment.clients, about.title))
     melting.meltings(runs, wires()).save(to, "04_bytes")
 
 
