@@ -519,6 +519,12 @@ def test_dots_beyond_the_axis_are_counted_at_its_edge_and_in_the_caption():
     assert [text.get_text() for text in axes.texts] == ["◂2", "1▸"]
 
 
+def test_equal_dots_stand_one_under_the_other():
+    axes = Figure().subplots()
+    rows.seeds(axes, 2, np.array([0.5, 0.1, 0.5, 0.5]), "dml")
+    assert axes.collections[0].get_offsets()[:, 1].tolist() == pytest.approx([2.24, 2.24, 2.34, 2.44])
+
+
 def test_an_axis_holds_intervals_and_all_but_far_outliers():
     low, high = rows.reach([np.array([1.0, 2, 3, 4, 100])], [-1, float("nan")])
     assert low < -1 and 4 < high < 100

@@ -70,6 +70,9 @@ def _waterfall(runs: Sequence[tuple[pd.DataFrame, str]]) -> tuple[Figure, pd.Dat
             estimate = stats.paired(values[arm].to_numpy(), values[less].to_numpy(), plan().margin)
             base = (values[start] - values["local"]).mean() if start else 0.0
             _bar(upper, place + shift[i], base, estimate, arm, height, FILLS[i])
+            if start:
+                foot: dict[str, Any] = {"color": INK, "linewidth": 1.6, "solid_capstyle": "butt"}
+                upper.plot([base] * 2, place + shift[i] + height * np.array([-0.6, 0.6]), **foot)
             row = {"run": data, "arm": arm, "minus": less, "from": base, **stats.compared(estimate)}
             table.append(row)
         gap = (values["dml"] - values["fedavg"]).to_numpy()
@@ -117,7 +120,8 @@ def _waterfall(runs: Sequence[tuple[pd.DataFrame, str]]) -> tuple[Figure, pd.Dat
     seeds = " and ".join(str(len(gap)) for gap, _ in differences)
     text = (
         f"Paired means and {INTERVAL}, n = {seeds} seeds: differences between arms, not causes. {which}a: bars; the "
-        "first three add up to the fourth. b: dots, one seed each; thin grey bar, where one more seed would fall "
+        "first three add up to the fourth; an interval is its step's alone and is read from the bar's foot, the thick "
+        "stroke or 0, not from 0. b: dots, one seed each; thin grey bar, where one more seed would fall "
         "(Student's 95 % prediction interval); star, the published difference, whose run used the one-term form. "
         f"{rows.beyond_text(hidden)} {'. '.join(texts)}."
     )
