@@ -13,7 +13,7 @@ from dml.evidence import many_clients as crowd
 from dml.evidence import published
 from dml.evidence.words import between
 from dml.plots import rows
-from dml.plots.looks import INK, PUBLISHED, data_name, dot, look, name, protocol, signed
+from dml.plots.looks import INK, PUBLISHED, data_name, dot, ink, look, name, protocol, signed
 from dml.plots.style import (
     BETTER,
     DOUBLE,
@@ -187,16 +187,20 @@ def histories(history: pd.DataFrame, reported: pd.DataFrame, data: str) -> tuple
         both = both.assign(order=both["phase"].map(order)).sort_values(["round", "order", "epoch"], ignore_index=True)
         both["step"] = np.arange(1, len(both) + 1)
         color = look(arm)["color"]
+        for _, epochs in both[both["phase"] == "public"].groupby("round"):
+            axes.axvspan(epochs["step"].min() - 0.5, epochs["step"].max() + 0.5, color="0.9", linewidth=0, zorder=0)
         axes.fill_between(both["step"], both["min"], both["max"], alpha=0.3, linewidth=0, color=color)
         axes.plot(both["step"], both["mean"], linewidth=0.7, color=color)
         if len(reported):
             axes.plot(both["step"], both["published"], color=INK, linestyle=(0, (3, 1.5)), linewidth=0.7)
-        axes.set_title(f"{name(arm)} (n = {both['count'].max()})", color=color, fontweight="bold")
+        axes.set_title(f"{name(arm)} (n = {both['count'].max()})", color=ink(arm), fontweight="bold")
         parts.append(both.drop(columns="order").assign(arm=arm))
     grid[0].plot([], [], color="0.4", label="measured: mean, and range of the seeds")
     if len(reported):
         grid[0].plot([], [], color=INK, linestyle=(0, (3, 1.5)), linewidth=0.7, label="published, one seed")
+    grid[0].fill_between([], [], color="0.9", label="epochs on the public fold")
     legend_above(fig, grid[0])
+    letters(grid[: len(arms)], left=-3)
     for axes in fig.axes[2:]:
         axes.set_xlabel("epoch")
     for axes in fig.axes[::2]:
@@ -205,8 +209,8 @@ def histories(history: pd.DataFrame, reported: pd.DataFrame, data: str) -> tuple
     text = about(
         data,
         f"Accuracy on a client's own training images, mean of the clients, {seeds_text(history)}.",
-        "In epochs on the public fold it is of that fold. Accuracy is comparable between arms, the loss is not: in DML "
-        "it holds the peer term. The published DML run used the one-term form.",
+        "In epochs on the public fold, on grey, it is of that fold. Accuracy is comparable between arms, the loss is "
+        "not: in DML it holds the peer term. The published DML run used the one-term form.",
     )
     return fig, pd.concat(parts), text
 

@@ -11,7 +11,7 @@ from dml import stats
 from dml.config import Experiment
 from dml.evidence import transmission
 from dml.evidence.transmission import CODED, OURS, PUBLISHED, ROUND, RUN
-from dml.plots.looks import INK, RUNG_FACE, data_name, dot, name, protocol, signed
+from dml.plots.looks import INK, RUNG_FACE, data_name, dot, ink, name, protocol, signed
 from dml.plots.style import DOUBLE, INTERVAL, SMALLEST, drawn, figure, legend_above, letters, spread
 
 RIVALS = ("fedavg", "fedavg, 8 bits", "fedavg, top 1 %")  # where the ladder has them
@@ -161,7 +161,7 @@ def _accuracy(
         if abs(one.mean) > OFF:
             words, low = signed(100 * one.mean, "+.1f"), one.mean < 0
             x, side, words = (0.01, "left", f"◂ {words}") if low else (0.99, "right", f"{words} ▸")
-            axes.text(x, place + shift, words, ha=side, va="center", color=dot(arm)["color"], transform=edge)
+            axes.text(x, place + shift, words, ha=side, va="center", color=ink(arm), transform=edge)
         else:
             error = spread(one.mean, one.low, one.high)
             axes.errorbar(one.mean, place + shift, xerr=error, **_face(arm, filled), capsize=1.8, elinewidth=0.9)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from dml.plots.looks import dot, name
+from dml.plots.looks import dot, ink, name
 from dml.plots.style import SMALLEST, spread
 
 REACH = 3  # interquartile ranges beyond the quartiles: a dot further out does not stretch the axis
@@ -53,7 +53,7 @@ def beyond(axes: Axes, place: float, values: np.ndarray, arm: str) -> int:
     """Say at the axes' edges how many dots of a row lie beyond them. Returns how many."""
     left, right = axes.get_xlim()
     below, above = int((values < left).sum()), int((values > right).sum())
-    keys: dict[str, Any] = {"fontsize": SMALLEST, "va": "center", "color": dot(arm)["color"]}
+    keys: dict[str, Any] = {"fontsize": SMALLEST, "va": "center", "color": ink(arm)}
     if below:
         axes.text(0.005, place + 0.24, f"◂{below}", ha="left", transform=axes.get_yaxis_transform(), **keys)
     if above:
