@@ -180,7 +180,7 @@ def finished_run(folder, seeds=FOUR_SEEDS, arms=tuple(ARMS), classes=("mask", "n
 @cache
 def drawn(name, folder, experiment=EXPERIMENT, data="faces"):
     """A figure's files, made once for all tests that look at them; `redrawn` holds the other drawing of it."""
-    return catalogue.draw(name, folder, About(experiment, data, "a test"))
+    return catalogue.draw(name, folder, About(experiment, data, "a test", 2, ("mask", "no mask")))
 
 
 class Laid(NamedTuple):
@@ -193,7 +193,7 @@ class Laid(NamedTuple):
 
 @cache
 def laid(name, folder, experiment=EXPERIMENT, data="faces"):
-    recipe, about = catalogue.FIGURES[name], About(experiment, data, "a test")
+    recipe, about = catalogue.FIGURES[name], About(experiment, data, "a test", 2, ("mask", "no mask"))
     facts = (getattr(about, fact) for fact in recipe.facts)
     with style.house_style():
         return Laid(*style.laid_out(recipe.draw.__wrapped__, *(read(folder, each) for each in recipe.tables), *facts))
@@ -583,6 +583,7 @@ def test_every_arm_has_a_name_and_a_look_of_its_own():
 def test_colours_stand_out_from_paper_and_from_one_another_even_without_green():
     for arm in LOOKS:
         assert 1.05 / (luminance(LOOKS[arm]["color"]) + 0.05) >= 2.95, arm
+    assert all(1.05 / (luminance(looks.ink(arm)) + 0.05) >= 4.5 for arm in {*LOOKS, *looks.RED})
     others = {*CONTROLS, "dml, clipped"} - {"shuffled"}  # which never stands beside the grey one
     for first, second in combinations([*ARMS, *others], 2):
         if not {first, second} <= {"fedavg", "fedavg+mixed", "fedavg, then public"}:

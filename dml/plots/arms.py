@@ -75,11 +75,11 @@ def unseen_accuracy(results: pd.DataFrame, reported: pd.DataFrame, data: str) ->
     return fig, summary.merge(table.T.add_prefix("seed ").reset_index(), on="arm"), text
 
 
-@figure("02_quality", "results")
-def quality(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
+@figure("02_quality", "results", facts=("positive", "title"))
+def quality(results: pd.DataFrame, positive: str, data: str) -> tuple[Figure, pd.DataFrame, str]:
     """Precision, recall, area under ROC, log loss and calibration error on the unseen set, one row an arm."""
     present = {metric: titles for metric, titles in QUALITY.items() if metric in set(results["metric"])}
-    meaning = "Precision and recall: of class 1, or the mean over more than two classes."
+    meaning = f"Precision and recall: of {positive}, or the mean over more than two classes."
     return _panels(results, present, data, "Quality of the predictions on unseen images, last round", meaning)
 
 
@@ -119,8 +119,8 @@ def _panels(results: pd.DataFrame, titles: dict[str, tuple[str, str]], data: str
     return fig, table, about(data, f"{what}, {seeds_text(results)}.", lines, more, rows.beyond_text(hidden))
 
 
-@figure("02_kl_forms", "results")
-def kl_forms(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
+@figure("02_kl_forms", "results", facts=("positive", "title"))
+def kl_forms(results: pd.DataFrame, positive: str, data: str) -> tuple[Figure, pd.DataFrame, str]:
     """The three forms of the peer term side by side, seeds joined by lines: accuracy, precision, recall,
     calibration.
     """
@@ -154,6 +154,6 @@ def kl_forms(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, st
         f"The three forms of the peer term on unseen images, last round, {seeds_text(results)}.",
         "Student first: the paper's equation; peer first: Zhang et al. 2018; one term: the author's code.",
         f"Lines join one seed; large marker: mean and {INTERVAL} over seeds.",
-        "Precision and recall: of class 1.",
+        f"Precision and recall: of {positive}.",
     )
     return fig, pd.DataFrame(parts), text
