@@ -85,14 +85,14 @@ def test_the_relatives_stand_beside_the_veto_of_the_same_seeds(tmp_path):
     assert "`def-kt` with 1 liar: 1.50 [0.58, 2.42] of the 4 honest clients" in page
     assert "`def-kt` with 2 liars: 1.50 [0.58, 2.42] of the 3 honest clients" in page
     lines = set(by_liars(joined, "a test").table["line"])
-    assert {"fedmd", "def-kt", "DML, clip 0.02"} <= lines
+    assert {"FedMD", "Def-KT", "DML, clipped"} <= lines
 
 
 def test_the_figure_draws_every_line_and_the_level_of_who_hears_nobody():
     drawn = by_liars(results(f1=0.92, f2=0.80), "a test")
     lines = drawn.table.groupby("line")["liars"].agg(list).to_dict()
-    assert lines == {"DML, clip 0.02": [0, 1, 2], "Local + public labels": [0]}
-    assert "n = 6 seeds" in drawn.caption and "attacks: veto" in drawn.caption
+    assert lines == {"DML, clipped": [0, 1, 2], "Local + public labels": [0]}
+    assert "n = 6 seeds." in drawn.caption and "below 0.02" in drawn.caption
 
 
 def veto(seeds, **taken):

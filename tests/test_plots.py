@@ -180,7 +180,7 @@ def finished_run(folder, seeds=FOUR_SEEDS, arms=tuple(ARMS), classes=("mask", "n
 @cache
 def drawn(name, folder, experiment=EXPERIMENT, data="faces"):
     """A figure's files, made once for all tests that look at them; `redrawn` holds the other drawing of it."""
-    return catalogue.draw(name, folder, About(experiment, data, "a test"))
+    return catalogue.draw(name, folder, About(experiment, data, "a test", 2, ("mask", "no mask")))
 
 
 class Laid(NamedTuple):
@@ -193,7 +193,7 @@ class Laid(NamedTuple):
 
 @cache
 def laid(name, folder, experiment=EXPERIMENT, data="faces"):
-    recipe, about = catalogue.FIGURES[name], About(experiment, data, "a test")
+    recipe, about = catalogue.FIGURES[name], About(experiment, data, "a test", 2, ("mask", "no mask"))
     facts = (getattr(about, fact) for fact in recipe.facts)
     with style.house_style():
         return Laid(*style.laid_out(recipe.draw.__wrapped__, *(read(folder, each) for each in recipe.tables), *facts))
@@ -519,6 +519,12 @@ def test_dots_beyond_the_axis_are_counted_at_its_edge_and_in_the_caption():
     assert [text.get_text() for text in axes.texts] == ["◂2", "1▸"]
 
 
+def test_equal_dots_stand_one_under_the_other():
+    axes = Figure().subplots()
+    rows.seeds(axes, 2, np.array([0.5, 0.1, 0.5, 0.5]), "dml")
+    assert axes.collections[0].get_offsets()[:, 1].tolist() == pytest.approx([2.24, 2.24, 2.34, 2.44])
+
+
 def test_an_axis_holds_intervals_and_all_but_far_outliers():
     low, high = rows.reach([np.array([1.0, 2, 3, 4, 100])], [-1, float("nan")])
     assert low < -1 and 4 < high < 100
@@ -577,9 +583,21 @@ def test_every_arm_has_a_name_and_a_look_of_its_own():
 def test_colours_stand_out_from_paper_and_from_one_another_even_without_green():
     for arm in LOOKS:
         assert 1.05 / (luminance(LOOKS[arm]["color"]) + 0.05) >= 2.95, arm
-    for first, second in combinations(ARMS, 2):
-        seen = [np.cbrt(np.clip(DEUTERANOPIA @ linear(LOOKS[arm]["color"]), 0, 1)) for arm in (first, second)]
-        assert np.linalg.norm(seen[0] - seen[1]) > 0.1, (first, second)
+    assert all(1.05 / (luminance(looks.ink(arm)) + 0.05) >= 4.5 for arm in {*LOOKS, *looks.RED})
+    others = {*CONTROLS, "dml, clipped"} - {"shuffled"}  # which never stands beside the grey one
+    for first, second in combinations([*ARMS, *others], 2):
+        if not {first, second} <= {"fedavg", "fedavg+mixed", "fedavg, then public"}:
+            assert apart(LOOKS[first], LOOKS[second]) > 0.1, (first, second)
+    for first, second in combinations([*looks.RED.values(), *(LOOKS[arm] for arm in BESIDE_RELATIVES)], 2):
+        assert apart(first, second) > 0.1, (first, second)
+
+
+BESIDE_RELATIVES = ("dml", "dml-peer-first", "dml, clipped", "fedavg", "local", "local+public", "self")
+
+
+def apart(first, second):
+    seen = [np.cbrt(np.clip(DEUTERANOPIA @ linear(look["color"]), 0, 1)) for look in (first, second)]
+    return np.linalg.norm(seen[0] - seen[1])
 
 
 def test_a_rung_has_its_own_marker_whatever_else_a_run_has():
@@ -602,6 +620,11 @@ def test_names_and_numbers_are_as_in_the_field():
     )
     assert looks.data_name("a test") == "a test"
     assert looks.protocol("facemask (3,832 train, 5,988 unseen), reduced") == "reduced protocol"
+    assert (
+        looks.name("dsfl+labels") == "DS-FL + public labels"
+        and looks.name("def-kt, only moved") == "Def-KT, only moved"
+    )
+    assert looks.look("fedmd+labels")["color"] == looks.look("fedmd")["color"]
     assert looks.signed(-1.789) == "−1.79" and looks.signed(0.5, "+.1f") == "+0.5"
 
 

@@ -21,6 +21,7 @@ class About:
     data: str
     title: str
     classes: int = 2
+    names: tuple[str, ...] = ()  # of the classes
 
     @classmethod
     def read(cls, folder: Path) -> "About":
@@ -31,9 +32,16 @@ class About:
         try:
             manifest = json.loads(file.read_text(encoding="utf-8"))
             experiment = Experiment(**manifest["experiment"])
-            return cls(experiment, manifest["data"], manifest["title"], len(manifest["classes"]))
+            return cls(
+                experiment, manifest["data"], manifest["title"], len(manifest["classes"]), tuple(manifest["classes"])
+            )
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(f"{file} was not written by this version of `reproduce` ({error!r})") from error
+
+    @property
+    def positive(self) -> str:
+        """The class that precision, recall and shares are of, in words."""
+        return f"“{self.names[1]}”" if len(self.names) == 2 else "class 1"
 
     @property
     def reported(self) -> pd.DataFrame:

@@ -131,8 +131,8 @@ def on_record(folder: Path = STUDIES) -> str:
     twice = rows.loc["twice, kept"]
     return (
         f"**The server that also crafts its answer** ({state}; [plan](../data/plan_crafted.md); exact images alone, no "
-        "near copies). It reads the losses of candidates, answers with certainty of a wrong class, and asks again after "
-        f"the next private training. AUC, beside an honest answer: on fresh images, as published, {adds('fresh')}; where "
-        f"clients train on their own images again, {adds('kept')}. A second look there, after an honest answer, adds "
-        f"to the first ({area(ONE_LOOK)}) {_area(twice, '+.3f')}, **{twice['answer']}**."
+        "near copies). It reads the losses of candidates, answers with certainty of a wrong class, and asks again "
+        f"after the next private training. AUC, beside an honest answer: on fresh images, as published, "
+        f"{adds('fresh')}; where clients train on their own images again, {adds('kept')}. A second look there, after "
+        f"an honest answer, adds to the first ({area(ONE_LOOK)}) {_area(twice, '+.3f')}, **{twice['answer']}**."
     )

@@ -24,8 +24,8 @@ RESAMPLES = 1000
 ADVERSARIES = {  # (strength, view): who it is, in the order of the table
     (ONE, "weights"): "FedAvg's server",
     (SEVERAL, "weights"): "FedAvg's server",
-    (ONE, "partial weights"): "partial weights' server",
-    (SEVERAL, "partial weights"): "partial weights' server",
+    (ONE, "partial weights"): "Partial-weight FL's server",
+    (SEVERAL, "partial weights"): "Partial-weight FL's server",
     (ONE, "losses"): "DML's server (as published, also peers)",
     (SEVERAL, "losses"): "DML's server (as published, also peers)",
     (CHOOSES, "losses of chosen images"): "DML's server that chooses the images",

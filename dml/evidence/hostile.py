@@ -11,7 +11,7 @@ import pandas as pd
 from dml.evidence.answers import HELD, OPEN, REFUTED, lists, points
 from dml.evidence.expectations import BORNE
 from dml.evidence.transmission import PUBLISHED
-from dml.evidence.words import capital, estimate, pages
+from dml.evidence.words import capital, estimate, pages, progress
 from dml.files import read_table
 from dml.stats import ALPHA, Estimate, columns, holm, interval, paired
 from dml.studies.hostile import STUDIES_BY_NAME
@@ -72,6 +72,11 @@ def break_even(rows: pd.DataFrame) -> int | None:
     """The smallest number of liars at which `ALONE` is above the arm, of one arm's `differences`; None: at none."""
     beaten = rows[(rows["behind"] > 0) & (rows["p"] < ALPHA)]
     return None if beaten.empty else int(beaten["liars"].min())
+
+
+def state(name: str, results: pd.DataFrame) -> str:
+    """For a caption: how many of a study's seeds are on record."""
+    return progress(results["seed"].nunique(), len(STUDIES_BY_NAME[name].seeds), "seeds")
 
 
 def one_liar(folder: Path = STUDIES) -> str:

@@ -158,8 +158,8 @@ def draw_faces(to: Path) -> None:
 
 def draw_liars(study: str, to: Path) -> None:
     """Accuracy by the number of liars, in a study on record."""
-    table = hostile.recorded(study)
-    by_liars(table, f"facemask, reduced protocol, study {study}").save(to, f"06_{study.replace('-', '_')}")
+    table, title = hostile.recorded(study), f"facemask, reduced protocol, study {study}"
+    by_liars(table, title, hostile.state(study, table)).save(to, f"06_{study.replace('-', '_')}")
 
 
 def draw_gaps(to: Path) -> None:
@@ -171,14 +171,15 @@ def draw_differing(study: str, to: Path) -> None:
     """The map of the study of skewed clients, or who gains in that of different models."""
     tables = (read_table(STUDIES / study / name) for name in ("results.csv.gz", "cells.csv"))
     name, drawn = {"skew": ("05_map", the_map), "models": ("05_models", who_gains)}[study]
-    drawn(*tables, f"facemask, reduced protocol, study {study}").save(to, name)
+    drawn(*tables, f"facemask, reduced protocol, study {study}", skew_text.state(study=study)).save(to, name)
 
 
 def draw_crowd(to: Path) -> None:
     """Accuracy and cost by the number of clients, as far as they are on record."""
     if (clients := crowd_text.recorded()) is not None:
         drawn = clients[clients["data"] == "faces"]
-        crowd.by_clients(drawn, "drawn faces, study crowd").save(to, "07_accuracy")
+        state = crowd_text.STATE[crowd_text.complete(clients)]
+        crowd.by_clients(drawn, "drawn faces, study crowd", state).save(to, "07_accuracy")
     if (spent := crowd_text.costs()) is not None:
         crowd.cost(spent, "random pixels, study crowd-cost").save(to, "07_cost")
 
@@ -208,7 +209,7 @@ def draw_bytes(folders: Sequence[Path], to: Path) -> None:
     for folder in folders:
         about = About.read(folder)
         tables = (read(folder, f"bandwidth_{name}") for name in ("ladder", "accuracy", "codings"))
-        runs.append((*tables, about.experiment.clients, about.title))
+        runs.append((*tables, read(folder, "results"), about.experiment.clients, about.title))
     melting.meltings(runs, wires()).save(to, "04_bytes")
 
 

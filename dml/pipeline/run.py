@@ -96,7 +96,9 @@ class Run:
     @property
     def about(self) -> About:
         """What figures and sentences say of the run."""
-        return About(self.experiment, self.images.name, self.title, len(self.images.classes))
+        return About(
+            self.experiment, self.images.name, self.title, len(self.images.classes), tuple(self.images.classes)
+        )
 
     @property
     def title(self) -> str:

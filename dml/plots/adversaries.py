@@ -12,7 +12,10 @@ from dml.plots.privacy import GUESS
 from dml.plots.style import DOUBLE, INTERVAL, about, drawn, legend_above, letters, percent, spread
 
 MARKERS = {ONE: "o", SEVERAL: "s", CHOOSES: "D"}
-PANELS = {"auc": ("area under ROC", 0.5), "tpr": ("members found, %, at 1 % false positives", 0.01)}
+PANELS = {
+    "auc": ("membership AUC", 0.5),
+    "tpr": ("members found, %, at 1 % false positives\n(axis linear to 5 %, then logarithmic)", 0.01),
+}
 SHARES = (0, 0.01, 0.05, 0.2, 1)  # ticks of a share of members
 
 
@@ -30,7 +33,7 @@ def by_adversary(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, 
     curve and by the members found at 1 % false positives; a small dot a game.
     """
     rows = adversaries(rates)
-    fig = Figure(figsize=(DOUBLE, 0.6 + 0.2 * len(rows)))
+    fig = Figure(figsize=(DOUBLE, 0.7 + 0.2 * len(rows)))
     grid = fig.subplots(1, len(PANELS), sharey=True)
     for axes, (metric, (title, chance)) in zip(grid, PANELS.items(), strict=True):
         _panel(axes, rates, rows, metric)
@@ -52,7 +55,7 @@ def by_adversary(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, 
     text = about(
         data,
         f"What each adversary finds of who was in the training data, n = {n} games ({games}). Orange: FedAvg, brown: "
-        "partial weights, blue: DML, black: DML whose clients check what they are sent.",
+        "Partial-weight FL, blue: DML, black: DML whose clients check what they are sent.",
         f"Marker: mean; bar: {INTERVAL} over games, cut at 0; dots: games; dashed: guessing. The attack of a game is "
         "chosen on all other games.",
     )
@@ -68,7 +71,7 @@ def _panel(axes: Axes, rates: pd.DataFrame, rows: pd.DataFrame, metric: str) -> 
         keys: dict[str, Any] = {
             "color": colour,
             "marker": MARKERS[row.strength],
-            "markersize": 4,
+            "markersize": 2.5,
             "elinewidth": 0.9,
             "capsize": 1.8,
         }

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dml.plots import rows
-from dml.plots.looks import INK, dot, look, name, signed
+from dml.plots.looks import INK, dot, ink, look, name, signed
 from dml.plots.style import (
     BETTER,
     DOUBLE,
@@ -138,7 +138,7 @@ def _differences(axes: Axes, ladder: pd.DataFrame, accuracy: pd.DataFrame) -> in
             words, low = f"mean {signed(100 * row.difference, '+.1f')}", row.difference < 0
             x, side, words = (0.005, "left", f"◂ {words}") if low else (0.995, "right", f"{words} ▸")
             keys: dict[str, Any] = {"ha": side, "va": "center", "transform": axes.get_yaxis_transform()}
-            axes.text(x, place - 0.24, words, color=shown["color"], fontsize=SMALLEST, **keys)
+            axes.text(x, place - 0.24, words, color=ink(row.arm), fontsize=SMALLEST, **keys)
         else:
             rows.mean(axes, place - 0.08, (row.difference, row.difference_low, row.difference_high), row.arm)
     axes.axvline(0, color=INK, linewidth=0.7)
@@ -162,21 +162,19 @@ def scaling(table: pd.DataFrame, ladder: pd.DataFrame, data: str) -> tuple[Figur
     fig = Figure(figsize=(DOUBLE, 2.1))
     panels, blue, orange = fig.subplots(1, 3), look("dml")["color"], look("fedavg")["color"]
     for axes, (column, title) in zip(panels, WAYS.items(), strict=True):
-        for (_, some), (line, marker) in zip(table.groupby("topology", sort=False), STROKES, strict=True):
+        for (_, some), stroke in zip(table.groupby("topology", sort=False), STROKES, strict=True):
             if some[column].any():
-                axes.plot(
-                    some["clients"], some[column], color=blue, linestyle=line, marker=marker, markerfacecolor="white"
-                )
+                axes.plot(some["clients"], some[column], color=blue, **stroke)
         total = 2 * table["clients"] * weights if column == "server" else 0 * table["clients"] + weights
         axes.plot(table["clients"], total, color=orange, linestyle="-", linewidth=1.1)
         axes.set(xscale="log", yscale="log", xlabel="clients K", ylabel=title)
     handles = [
-        Line2D([], [], color=blue, linestyle=line, marker=marker, markerfacecolor="white", label=f"DML: {topology}")
-        for topology, (line, marker) in zip(table["topology"].unique(), STROKES, strict=True)
+        Line2D([], [], color=blue, **stroke, label=f"DML: {topology}")
+        for topology, stroke in zip(table["topology"].unique(), STROKES, strict=True)
     ]
     handles.append(Line2D([], [], color=orange, label="FedAvg"))
     fig.legend(handles=handles, loc="outside upper center", ncols=4)
-    letters(panels, left=-22)
+    letters(panels, left=-30)
     text = about(
         data,
         f"Real messages of K clients about {table['images'].iloc[0]:.0f} images with simulated logits, through the "
@@ -188,8 +186,12 @@ def scaling(table: pd.DataFrame, ladder: pd.DataFrame, data: str) -> tuple[Figur
 
 
 WAYS = {
-    "up": "bytes up, one client, per round",
-    "down": "bytes down, one client",
-    "server": "bytes of the server, both ways",
+    "up": "bytes up in a round,\none client",
+    "down": "bytes down in a round,\none client",
+    "server": "bytes in a round, both ways,\nthe server",
 }
-STROKES: tuple[tuple[Any, str], ...] = (("-", "o"), ("--", "^"), (":", "s"))
+STROKES: tuple[dict[str, Any], ...] = (  # hollow, and each smaller than the one it may cover
+    {"linestyle": "-", "marker": "o", "markersize": 6.5, "markerfacecolor": "none"},
+    {"linestyle": "--", "marker": "^", "markersize": 5, "markerfacecolor": "none"},
+    {"linestyle": ":", "marker": "s", "markersize": 2.5, "markerfacecolor": "none"},
+)

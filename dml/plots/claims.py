@@ -13,7 +13,7 @@ from dml.evidence import many_clients as crowd
 from dml.evidence import published
 from dml.evidence.words import between
 from dml.plots import rows
-from dml.plots.looks import INK, PUBLISHED, data_name, dot, look, name, protocol, signed
+from dml.plots.looks import INK, PUBLISHED, data_name, dot, ink, look, name, protocol, signed
 from dml.plots.style import (
     BETTER,
     DOUBLE,
@@ -70,6 +70,9 @@ def _waterfall(runs: Sequence[tuple[pd.DataFrame, str]]) -> tuple[Figure, pd.Dat
             estimate = stats.paired(values[arm].to_numpy(), values[less].to_numpy(), plan().margin)
             base = (values[start] - values["local"]).mean() if start else 0.0
             _bar(upper, place + shift[i], base, estimate, arm, height, FILLS[i])
+            if start:
+                foot: dict[str, Any] = {"color": INK, "linewidth": 1.6, "solid_capstyle": "butt"}
+                upper.plot([base] * 2, place + shift[i] + height * np.array([-0.6, 0.6]), **foot)
             row = {"run": data, "arm": arm, "minus": less, "from": base, **stats.compared(estimate)}
             table.append(row)
         gap = (values["dml"] - values["fedavg"]).to_numpy()
@@ -117,7 +120,8 @@ def _waterfall(runs: Sequence[tuple[pd.DataFrame, str]]) -> tuple[Figure, pd.Dat
     seeds = " and ".join(str(len(gap)) for gap, _ in differences)
     text = (
         f"Paired means and {INTERVAL}, n = {seeds} seeds: differences between arms, not causes. {which}a: bars; the "
-        "first three add up to the fourth. b: dots, one seed each; thin grey bar, where one more seed would fall "
+        "first three add up to the fourth; an interval is its step's alone and is read from the bar's foot, the thick "
+        "stroke or 0, not from 0. b: dots, one seed each; thin grey bar, where one more seed would fall "
         "(Student's 95 % prediction interval); star, the published difference, whose run used the one-term form. "
         f"{rows.beyond_text(hidden)} {'. '.join(texts)}."
     )
@@ -183,16 +187,20 @@ def histories(history: pd.DataFrame, reported: pd.DataFrame, data: str) -> tuple
         both = both.assign(order=both["phase"].map(order)).sort_values(["round", "order", "epoch"], ignore_index=True)
         both["step"] = np.arange(1, len(both) + 1)
         color = look(arm)["color"]
+        for _, epochs in both[both["phase"] == "public"].groupby("round"):
+            axes.axvspan(epochs["step"].min() - 0.5, epochs["step"].max() + 0.5, color="0.9", linewidth=0, zorder=0)
         axes.fill_between(both["step"], both["min"], both["max"], alpha=0.3, linewidth=0, color=color)
         axes.plot(both["step"], both["mean"], linewidth=0.7, color=color)
         if len(reported):
             axes.plot(both["step"], both["published"], color=INK, linestyle=(0, (3, 1.5)), linewidth=0.7)
-        axes.set_title(f"{name(arm)} (n = {both['count'].max()})", color=color, fontweight="bold")
+        axes.set_title(f"{name(arm)} (n = {both['count'].max()})", color=ink(arm), fontweight="bold")
         parts.append(both.drop(columns="order").assign(arm=arm))
     grid[0].plot([], [], color="0.4", label="measured: mean, and range of the seeds")
     if len(reported):
         grid[0].plot([], [], color=INK, linestyle=(0, (3, 1.5)), linewidth=0.7, label="published, one seed")
+    grid[0].fill_between([], [], color="0.9", label="epochs on the public fold")
     legend_above(fig, grid[0])
+    letters(grid[: len(arms)], left=-3)
     for axes in fig.axes[2:]:
         axes.set_xlabel("epoch")
     for axes in fig.axes[::2]:
@@ -201,8 +209,8 @@ def histories(history: pd.DataFrame, reported: pd.DataFrame, data: str) -> tuple
     text = about(
         data,
         f"Accuracy on a client's own training images, mean of the clients, {seeds_text(history)}.",
-        "In epochs on the public fold it is of that fold. Accuracy is comparable between arms, the loss is not: in DML "
-        "it holds the peer term. The published DML run used the one-term form.",
+        "In epochs on the public fold, on grey, it is of that fold. Accuracy is comparable between arms, the loss is "
+        "not: in DML it holds the peer term. The published DML run used the one-term form.",
     )
     return fig, pd.concat(parts), text
 

@@ -1,14 +1,19 @@
 """The figures of notebook 07: accuracy and what the peers add against the number of clients, and what clients cost."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, NullLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from dml.evidence import crowd, crowd_cost
 from dml.evidence.words import between
-from dml.plots.looks import INK, LOOKS, NAMES, dot, look
-from dml.plots.style import BETTER, DOUBLE, INTERVAL, TEXT, about, drawn, figure, legend_above, letters, percent, spread
+from dml.plots.looks import INK, dot, look, name
+from dml.plots.style import BETTER, DOUBLE, INTERVAL, TEXT, about, drawn, figure, legend_above, letters, percent
+from dml.studies.crowd import ALONE
 
 LEFT = ("dml", "fedavg", "local+public", "self", "local")
 RIGHT = ("self", "smoothing", "fedavg", "local+public")
@@ -16,7 +21,7 @@ DODGE = 0.012  # of the axis, from one arm to the next
 
 
 @figure("07_accuracy", "crowd_clients")
-def by_clients(clients: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
+def by_clients(clients: pd.DataFrame, data: str, state: str = "") -> tuple[Figure, pd.DataFrame, str]:
     """Accuracy on unseen images against the number of clients, on a logarithmic axis, a line an arm: on the left as it
     is, on the right DML minus another arm. A row of panels for each share of clients that take part in a round.
     """
@@ -28,30 +33,37 @@ def by_clients(clients: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, 
     grid = fig.subplots(len(shares), 2, squeeze=False, sharex=True)
     for (left, right), share in zip(grid, shares, strict=True):
         _lines(left, means[(means["share"] == share)], "arm", LEFT)
+        left.set_ylim(top=min(left.get_ylim()[1], 1))
         _lines(right, gains[(gains["share"] == share)], "against", RIGHT)
         right.axhspan(-crowd.MARGIN, crowd.MARGIN, color="0.93", zorder=0)
         right.axhline(0, color=INK, linewidth=0.7)
         who = "all in every round" if share == 1 else f"{100 * share:g} % a round"
         left.set_ylabel(f"accuracy, %{BETTER}\n{who}")
         right.set_ylabel("DML minus the arm, pp\nDML better →")
-    counts = sorted(means["clients"].unique())
+    ticks = sorted(means["clients"].unique())
     for axes in grid[-1]:
         axes.set_xlabel("clients K")
-        axes.set_xticks(counts, [f"{count:,}" for count in counts])
-        axes.set_xlim(counts[0] / 1.4, counts[-1] * 1.4)
+        axes.set_xticks(ticks, [f"{count:,}" for count in ticks])
+        axes.set_xlim(ticks[0] / 1.4, ticks[-1] * 1.4)
     letters(list(grid.ravel()), left=-22)
-    legend_above(fig, grid[0][0])
-    n = means.groupby(["clients", "arm"])["n"].max()
+    handles = [Line2D([], [], label=name(arm), **look(arm)) for arm in dict.fromkeys(LEFT + RIGHT)]
+    handles.append(Line2D([], [], color="0.4", marker="o", markerfacecolor="white", linestyle="", label="n = 1"))
+    counts = means.loc[means["arm"].isin(LEFT), "n"]
+    shown = {name(arm) for arm in {*means["arm"], *gains["against"]}} | ({"n = 1"} if counts.min() == 1 else set())
+    fig.legend(handles=[one for one in handles if one.get_label() in shown], loc="outside upper center", ncols=7)
     text = about(
         data,
-        f"Accuracy on unseen images after the last round, of a sample of at most 50 clients, n = {between(n)} seeds. "
-        f"Right: DML's paired differences; the marker is that of the arm DML is compared with. Mean and {INTERVAL}.",
+        f"Accuracy on unseen images after the last round, of a sample of at most 50 clients, n = {between(counts)} "
+        "seeds. Right: DML's paired differences; the marker is that of the arm DML is compared with. "
+        f"Mean and {INTERVAL}; hollow: n = 1, no interval; ▴: it goes on beyond 100 %. {state}",
         "Each client has 24 images of its own and keeps them, as many at every K. Grey: within a point.",
+        f"{', '.join(name(arm) for arm in LEFT if arm in ALONE)}: run once, of K clients the first count; without a "
+        "marker where that repeats what stands at a smaller K.",
     )
-    return fig, pd.concat([means.assign(panel="accuracy"), gains.assign(panel="difference")]), text
+    return fig, pd.concat([means.assign(panel="accuracy"), gains.assign(panel="difference")]), " ".join(text.split())
 
 
-def _lines(axes, rows: pd.DataFrame, column: str, arms: tuple[str, ...]) -> None:
+def _lines(axes: Axes, rows: pd.DataFrame, column: str, arms: tuple[str, ...]) -> None:
     """A line for each arm that the rows have, one beside the other."""
     width = DODGE * np.log(max(2.0, rows["clients"].max() / rows["clients"].min()))
     for place, arm in enumerate(arms):
@@ -60,14 +72,28 @@ def _lines(axes, rows: pd.DataFrame, column: str, arms: tuple[str, ...]) -> None
             continue
         x = own["clients"].to_numpy() * np.exp(width * (place - len(arms) / 2))
         keys = look(arm) if column == "arm" else {**look("dml"), "marker": look(arm)["marker"], "linestyle": ":"}
-        axes.plot(x, own["mean"], label=NAMES[arm], markersize=3.5, linewidth=0.9, **keys)
-        for here, row in zip(x, own.itertuples(), strict=True):
-            if (error := spread(row.mean, row.low, row.high)) is not None:
-                axes.errorbar(here, row.mean, yerr=error, color=keys["color"], linewidth=0.8, capsize=1.5)
+        axes.plot(x, own["mean"], linewidth=0.9, color=keys["color"], linestyle=keys["linestyle"])
+        again = own.duplicated(["mean", "low", "high"]) if column == "arm" and arm in ALONE else own["n"] < 0
+        for here, row, repeated in zip(x, own.itertuples(), again, strict=True):
+            if not repeated:
+                _mark(axes, here, row, keys, 1.0 if column == "arm" else np.inf)
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
     percent(axes)
+
+
+def _mark(axes: Axes, x: float, row, keys: dict[str, Any], most: float) -> None:
+    """A mean and its interval, which ends in an arrow at `most`; hollow where there is no interval."""
+    colour, known = keys["color"], not np.isnan(row.low)
+    if known:
+        error = [[row.mean - row.low], [min(row.high, most) - row.mean]]
+        axes.errorbar(x, row.mean, yerr=error, color=colour, linewidth=0.8, capsize=1.5)
+        if row.high > most:
+            axes.plot(x, most, marker="^", markersize=3, color=colour, clip_on=False)
+    axes.plot(
+        x, row.mean, color=colour, marker=keys["marker"], markersize=3.5, markerfacecolor=colour if known else "white"
+    )
 
 
 @drawn
@@ -81,19 +107,34 @@ def cost(measured: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
     for axes, column in ((left, "seconds"), (right, "peak_mb")):
         for arm, own in rows.groupby("arm", sort=False):
             middle = own.groupby("clients")[column].median()
-            axes.plot(middle.index, middle, color=LOOKS[arm]["color"], linewidth=0.9, label=NAMES[arm])
-            axes.plot(own["clients"], own[column], markersize=3, **dot(arm))
+            axes.plot(middle.index, middle, color=look(arm)["color"], linewidth=0.9)
+            axes.plot(own["clients"], own[column], markersize=3, **dot(arm), label=name(arm))
         axes.set(xscale="log", yscale="log", xlabel="clients K")
+        counts = sorted(rows["clients"].unique())
+        axes.set_xticks(counts, [f"{count:,}" for count in counts])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     left.set_ylabel("CPU seconds of a round")
-    right.set_ylabel("memory at most, MB")
+    right.set_ylabel("peak memory, MB")
     letters((left, right), left=-22)
     legend_above(fig, left)
     seconds = {slope.arm: slope for slope in crowd_cost.slopes(measured) if slope.cost == "seconds"}
-    told = ", ".join(f"{NAMES[arm]} {one.slope:.2f} [{one.low:.2f}, {one.high:.2f}]" for arm, one in seconds.items())
+    told = ", ".join(f"{name(arm)} {one.slope:.2f} [{one.low:.2f}, {one.high:.2f}]" for arm, one in seconds.items())
     text = about(
         data,
         "One round, one epoch a phase, without the look at the models; a dot is one measurement in a process of its "
-        "own, a line joins medians. Memory includes the libraries.",
+        f"own ({_measured(rows)}), a line joins their medians. Memory includes the libraries.",
         f"Slopes of seconds in logarithms, 95 % interval over the measurements: {told}." if told else "",
     )
     return fig, rows[["arm", "clients", "turn", "seconds", "refine_ms", "peak_mb", "before_mb"]], text
+
+
+def _measured(rows: pd.DataFrame) -> str:
+    """How many measurements of an arm there are, by K: "n = 2 at K = 10 and 30, n = 1 at K = 100"."""
+    counts = rows.groupby(["clients", "arm"]).size().groupby("clients").agg(between)
+    return ", ".join(
+        f"n = {n} at K = {' and '.join(', '.join(f'{count:,}' for count in at).rsplit(', ', 1))}"
+        for n, at in counts.groupby(counts, sort=False).groups.items()
+    )

@@ -28,6 +28,7 @@ def contact_sheet(images: Images) -> tuple[Figure, pd.DataFrame, str]:
             sheet(grid[row, column], split.images[chosen], COLUMNS)
             grid[row, column].set_title(f"{SETS[part]}: {title}")
             files += [{"set": part, "class": title, "file": split.files[i]} for i in chosen]
+    letters(list(grid.ravel()), left=-2)
     text = (
         f"Images of “{images.name}” ({images.source}), chosen by a seeded shuffle and never by looking. Where images "
         "are drawn by this package, those of the unseen set are given a style that goes with the class on purpose."

@@ -9,25 +9,30 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dml.evidence.generalisation import ASKED, OUT_OF_SAMPLE, OWN, PARTICIPATION, by_draw, summary
-from dml.plots.looks import INK, LOOKS, NAMES
-from dml.plots.style import DOUBLE, INTERVAL, about, figure, letters, percent, spread
+from dml.evidence.generalisation import state as state_of
+from dml.evidence.words import between
+from dml.plots.looks import INK, look, name
+from dml.plots.style import DOUBLE, INTERVAL, WORSE, about, figure, letters, percent, spread
 
-OTHERS = {"def-kt": "Def-KT"}  # arms that have no look of their own
 PANELS = ((OUT_OF_SAMPLE, OWN), (PARTICIPATION, OWN))
-APART = 0.36  # from the clients that differ to those that are alike, in rows
-FLOOR: dict[str, Any] = {"color": "0.55", "marker": "|", "markersize": 8, "linestyle": ""}
+APART, UNDER = (
+    0.42,
+    0.2,
+)  # from the clients that differ to those that are alike, and from a gap to its diagnostic, in rows
+ALIKE = "clients alike"
+FLOOR: dict[str, Any] = {"color": "0.55", "marker": "|", "markersize": 5, "linestyle": ""}
 
 
 @figure("08_gaps", "generalisation_gaps")
 def gaps(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
     """One row an arm, two panels: on the left the gap to images that a client did not train on, on the right to clients
     that never took part. A filled dot is the measured gap where clients differ, a hollow one where they are alike; an
-    open triangle is the estimate of the bound, a grey stroke its floor.
+    open triangle under it is its diagnostic, a grey stroke the floor of that.
     """
     drawn = summary(table)
     drawn = drawn[[(row.gap, row.asked) in PANELS for row in drawn.itertuples()]]
     arms = list(dict.fromkeys(drawn["arm"]))
-    fig = Figure(figsize=(DOUBLE, 1.2 + 0.27 * len(arms)))
+    fig = Figure(figsize=(DOUBLE, 1.2 + 0.34 * len(arms)))
     grid = list(fig.subplots(1, 2, sharey=True))
     cut = 0
     for axes, key in zip(grid, PANELS, strict=True):
@@ -39,17 +44,16 @@ def gaps(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
             seen += [*draws, row.bound, row.floor]
         axes.axvline(0, color=INK, linewidth=0.7)
         cut += _limit(axes, seen, [*here["low"].dropna(), *here["high"].dropna()])
-        axes.set_xlabel(f"gap to {ASKED[key]}, pp")
+        axes.set_xlabel(f"gap to {ASKED[key]}, pp\n{WORSE.strip()}")
         percent(axes, "x")
-    grid[0].set_yticks(range(len(arms)), [(NAMES | OTHERS).get(arm, arm) for arm in arms])
-    grid[0].set_ylim(len(arms) - 0.4, -0.6)
+    grid[0].set_yticks(range(len(arms)), [name(arm) for arm in arms])
+    grid[0].set_ylim(len(arms) - 0.2, -0.4)
     fig.legend(handles=_legend(drawn), loc="outside upper center", ncols=5)
     letters(grid)
-    counts = sorted(drawn["n"].unique())
-    counted = " or ".join(map(str, counts)) + f" outer draw{'s' if counts[-1] > 1 else ''}"
+    counted = "; ".join(f"{_who(level)}: {state_of(table, level)}" for level in sorted(drawn["label_alpha"].unique()))
     text = about(
         data,
-        f"Dots: gap of the 0/1 loss, mean over outer draws and {INTERVAL}, n = {counted}; small dots: the draws. "
+        f"Dots: gap of the 0/1 loss, mean over outer draws and {INTERVAL} ({counted}); small dots: the draws. "
         "Who took part is asked by its own net, who did not by every net of the federation.",
         "Triangles: evaluated-CMI diagnostic after Wang et al., pooled estimator ours (form root); strokes: its floor, "
         "the same after whole runs of masks were permuted. With balanced masks an estimate above the gap is algebra.",
@@ -71,22 +75,26 @@ def _limit(axes: Axes, seen: list[float], ends: list[float]) -> int:
 
 
 def _row(axes: Axes, place: float, row, draws: pd.Series) -> None:
-    colour = LOOKS.get(row.arm, {"color": INK})["color"]
+    colour = look(row.arm)["color"]
     face = "white" if isinf(row.label_alpha) else colour
     axes.plot(draws, [place] * len(draws), "o", color=colour, markersize=1.6, alpha=0.5)
     keys: dict[str, Any] = {"color": colour, "marker": "o", "markerfacecolor": face, "markersize": 4, "linestyle": ""}
     axes.errorbar(row.mean, place, xerr=spread(row.mean, row.low, row.high), **keys)
-    axes.plot(row.bound, place, color=colour, marker="^", markerfacecolor="white", markersize=4, linestyle="")
-    axes.plot(row.floor, place, **FLOOR)
+    axes.plot(row.bound, place + UNDER, color=colour, marker="^", markerfacecolor="white", markersize=4, linestyle="")
+    axes.plot(row.floor, place + UNDER, **FLOOR)
 
 
 def _legend(drawn: pd.DataFrame) -> list[Line2D]:
     """What the marks mean, in grey: the colours are the arms'."""
-    marks = {"clients differ": ("o", INK), "clients alike": ("o", "white"), "bound, estimated": ("^", "white")}
-    kinds = {isinf(level) for level in drawn["label_alpha"]}
-    shown = {name: mark for name, mark in marks.items() if name != "clients alike" or True in kinds}
+    counts = drawn.groupby(drawn["label_alpha"].map(_who))["n"].agg(between)
+    shown = {f"{who} (n = {counts[who]})": ("o", "white" if who == ALIKE else INK) for who in counts.index[::-1]}
+    shown["diagnostic"] = ("^", "white")
     lines = [
-        Line2D([], [], color=INK, marker=marker, markerfacecolor=face, markersize=4, linestyle="", label=name)
-        for name, (marker, face) in shown.items()
+        Line2D([], [], color=INK, marker=marker, markerfacecolor=face, markersize=4, linestyle="", label=words)
+        for words, (marker, face) in shown.items()
     ]
-    return [*lines, Line2D([], [], **FLOOR, label="floor of the estimate")]
+    return [*lines, Line2D([], [], **FLOOR, label="floor of the diagnostic")]
+
+
+def _who(label_alpha: float) -> str:
+    return ALIKE if isinf(label_alpha) else "clients differ"

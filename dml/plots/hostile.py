@@ -1,67 +1,106 @@
 """The figure of notebook 06: accuracy of honest clients by the number of liars."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 
-from dml.plots.looks import INK, LOOKS, NAMES, STROKES
-from dml.plots.style import BETTER, DOUBLE, INTERVAL, about, figure, letters, percent, seeds_text
+from dml.evidence.words import between
+from dml.plots.looks import RUNG_FACE, look, name
+from dml.plots.style import BETTER, DOUBLE, INTERVAL, about, figure, letters, percent
 from dml.stats import columns, interval
 
-MARKERS = "osD^vPXh*<>"
-DODGE = 0.05  # liars, from one line to the next, so that none hides another
+MARKERS, STROKES = "sD^vPXh*<>", ("-", ":", "-.", (0, (3, 1, 1, 1, 1, 1)))  # of rules; "--" is who hears nobody
+REACH, STEP = 0.12, 0.04  # liars: from the middle of a column to its outermost line, and at most to the next line
 OUTPUTS = ("dml", "self", "fedmd", "dsfl")  # how arms' names begin that exchange outputs; all others, weights
+HEADS = ("outputs exchanged, attack: ", "weights exchanged, attack: ")
 
 
 @figure("06_liars", "hostile")
-def by_liars(hostile: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
+def by_liars(hostile: pd.DataFrame, data: str, state: str = "") -> tuple[Figure, pd.DataFrame, str]:
     """Accuracy of the honest clients against the number of liars, a line for each arm and rule: on the left arms that
-    exchange outputs, on the right those that exchange weights. What hears nobody is a level line.
+    exchange outputs, on the right those that exchange weights. What hears nobody is a level line with its interval.
     """
     rows = hostile[(hostile["metric"] == "accuracy") & hostile["labels"]]
     alone = rows["arm"].str.startswith("local")
     outputs = rows["arm"].str.startswith(OUTPUTS)
-    parts = [part for part in (rows[outputs], rows[~outputs & ~alone]) if len(part)]
+    both = zip(HEADS, (rows[outputs], rows[~outputs & ~alone]), strict=True)
+    parts = {head: part for head, part in both if len(part)}
+    lines = [part.groupby(["arm", "rule", "clip"], sort=False).ngroups for part in parts.values()]
     fig = Figure(figsize=(DOUBLE, 3.0))
-    grid, drawn = list(fig.subplots(1, len(parts), sharey=True, squeeze=False).ravel()), []
-    for axes, part in zip(grid, parts, strict=True):
-        for place, (guard, of_guard) in enumerate(part.groupby(["arm", "rule", "clip"], sort=False)):
-            drawn += _line(axes, place, _name(*guard), guard[0], of_guard)
+    widths = [max(count, max(lines) / 2) for count in lines]
+    grid = list(fig.subplots(1, len(parts), sharey=True, squeeze=False, width_ratios=widths).ravel())
+    floors, drawn = sorted(rows["clip"].unique()), []
+    for axes, (head, part), count in zip(grid, parts.items(), lines, strict=True):
+        for place, ((arm, rule, clip), of_guard) in enumerate(part.groupby(["arm", "rule", "clip"], sort=False)):
+            aside = min(STEP, 2 * REACH / count) * (place - (count - 1) / 2)
+            keys = _look(arm, rule, place, clip > floors[0])
+            drawn += _line(axes, aside, _name(arm, rule, clip > floors[0]), keys, of_guard)
         for arm, of_arm in rows[alone].groupby("arm", sort=False):
-            mean = of_arm["value"].mean()
-            axes.axhline(mean, color=LOOKS[arm]["color"], linewidth=0.9, linestyle=":", label=NAMES[arm])
+            one, colour = interval(of_arm["value"].to_numpy()), look(arm)["color"]
+            axes.axhspan(one.low, one.high, color=colour, alpha=0.15, linewidth=0, zorder=0)
+            axes.axhline(one.mean, color=colour, linewidth=0.9, linestyle="--", label=f"{name(arm)} (n = {one.n})")
         axes.set_xticks(sorted(rows["liars"].unique()))
         axes.set_xlabel(f"liars of {rows['clients'].max()} clients")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=2, fontsize=6)  # above: lines go everywhere
+        axes.set_title(head + ", ".join(sorted(set(part["attack"].dropna()) - {""})))
+        above = axes.transAxes + ScaledTranslation(0, 0.17, fig.dpi_scale_trans)  # lines go everywhere; over the title
+        corner: dict[str, Any] = {
+            "loc": "lower left",
+            "bbox_to_anchor": (0, 1),
+            "bbox_transform": above,
+            "borderpad": 0,
+        }
+        axes.legend(**corner, ncols=1 + (count > 2), fontsize=6)
     for arm, of_arm in rows[alone].groupby("arm", sort=False):
-        one = interval(of_arm["value"].to_numpy())
-        drawn.append({"line": NAMES[arm], "liars": 0, **columns(one)})
+        drawn.append({"line": name(arm), "liars": 0, **columns(interval(of_arm["value"].to_numpy()))})
     grid[0].set_ylabel(f"accuracy of honest clients, %{BETTER}")
     percent(grid[0])
     if len(grid) > 1:
         letters(grid)
-    attacks = ", ".join(sorted(set(rows["attack"].dropna()) - {""}))
+    table = pd.DataFrame(drawn)
     text = about(
         data,
-        f"Accuracy on unseen images after the last round, honest clients only, {seeds_text(hostile)}; "
-        f"attacks: {attacks}.",
-        f"Marker: mean; bar: {INTERVAL}; dots: seeds. Dotted: clients that hear nobody.",
+        f"Accuracy on unseen images after the last round, honest clients only; {_counts(table)}"
+        f"{f' ({state})' if state else ''}.",
+        f"Clipped: no probability below {floors[-1]:g} is believed." if len(floors) > 1 else "",
+        f"Marker: mean; bar: {INTERVAL}; dots: seeds; lines stand side by side at each number of liars. Dashed, with "
+        "its interval: clients that hear nobody.",
     )
-    return fig, pd.DataFrame(drawn), text
+    return fig, table, text
 
 
-def _line(axes: Axes, place: int, title: str, arm: str, rows: pd.DataFrame) -> list[dict]:
+def _line(axes: Axes, aside: float, title: str, keys: dict[str, Any], rows: pd.DataFrame) -> list[dict]:
     estimates = {liars: interval(values["value"].to_numpy()) for liars, values in rows.groupby("liars")}
-    colour, marker = LOOKS.get(arm, {"color": INK})["color"], MARKERS[place % len(MARKERS)]
-    keys = {"color": colour, "marker": marker, "linestyle": STROKES[place % len(STROKES)], "markersize": 3.5}
-    aside = DODGE * (place - 1.5)
-    axes.plot([count + aside for count in estimates], [one.mean for one in estimates.values()], label=title, **keys)
-    axes.scatter(rows["liars"] + aside, rows["value"], s=3, color=colour, alpha=0.4, linewidth=0)
+    counted = f"{title} (n = {between(one.n for one in estimates.values())})"
+    keys, colour = {**keys, "markersize": 3.5, "linewidth": 0.9}, keys["color"]
     for count, one in estimates.items():
         axes.plot([count + aside] * 2, [one.low, one.high], color=colour, linewidth=0.9)
+    axes.plot([count + aside for count in estimates], [one.mean for one in estimates.values()], label=counted, **keys)
+    axes.scatter(rows["liars"] + aside, rows["value"], s=3, color=colour, alpha=0.4, linewidth=0)
     return [{"line": title, "liars": liars, **columns(one)} for liars, one in estimates.items()]
 
 
-def _name(arm: str, rule: str, clip: float) -> str:
-    clipped = f", clip {clip:g}" if arm.startswith("dml") else ""
-    return f"{NAMES.get(arm, arm)}{clipped}{'' if rule == 'mean' else f', {rule}'}"
+def _look(arm: str, rule: str, place: int, clipped: bool) -> dict[str, Any]:
+    """An arm's look; clipped, that of DML clipped or a hollow marker; of another rule than the mean, its own marker."""
+    if rule != "mean":
+        return {**look(arm), "marker": MARKERS[place % len(MARKERS)], "linestyle": STROKES[place % len(STROKES)]}
+    if clipped and arm == "dml":
+        return look("dml, clipped")
+    return {**look(arm), "markerfacecolor": RUNG_FACE, "linestyle": STROKES[3]} if clipped else look(arm)
+
+
+def _name(arm: str, rule: str, clipped: bool) -> str:
+    return f"{name(arm)}{', clipped' if clipped else ''}{'' if rule == 'mean' else f', {rule}'}"
+
+
+def _counts(table: pd.DataFrame) -> str:
+    """How many seeds, and of which lines where they differ."""
+    counts = table.groupby("line", sort=False)["n"].agg(between)
+    if counts.nunique() == 1:
+        return f"n = {counts.iloc[0]} seeds"
+    return " and ".join(
+        f"n = {n} seeds of {'; '.join(line for line in lines if ', clipped' not in line)}"
+        for n, lines in counts.groupby(counts, sort=False).groups.items()
+    )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dml.evidence.privacy import SSIM, clearly
 from dml.evidence.words import between
-from dml.plots.looks import dot
+from dml.plots.looks import dot, signed
 from dml.plots.privacy import GUESS, SHOWN_VIEWS, VIEWS
 from dml.plots.style import BETTER, DOUBLE, SMALLEST, about, drawn, figure, legend_above, letters, percent, spread
 
@@ -18,9 +18,9 @@ BALANCES = ("weights", "partial weights", "losses", "sum of predictions")
 PRICED = ("weights", "partial weights", "losses")  # what a server sees
 
 
-@figure("03_balance", "privacy_balance")
-def balance(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
-    """One panel a view and one dot a client and round: a client's true share of class 1 against what was inferred from
+@figure("03_balance", "privacy_balance", facts=("positive", "title"))
+def balance(table: pd.DataFrame, positive: str, data: str) -> tuple[Figure, pd.DataFrame, str]:
+    """One panel a view and one dot a client and round: a client's true share of a class against what was inferred from
     its messages; on the dashed line both are equal.
     """
     views = [view for view in BALANCES if view in set(table["view"])]
@@ -35,9 +35,10 @@ def balance(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
             axes.scatter(some["share"], some["inferred"], s=5, linewidth=0, color=grey, label=f"round {round_index}")
         axes.plot([0, 1], [0, 1], **GUESS)
         error, prior = ((rows[column] - rows["share"]).abs().mean() for column in ("inferred", "prior"))
-        axes.set_title(f"{SHOWN_VIEWS[view]}\nerror {100 * error:.1f} pp (guess {100 * prior:.1f})")
+        shown = SHOWN_VIEWS[view].replace(": ", ":\n")
+        axes.set_title(f"{shown}\nerror {100 * error:.1f} pp (guess {100 * prior:.1f})")
         told.append(f"{SHOWN_VIEWS[view]} {100 * error:.1f} against {100 * prior:.1f}")
-        axes.set(xlim=(0.1, 0.9), ylim=(0.1, 0.9), xlabel="true share of class 1, %")
+        axes.set(xlim=(0.1, 0.9), ylim=(0.1, 0.9), xlabel=f"true share of {positive}, %")
         percent(axes)
         percent(axes, "x")
     panels[0].set_ylabel("inferred share, %")
@@ -82,7 +83,7 @@ def price(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
             1.04, middle, title.replace(": ", ":\n"), transform=right.get_yaxis_transform(), fontsize=SMALLEST, **keys
         )
     left.axvline(0.5, **GUESS)
-    left.set_xlabel("← more private   area under ROC, strongest attack")
+    left.set_xlabel("← more private   membership AUC, strongest attack")
     right.set_xlabel(f"accuracy after the attacked round, %{BETTER}")
     percent(right, "x")
     for axes in (left, right):
@@ -136,7 +137,8 @@ def reconstruction(pictures: Mapping[str, Tensor], table: pd.DataFrame, data: st
                 picture = pictures[f"{case.case}/{name}/{what}"][case.image]
                 axes.imshow(picture.permute(1, 2, 0).numpy(), interpolation="none")
             row[place].set_title(case.kind, fontsize=SMALLEST, loc="center")
-            text = f"{case.gain:+.1f} dB{' *' if case.clearly else ''}".replace("-", "−")
+            gain = signed(case.gain, "+.1f") if abs(case.gain) >= 0.05 else "0.0"
+            text = f"{gain} dB{' *' if case.clearly else ''}"
             row[place + 1].set_title(text, fontsize=SMALLEST, loc="center")
         title = f"{name}\n({of_attack['view'].iloc[0]})".replace(", ", ",\n")
         row[0].text(0, 0.5, title, fontsize=SMALLEST, va="center", transform=row[0].transAxes)

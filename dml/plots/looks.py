@@ -1,9 +1,11 @@
-"""What every figure shares: the arms' names as the field has them, a colour family for each family of arms, a marker
-for each arm and each rung of the ladder, and greys for whatever is no arm (clients, rounds, classes, attackers).
+"""What every figure shares: the arms' names as the field has them, a colour family for each family of arms and for its
+relatives, a marker for each arm and each rung of the ladder, greys for whatever is no arm (clients, rounds, classes).
 """
 
 import re
 from typing import Any
+
+from matplotlib.colors import to_rgb
 
 NAMES = {
     "dml": "DML",
@@ -26,7 +28,7 @@ LOOKS: dict[str, dict[str, Any]] = {  # outputs blue, weights orange to brown, c
     "dml": {"color": "#0563b2", "linestyle": "-", "marker": "o"},
     "dml-one-term": {"color": "#3d98c9", "linestyle": "--", "marker": "h"},
     "dml-peer-first": {"color": "#113056", "linestyle": "-.", "marker": "<"},
-    "dml, clipped": {"color": "#5f86c9", "linestyle": ":", "marker": "2"},
+    "dml, clipped": {"color": "#3a1fb8", "linestyle": ":", "marker": (4, 1, 0)},
     "fedavg": {"color": "#e0561a", "linestyle": "-", "marker": "s"},
     "fedavg+public": {"color": "#845a01", "linestyle": "--", "marker": "P"},
     "fedavg, then public": {"color": "#a8781c", "linestyle": ":", "marker": "8"},
@@ -36,8 +38,24 @@ LOOKS: dict[str, dict[str, Any]] = {  # outputs blue, weights orange to brown, c
     "local+public": {"color": "#8f2be0", "linestyle": "--", "marker": "^"},
     "self": {"color": "#1f9187", "linestyle": "-", "marker": "X"},
     "shuffled": {"color": "#0d5c55", "linestyle": "--", "marker": ">"},
-    "smoothing": {"color": "#4d7f78", "linestyle": ":", "marker": "d"},
+    "smoothing": {"color": "#00924d", "linestyle": ":", "marker": "d"},
     "pooled": {"color": "0.35", "linestyle": "-", "marker": "p"},
+}
+RELATIVES = {
+    "fedmd": "FedMD",
+    "dsfl": "DS-FL",
+    "scarlet": "SCARLET",
+    "rhfl": "RHFL",
+    "kta": "KT-A",
+    "feddf": "FedDF",
+    "fedprox": "FedProx",
+    "heterofl": "HeteroFL",
+    "def-kt": "Def-KT",
+}
+RED: dict[str, dict[str, Any]] = {  # of relatives that are drawn beside the arms
+    "fedmd": {"color": "#ee4768", "linestyle": "-", "marker": "p"},
+    "dsfl": {"color": "#7d0a28", "linestyle": "-", "marker": "v"},
+    "def-kt": {"color": "#d9628e", "linestyle": "-", "marker": "D"},
 }
 RUNGS = {  # of the ladder: as shown, and its marker, the same in every figure and run
     "float16": ("float16", "p"),
@@ -59,19 +77,32 @@ PROTOCOLS = {"paper": "published protocol", "reduced": "reduced protocol", "smok
 
 
 def name(arm: str) -> str:
-    """An arm, or a rung of one, as figures call it."""
+    """An arm, a rung of one or a relative, as figures call it; another one as it is called in the code."""
     if arm in NAMES:
         return NAMES[arm]
-    family, rung = arm.split(", ", 1)
-    return f"{NAMES[family]}, {RUNGS[rung][0]}"
+    head, sign, more = re.fullmatch(r"([^,+]*)(, |\+|)(.*)", arm).groups()  # type: ignore[union-attr]
+    if sign == "+":
+        return f"{RELATIVES.get(head, head)} + public labels"
+    return f"{(NAMES | RELATIVES).get(head, head)}{sign}{RUNGS[more][0] if more in RUNGS else more}"
 
 
 def look(arm: str) -> dict[str, Any]:
-    """Colour, line and marker of an arm; a rung has its arm's colour and line, and a hollow marker of its own."""
+    """Colour, line and marker of an arm; a rung has its arm's colour and line, and a hollow marker of its own; a
+    relative with public labels is dotted and hollow, one that has no look of its own is black.
+    """
     if arm in LOOKS:
         return LOOKS[arm]
-    family, rung = arm.split(", ", 1)
-    return {**LOOKS[family], "marker": RUNGS[rung][1], "markerfacecolor": RUNG_FACE}
+    family, _, rung = arm.partition(", ")
+    if rung in RUNGS:
+        return {**LOOKS[family], "marker": RUNGS[rung][1], "markerfacecolor": RUNG_FACE}
+    head, plus, _ = arm.partition("+")
+    own = RED.get(head, {"color": INK, "linestyle": "-", "marker": "o"})
+    return {**own, "linestyle": ":", "markerfacecolor": RUNG_FACE} if plus else own
+
+
+def ink(arm: str) -> tuple[float, ...]:
+    """An arm's colour for text, a fifth darker: thin strokes need more contrast than marks."""
+    return tuple(0.8 * share for share in to_rgb(look(arm)["color"]))
 
 
 def dot(arm: str) -> dict[str, Any]:

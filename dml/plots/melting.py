@@ -11,31 +11,38 @@ from dml import stats
 from dml.config import Experiment
 from dml.evidence import transmission
 from dml.evidence.transmission import CODED, OURS, PUBLISHED, ROUND, RUN
-from dml.plots.looks import INK, RUNG_FACE, data_name, dot, name, protocol, signed
-from dml.plots.style import BETTER, DOUBLE, INTERVAL, drawn, figure, legend_above, letters, spread
+from dml.plots.looks import INK, RUNG_FACE, data_name, dot, ink, name, protocol, signed
+from dml.plots.style import DOUBLE, INTERVAL, SMALLEST, drawn, figure, legend_above, letters, spread
 
 RIVALS = ("fedavg", "fedavg, 8 bits", "fedavg, top 1 %")  # where the ladder has them
-Run = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, int, str]  # ladder, accuracy, codings, clients, title
+Run = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, int, str]  # ladder, accuracy, codings, results, …
 ROWS = {RUN: "the run, raw pixels", CODED: "the run, coded"}
 LEAST = 0.07  # of a ratio, on the axis
 OFF = 0.03  # accuracy: a mean difference beyond is told in words at the edge
 
 
-@figure("04_bytes", "bandwidth_ladder", "bandwidth_accuracy", "bandwidth_codings", facts=("experiment", "title"))
+@figure(
+    "04_bytes", "bandwidth_ladder", "bandwidth_accuracy", "bandwidth_codings", "results", facts=("experiment", "title")
+)
 def melting(
-    ladder: pd.DataFrame, accuracy: pd.DataFrame, codings: pd.DataFrame, experiment: Experiment, data: str
+    ladder: pd.DataFrame,
+    accuracy: pd.DataFrame,
+    codings: pd.DataFrame,
+    results: pd.DataFrame,
+    experiment: Experiment,
+    data: str,
 ) -> tuple[Figure, pd.DataFrame, str]:
     """Left: on one logarithmic axis, how many times DML's bytes the others' are, from the messages of a round to the
-    whole run against compressed weights; at 1 both are equal. Right: the accuracy of the same rivals minus DML's.
+    whole run against compressed weights; at 1 both are equal. Right: DML's accuracy minus that of the same rivals.
     """
-    return _melting([(ladder, accuracy, codings, experiment.clients, data)], {})
+    return _melting([(ladder, accuracy, codings, results, experiment.clients, data)], {})
 
 
 @drawn
 def meltings(runs: Sequence[Run], wires: dict[str, pd.DataFrame]) -> tuple[Figure, pd.DataFrame, str]:
     """Left: for two protocols and on one logarithmic axis, how many times DML's bytes the others' are, from the
     messages of a round to the whole run against compressed weights, and for a deployment on the wire; at 1 both are
-    equal. Right: the accuracy of the same rivals minus DML's.
+    equal. Right: DML's accuracy minus that of the same rivals.
     """
     return _melting(runs, wires)
 
@@ -68,23 +75,25 @@ def on_the_wire(wires: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _melting(runs: Sequence[Run], wires: dict[str, pd.DataFrame]) -> tuple[Figure, pd.DataFrame, str]:
-    tables = [ratios(ladder, codings, clients).assign(run=data) for ladder, _, codings, clients, data in runs]
+    tables = [ratios(ladder, codings, clients).assign(run=data) for ladder, _, codings, _, clients, data in runs]
     wire = on_the_wire(wires).assign(run="deployed")
     table = pd.concat([*tables, wire] if len(wire) else tables, ignore_index=True)
     places = {pair: i for i, pair in enumerate(dict.fromkeys(zip(table["row"], table["against"], strict=True)))}
     fig = Figure(figsize=(DOUBLE, 0.85 + 0.3 * len(places)))
     left, right = fig.subplots(1, 2, width_ratios=(1.6, 1), sharey=True)
-    faces: tuple[dict[str, Any], ...] = ({}, {"markerfacecolor": RUNG_FACE})
     shifts = (-0.17, 0.17) if len(runs) > 1 else (0.0,)
     differences = []
-    for (ladder, accuracy, _, _, data), some, shift, face in zip(runs, tables, shifts, faces, strict=False):
+    for (_, accuracy, _, results, _, data), some, shift, filled in zip(
+        runs, tables, shifts, (True, False), strict=False
+    ):
         for row in some.itertuples():
             place = places[row.row, row.against] + shift
-            _ratio(left, place, row.ratio, row.against, face)
-        differences += _accuracy(right, accuracy.assign(run=data), places, shift, face)
-        left.plot([], [], "o", color="0.3", **face, label=f"{protocol(data) or 'this run'}, n = {ladder['n'].max()}")
+            _ratio(left, place, row.ratio, _face(row.against, filled))
+        differences += _accuracy(right, _by_seed(accuracy, results), data, places, shift, filled)
+        face = "0.3" if filled else RUNG_FACE
+        left.plot([], [], "o", color="0.3", markerfacecolor=face, label=protocol(data) or "this run")
     for row in wire.itertuples():
-        _ratio(left, places[row.row, row.against], row.ratio, row.against, {"marker": "x", "color": "0.3"})
+        _ratio(left, places[row.row, row.against], row.ratio, {"marker": "x", "color": "0.3"})
     if len(wire):
         left.plot([], [], "x", color="0.3", label="deployed, small run")
         left.axhline(len(places) - 2.5, color="0.75", linewidth=0.6)
@@ -98,54 +107,62 @@ def _melting(runs: Sequence[Run], wires: dict[str, pd.DataFrame]) -> tuple[Figur
     left.set_ylim(len(places) - 0.4, -0.7)
     right.axvline(0, color=INK, linewidth=0.7)
     right.set_xlim(-OFF, OFF)
-    right.set_xlabel(f"accuracy − DML's, pp{BETTER}")
+    right.set_xlabel("DML − rival, accuracy, pp   DML better →")
     right.xaxis.set_major_formatter(lambda value, _: signed(round(100 * value, 9), "g"))
     for axes in (left, right):
         axes.tick_params(axis="y", length=0)
         axes.grid(False, axis="y")
     legend_above(fig, left)
     letters((left, right), left=-6)
-    counts = " and ".join(f"n = {ladder['n'].max()} seeds ({data_name(data)})" for ladder, _, _, _, data in runs)
+    counts = " and ".join(f"n = {ladder['n'].max()} seeds ({data_name(data)})" for ladder, *_, data in runs)
     text = (
         f"Bytes of one client, whole messages with headers; {counts}. Left of 1 DML is the dearer one. The run counts "
         "the first model and, for DML, its public images: as raw pixels, or coded, as files or PNG while all weights "
         "are compressed (xz). b: accuracy on unseen images at the last "
-        f"round, paired by seed, mean and {INTERVAL}; arrows: means beyond the axis; intervals may leave it. "
+        f"round, paired by seed, mean and {INTERVAL}; at the right, on how many seeds: rungs were run on some, DML and "
+        "FedAvg count on all. Arrows: means beyond the axis; intervals may leave it. "
     )
     if len(wire):
         text += "Crosses: arms deployed over TLS in the reduced size, one run each; connections need bytes too."
     return fig, pd.concat([table, pd.DataFrame(differences)], ignore_index=True), " ".join(text.split())
 
 
-def _ratio(axes: Axes, place: float, ratio: float, arm: str, more: dict) -> None:
-    axes.plot(ratio, place, **(dot(arm) | more), markersize=5)
+def _face(arm: str, filled: bool) -> dict[str, Any]:
+    """An arm's dot; filled for the first run, hollow for the second."""
+    return {**dot(arm), "markerfacecolor": dot(arm)["color"] if filled else RUNG_FACE}
+
+
+def _ratio(axes: Axes, place: float, ratio: float, keys: dict[str, Any]) -> None:
+    axes.plot(ratio, place, **({"linestyle": ""} | keys), markersize=5)
     text, side = f"{ratio:,.0f}×" if ratio >= 20 else f"{ratio:.2f}×", ("left", 5) if ratio >= 1 else ("right", -5)
     axes.annotate(text, (ratio, place), (side[1], 0), textcoords="offset points", ha=side[0], va="center")
 
 
-def _accuracy(axes: Axes, accuracy: pd.DataFrame, places: dict, shift: float, face: dict) -> list[dict]:
-    """Each rival's accuracy minus DML's, in the rows where all of the run is counted."""
-    values, rows = accuracy.pivot(index="seed", columns="arm", values="value"), []
+def _by_seed(accuracy: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy, a row a seed and a column an arm: of whole arms on all seeds of a run, of rungs on those they have."""
+    whole, some = (
+        stats.per_seed(results, "unseen accuracy"),
+        accuracy.pivot(index="seed", columns="arm", values="value"),
+    )
+    return whole.join(some[some.columns.difference(whole.columns)])
+
+
+def _accuracy(
+    axes: Axes, values: pd.DataFrame, data: str, places: dict, shift: float, filled: bool
+) -> list[dict[str, Any]]:
+    """DML's accuracy minus each rival's, in the rows where all of the run is counted."""
+    rows, edge = [], axes.get_yaxis_transform()
     for (row, arm), place in places.items():
-        if row == ROWS[RUN] and arm in values:
-            one = stats.interval((values[arm] - values["dml"]).to_numpy())
-            rows.append(
-                {"row": "accuracy minus DML's", "against": arm, "run": accuracy["run"].iloc[0], **stats.columns(one)}
-            )
-            if abs(one.mean) > OFF:
-                text = f"◂ {signed(100 * one.mean, '+.1f')}" if one.mean < 0 else f"{signed(100 * one.mean, '+.1f')} ▸"
-                side = "left" if one.mean < 0 else "right"
-                x = 0.01 if one.mean < 0 else 0.99
-                axes.text(
-                    x,
-                    place + shift,
-                    text,
-                    ha=side,
-                    va="center",
-                    color=dot(arm)["color"],
-                    transform=axes.get_yaxis_transform(),
-                )
-            else:
-                error = spread(one.mean, one.low, one.high)
-                axes.errorbar(one.mean, place + shift, xerr=error, **(dot(arm) | face), capsize=1.8, elinewidth=0.9)
+        if row != ROWS[RUN] or arm not in values:
+            continue
+        one = stats.interval((values["dml"] - values[arm]).dropna().to_numpy())
+        rows.append({"row": "DML's accuracy minus", "against": arm, "run": data, **stats.columns(one)})
+        axes.text(1.01, place + shift, f"n = {one.n}", va="center", fontsize=SMALLEST, transform=edge)
+        if abs(one.mean) > OFF:
+            words, low = signed(100 * one.mean, "+.1f"), one.mean < 0
+            x, side, words = (0.01, "left", f"◂ {words}") if low else (0.99, "right", f"{words} ▸")
+            axes.text(x, place + shift, words, ha=side, va="center", color=ink(arm), transform=edge)
+        else:
+            error = spread(one.mean, one.low, one.high)
+            axes.errorbar(one.mean, place + shift, xerr=error, **_face(arm, filled), capsize=1.8, elinewidth=0.9)
     return rows

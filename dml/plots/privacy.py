@@ -37,8 +37,8 @@ SHOWN_VIEWS = {
     "weights": "FedAvg: a client's weights",
     "weights, average": "FedAvg: the average",
     "weights, average - own": "FedAvg: the average, less one's own",
-    "partial weights": "Partial: a client's weights",
-    "partial weights, global": "Partial: the server's weights",
+    "partial weights": "Partial-weight FL: a client's weights",
+    "partial weights, global": "Partial-weight FL: the server's weights",
     "losses": "DML: a client's losses",
     "sum of predictions": "DML: the sum",
     "sum of predictions - own": "DML: the sum, less one's own",
@@ -78,7 +78,7 @@ def membership(rates: pd.DataFrame, differences: pd.DataFrame, data: str) -> tup
             told.append(keys | dict(gap[["value", "n", "trials"]]))
     axes.text(1.02, 1.02, "FedAvg − DML", fontweight="bold", va="bottom", transform=axes.transAxes)
     axes.set_yticks(range(len(OBSERVERS)), [observer.title for observer in OBSERVERS])
-    axes.set_xlabel("← more private   area under ROC of the strongest attack (dashed: guessing)")
+    axes.set_xlabel("← more private   membership AUC of the strongest attack (dashed: guessing)")
     legend_above(fig, axes)
     text = about(
         data,
@@ -122,9 +122,9 @@ def canaries(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]
     FPR), and an overfit control in which there is more to find.
     """
     panels = {
-        ("as trained", "auc", "canaries"): "canaries, area under ROC",
+        ("as trained", "auc", "canaries"): "canaries, membership AUC",
         ("as trained", "tpr", "all"): "TPR at 1 % FPR, %",
-        ("overfit", "auc", "all"): "overfit, area under ROC",
+        ("overfit", "auc", "all"): "overfit, membership AUC",
     }
     fig, parts, counts = Figure(figsize=(DOUBLE, 1.9)), [], []
     grid = fig.subplots(1, 3, sharey=True)
@@ -186,7 +186,7 @@ def roc(curves: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
 
 @figure("03_controls", "privacy_rates")
 def controls(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
-    """One panel an attack and one row a view: area under ROC against members, filled, and against three controls in
+    """One panel an attack and one row a view: membership AUC against members, filled, and against three controls in
     which there is nothing to find, hollow.
     """
     kinds = {"members": "o", "wrong model": "s", "untrained model": "D", "no model": "v"}
@@ -209,7 +209,8 @@ def controls(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]
         axes.set_title(attack, fontsize=6.5)
         axes.tick_params(axis="y", length=0)
         axes.grid(False, axis="y")
-    fig.supxlabel("area under ROC", fontsize=6.5)
+    letters(grid, left=-3)
+    fig.supxlabel("membership AUC", fontsize=6.5)
     grid[0].set_yticks(range(len(shown)), [SHOWN_VIEWS[view] for view in shown])
     grid[0].set_ylim(len(shown) - 0.4, -0.6)
     for kind, marker in kinds.items():

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
-from dml.plots.looks import dot, name
+from dml.plots.looks import dot, ink, name
 from dml.plots.style import SMALLEST, spread
 
 REACH = 3  # interquartile ranges beyond the quartiles: a dot further out does not stretch the axis
+CLOSE = 0.006  # of the axis: dots that are as good as equal
 
 
 def names(axes: Axes, arms: Sequence[str], titles: Sequence[str] = ()) -> None:
@@ -21,9 +23,12 @@ def names(axes: Axes, arms: Sequence[str], titles: Sequence[str] = ()) -> None:
 
 
 def seeds(axes: Axes, place: float, values: np.ndarray, arm: str) -> None:
-    """One small dot a seed, just under the row's mean."""
-    colour = dot(arm)["color"]
-    axes.scatter(values, np.full(len(values), place + 0.24), s=5, color=colour, alpha=0.6, linewidth=0)
+    """One small dot a seed, just under the row's mean; those that would hide one another, one under the other."""
+    left, right = axes.get_xlim()
+    colour, rounded = dot(arm)["color"], pd.Series(np.round(values / (right - left) / CLOSE))
+    under = rounded.groupby(rounded).cumcount().to_numpy()
+    step = min(0.1, 0.3 / max(1, under.max()))
+    axes.scatter(values, place + 0.24 + step * under, s=5, color=colour, alpha=0.6, linewidth=0)
 
 
 def mean(axes: Axes, place: float, of: tuple[float, float, float], arm: str, **more: Any) -> None:
@@ -48,7 +53,7 @@ def beyond(axes: Axes, place: float, values: np.ndarray, arm: str) -> int:
     """Say at the axes' edges how many dots of a row lie beyond them. Returns how many."""
     left, right = axes.get_xlim()
     below, above = int((values < left).sum()), int((values > right).sum())
-    keys: dict[str, Any] = {"fontsize": SMALLEST, "va": "center", "color": dot(arm)["color"]}
+    keys: dict[str, Any] = {"fontsize": SMALLEST, "va": "center", "color": ink(arm)}
     if below:
         axes.text(0.005, place + 0.24, f"◂{below}", ha="left", transform=axes.get_yaxis_transform(), **keys)
     if above:

@@ -1,60 +1,83 @@
 """The figures of notebook 05: the map of where mutual learning helps, and who gains among different models."""
 
+from typing import Any
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from dml.evidence.skew import LABELLED, TABLES, UNDECIDED, by_seed, fields_of, model_gains, skew_map
-from dml.plots.looks import INK, NAMES, dot, signed
+from dml.evidence.words import between
+from dml.plots.looks import INK, dot, name, signed
 from dml.plots.style import BETTER, DOUBLE, INTERVAL, SMALLEST, TEXT, about, figure, legend_above, percent, spread
 
 WIDEST = 0.2  # of accuracy: where the map's colours end
-COLOURS = "PuOr"  # orange: another rule is better, violet: DML is
+COLOURS = "PiYG"  # pink: another rule is better, green: DML is; no arm has these
+FOOT = 0.1  # of a cell: where it is hatched
 
 
 @figure("05_map", *TABLES)
-def the_map(results: pd.DataFrame, cells: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
+def the_map(results: pd.DataFrame, cells: pd.DataFrame, data: str, state: str = "") -> tuple[Figure, pd.DataFrame, str]:
     """A grid: to the right, clients whose classes are further apart; downward, what the public fold is. Colour and
-    first line are DML minus the best rule that exchanges no outputs; the second line names the best arm; hatched where
-    the interval decides nothing.
+    first line are DML minus the best rule that exchanges no outputs; below it the best arm; the foot of a cell is
+    hatched where the interval decides nothing.
     """
     map_ = skew_map(results, cells)
+    map_ = map_.assign(alpha=[float(fields_of(cell)["label_alpha"]) for cell in map_["cell"]])
     folds = [fold for fold in LABELLED if fold in set(map_["public_fold"])]
-    fig = Figure(figsize=(DOUBLE, 0.9 + 0.72 * max(1, len(folds))))
+    alphas = sorted(map_["alpha"].unique(), reverse=True)
+    counted = f"n = {between(map_['n'])} seeds a cell" if len(map_) else "no cell on record"
+    fig = Figure(figsize=(DOUBLE, 1.0 + 0.6 * max(1, len(folds))))
     axes = fig.subplots()
-    for level, fold in enumerate(folds):
-        for place, row in enumerate(map_[map_["public_fold"] == fold].itertuples()):
-            colour = mpl.colormaps[COLOURS](0.5 + float(np.clip(row.mean / WIDEST, -1, 1)) / 2)
-            hatch = "////" if row.state == UNDECIDED else None
-            axes.add_patch(
-                Rectangle((place, level), 1, 1, facecolor=colour, edgecolor="0.6", hatch=hatch, linewidth=0.5)
-            )
-            best = f"{NAMES.get(row.best, row.best)} {100 * row.accuracy:.0f}".replace(" + ", "\n+ ").replace(
-                ", ", ",\n"
-            )
-            words = f"{signed(100 * row.mean, '+.1f')}\n{best}\n{row.distance:.2f} apart"
-            box = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1}
-            axes.text(place + 0.5, level + 0.5, words, ha="center", va="center", fontsize=SMALLEST, bbox=box)
-    widest = int(map_.groupby("public_fold").size().max()) if len(map_) else 1
-    axes.set(xlim=(0, widest), ylim=(max(1, len(folds)), 0), xlabel="clients' classes further apart →", xticks=[])
+    scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(-100 * WIDEST, 100 * WIDEST), COLOURS)
+    for row in map_.itertuples():
+        _cell(axes, alphas.index(row.alpha), folds.index(row.public_fold), row, scale.to_rgba(100 * row.mean))
+    axes.set(xlim=(0, max(1, len(alphas))), ylim=(max(1, len(folds)), 0), facecolor="0.93")
+    axes.set_xlabel("Dirichlet α of the clients' classes; their mean distance   further apart →")
+    axes.set_ylabel("public images")
+    axes.set_xticks(np.arange(len(alphas)) + 0.5, [_column(map_[map_["alpha"] == alpha]) for alpha in alphas])
     axes.set_yticks(np.arange(len(folds)) + 0.5, [LABELLED[fold].replace(", ", ",\n") for fold in folds])
+    axes.tick_params(length=0)
     axes.grid(False)
-    seeds = sorted(map_["n"].unique())
-    counted = "n = " + " or ".join(map(str, seeds)) + f" seed{'s' * (seeds != [1])} a cell"
+    bar = fig.colorbar(scale, ax=axes, extend="both", fraction=0.03, pad=0.01)
+    bar.ax.yaxis.set_major_formatter(lambda value, _: signed(value, "g"))
+    bar.set_label(f"DML − best rule, pp{BETTER}")
+    axes.set_title(f"{counted}; hatched foot: undecided")
     text = about(
         data,
         "Colour and first line: accuracy on unseen images, DML minus the best of Local, Local + public labels, FedAvg "
-        f"and FedAvg + public labels, pp, {counted}. Violet: DML is better; orange: it is not.",
-        "Second line: the arm with the highest mean, %. Third: total variation between a client's classes and the "
-        f"whole's. Hatched: undecided ({INTERVAL}).",
+        f"and FedAvg + public labels, pp, {counted}{f' ({state})' if state else ''}. Green: DML is better; pink: it is "
+        "not.",
+        "Below it the arm with the highest mean, %. Distance: total variation between a client's classes and the "
+        f"whole's. Hatched foot: undecided ({INTERVAL}). Empty: nothing of its own on record.",
     )
-    return fig, map_, text
+    return fig, map_.drop(columns="alpha"), text
+
+
+def _cell(axes: Axes, place: int, level: int, row, colour: Any) -> None:
+    axes.add_patch(Rectangle((place, level), 1, 1, facecolor=colour, edgecolor="white", linewidth=1))
+    if row.state == UNDECIDED:
+        foot: dict[str, Any] = {"facecolor": "white", "edgecolor": "0.3", "hatch": "//////", "linewidth": 0.4}
+        axes.add_patch(Rectangle((place, level + 1 - FOOT), 1, FOOT, **foot))
+    best = f"{name(row.best)} {100 * row.accuracy:.0f}".replace(" + ", "\n+ ").replace(", ", ",\n")
+    box = {"facecolor": "white", "linewidth": 0, "pad": 1.5}
+    words = f"{signed(100 * row.mean, '+.1f')}\n{best}"
+    axes.text(place + 0.5, level + 0.5 - FOOT / 2, words, ha="center", va="center", fontsize=SMALLEST, bbox=box)
+
+
+def _column(rows: pd.DataFrame) -> str:
+    """A tick: how skewed the clients of a column are asked to be, and how far apart they are."""
+    alpha, ends = rows["alpha"].iloc[0], sorted({f"{distance:.3f}" for distance in rows["distance"]})
+    return f"{'∞ (alike)' if np.isinf(alpha) else f'{alpha:g}'}\n{' to '.join(dict.fromkeys((ends[0], ends[-1])))}"
 
 
 @figure("05_models", *TABLES)
-def who_gains(results: pd.DataFrame, cells: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
+def who_gains(
+    results: pd.DataFrame, cells: pd.DataFrame, data: str, state: str = ""
+) -> tuple[Figure, pd.DataFrame, str]:
     """One row a kind of model, the weak ones first: DML minus its own accuracy with public labels alone."""
     tables = [
         model_gains(results, cell, fields_of(cell)["models"].split(",")).assign(cell=cell)
@@ -75,7 +98,8 @@ def who_gains(results: pd.DataFrame, cells: pd.DataFrame, data: str) -> tuple[Fi
     text = about(
         data,
         f"Accuracy on unseen images of DML minus that of the same model with public labels alone, n = {counted} "
-        f"seed{'s' * (counted != 1)}, mean and {INTERVAL}; in brackets its accuracy with public labels alone, %.",
+        f"seed{'s' * (counted != 1)}{f' ({state})' if state else ''}, mean and {INTERVAL}; in brackets its "
+        "accuracy with public labels alone, %.",
         "Clients with different models exchange only outputs.",
     )
     return fig, table, text
@@ -101,7 +125,7 @@ def relatives(results: pd.DataFrame, cells: pd.DataFrame, data: str) -> tuple[Fi
         part = table[table["metric"] == metric]
         heights = [place[pair] for pair in zip(part["cell"], part["arm"], strict=True)]
         axes.plot(part["accuracy"], heights, "o", color=INK, markerfacecolor=face, markersize=3, label=metric)
-    axes.set_yticks(list(place.values()), [f"{NAMES.get(arm, arm)}  ({cell})" for cell, arm in place])
+    axes.set_yticks(list(place.values()), [f"{name(arm)}  ({cell})" for cell, arm in place])
     axes.set_ylim(max(len(place), 1) - 0.5, -0.5)
     axes.set_xlabel(f"accuracy, %{BETTER}")
     legend_above(fig, axes)

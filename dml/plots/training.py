@@ -5,8 +5,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dml import stats
-from dml.plots.looks import look, name
-from dml.plots.style import BETTER, DOUBLE, INTERVAL, about, figure, percent
+from dml.plots.looks import ink, look, name
+from dml.plots.style import BETTER, DOUBLE, INTERVAL, about, figure, letters, percent
 
 METRIC, COLUMNS = "unseen sample accuracy", 3
 
@@ -25,7 +25,7 @@ def learning(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, st
         line, keys = table[table["arm"] == arm], look(arm)
         axes.fill_between(line["round"], line["low"], line["high"], color=keys["color"], alpha=0.22, linewidth=0)
         axes.plot(line["round"], line["mean"], color=keys["color"], marker=keys["marker"], markersize=3)
-        axes.set_title(f"{name(arm)} (n = {line['n'].max()})", color=keys["color"], fontweight="bold")
+        axes.set_title(f"{name(arm)} (n = {line['n'].max()})", color=ink(arm), fontweight="bold")
         axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     for axes in grid[len(arms) :]:
         axes.set_visible(False)
@@ -37,6 +37,7 @@ def learning(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, st
         axes.set_xlabel("round")
         axes.tick_params(labelbottom=True)
     grid[COLUMNS * (lines // 2)].set_ylabel(f"accuracy on unseen images, %{BETTER}")
+    letters(list(grid[: len(arms)]), left=-3)
     text = about(
         data,
         "Accuracy after every round on a fixed sample of the unseen images, which was followed to report and never to "
