@@ -374,7 +374,7 @@ def test_ctrl_c_is_one_line(sandbox, tmp_path):
 
 def test_a_script_without_a_main_guard_is_told_so(sandbox, tmp_path):
     script = tmp_path / "script.py"
-    script.write_text("from dml.pipeline.run import Run\nRun.open('smoke', 'faces', [0], device='cpu').accuracy()\n")
+    script.write_text("from dml.training.workers import Task, carry_out\ncarry_out([Task(print, ())])\n")
     said = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
     assert said.returncode == 1 and "__main__" in said.stderr.strip().splitlines()[-1]
 

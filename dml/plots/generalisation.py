@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from dml.evidence.generalisation import ASKED, OUT_OF_SAMPLE, OWN, PARTICIPATION, by_draw, summary
 from dml.evidence.generalisation import state as state_of
-from dml.evidence.words import between
+from dml.evidence.words import between, capital
 from dml.plots.looks import INK, look, name
 from dml.plots.style import DOUBLE, INTERVAL, WORSE, about, figure, letters, percent, spread
 
@@ -53,7 +53,7 @@ def gaps(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
     counted = "; ".join(f"{_who(level)}: {state_of(table, level)}" for level in sorted(drawn["label_alpha"].unique()))
     text = about(
         data,
-        f"Dots: gap of the 0/1 loss, mean over outer draws and {INTERVAL} ({counted}); small dots: the draws. "
+        f"Dots: gap of the 0/1 loss, mean over outer draws and {INTERVAL}; small dots: the draws. {capital(counted)}. "
         "Who took part is asked by its own net, who did not by every net of the federation.",
         "Triangles: evaluated-CMI diagnostic after Wang et al., pooled estimator ours (form root); strokes: its floor, "
         "the same after whole runs of masks were permuted. With balanced masks an estimate above the gap is algebra.",

@@ -119,8 +119,8 @@ def _melting(runs: Sequence[Run], wires: dict[str, pd.DataFrame]) -> tuple[Figur
         f"Bytes of one client, whole messages with headers; {counts}. Left of 1 DML is the dearer one. The run counts "
         "the first model and, for DML, its public images: as raw pixels, or coded, as files or PNG while all weights "
         "are compressed (xz). b: accuracy on unseen images at the last "
-        f"round, paired by seed, mean and {INTERVAL}; at the right, on how many seeds: rungs were run on some, DML and "
-        "FedAvg count on all. Arrows: means beyond the axis; intervals may leave it. "
+        f"round, paired by seed, mean and {INTERVAL}. At the right is on how many seeds: rungs were run on some, DML "
+        "and FedAvg count on all. Arrows: means beyond the axis; intervals may leave it. "
     )
     if len(wire):
         text += "Crosses: arms deployed over TLS in the reduced size, one run each; connections need bytes too."

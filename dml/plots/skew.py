@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from dml.evidence.skew import LABELLED, TABLES, UNDECIDED, by_seed, fields_of, model_gains, skew_map
-from dml.evidence.words import between
+from dml.evidence.words import between, capital
 from dml.plots.looks import INK, dot, name, signed
 from dml.plots.style import BETTER, DOUBLE, INTERVAL, SMALLEST, TEXT, about, figure, legend_above, percent, spread
 
@@ -49,8 +49,8 @@ def the_map(results: pd.DataFrame, cells: pd.DataFrame, data: str, state: str = 
     text = about(
         data,
         "Colour and first line: accuracy on unseen images, DML minus the best of Local, Local + public labels, FedAvg "
-        f"and FedAvg + public labels, pp, {counted}{f' ({state})' if state else ''}. Green: DML is better; pink: it is "
-        "not.",
+        f"and FedAvg + public labels, pp, {counted}. {capital(state)}{'. ' if state else ''}Green: DML is better; pink: "
+        "it is not.",
         "Below it the arm with the highest mean, %. Distance: total variation between a client's classes and the "
         f"whole's. Hatched foot: undecided ({INTERVAL}). Empty: nothing of its own on record.",
     )
