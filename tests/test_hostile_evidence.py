@@ -60,6 +60,7 @@ def test_the_page_says_what_is_on_record(tmp_path):
     results(f1=0.92, f2=0.80).to_csv(tmp_path / "hostile-veto" / "results.csv", index=False)
     page = hostile_page.text(tmp_path)
     assert "**Interim, decides nothing**: 6 of 20 seeds" in page
+    assert "| 0 liars | 1 liar | 2 liars | break-even | n |" in page
     (line,) = [line for line in page.splitlines() if line.startswith("| `dml`")]
     assert line.startswith("| `dml` |  | 0.02 | veto | 94.1 [94.0, 94.2] | 92.1") and line.endswith("| 2 | 6 |")
     assert "nan" not in page
@@ -213,6 +214,18 @@ def test_the_expectation_on_break_evens_is_a_count(at_two, word):
     assert clipped.endswith(f"| 4 or not reached | {'not reached' if word == 'held' else '2'} | 10 |")
     assert all("**open: interim**" in line for line in hostile_page.counted(table, False))
     assert list(hostile_page.counted(None, False)) == []
+
+
+def test_an_arm_without_messages_is_asked_of_no_liar_and_one_seed_draws_nothing(tmp_path):
+    cells = [("local+public", "mean", 1e-7, 0, "", "accuracy", 0.9), ("local", "mean", 1e-7, 0, "", "accuracy", 0.8)]
+    cells += [("dml", "mean", 0.02, f, "veto" if f else "", "accuracy", 0.9) for f in (0, 1)]
+    (tmp_path / "hostile").mkdir()
+    for seeds, enough in (([20], False), ([20, 21], True)):
+        ten(cells, seeds).to_csv(tmp_path / "hostile" / "results.csv", index=False)
+        assert hostile.several("hostile", tmp_path) is enough
+    (line,) = [line for line in hostile_page.text(tmp_path).splitlines() if line.startswith("| `local` ")]
+    assert line.endswith("|  |  | 2 |") and "nan" not in line and "refused" not in line
+    assert not hostile.several("hostile-veto", tmp_path)
 
 
 def test_the_smaller_studies_in_tables():

@@ -34,6 +34,12 @@ def recorded(name: str, folder: Path = STUDIES) -> pd.DataFrame | None:
     return own if beside is None else pd.concat([beside[beside["seed"].isin(own["seed"])], own], ignore_index=True)
 
 
+def several(name: str, folder: Path = STUDIES) -> bool:
+    """Whether a study has two seeds on record: what an interval, or a figure, needs."""
+    results = recorded(name, folder)
+    return results is not None and results["seed"].nunique() > 1
+
+
 def by_seed(results: pd.DataFrame, metric: str = "accuracy") -> dict[tuple, dict[int, pd.Series]]:
     """A metric by seed, of every (arm, rule, clip) and number of liars."""
     rows = results[(results["metric"] == metric) & results["labels"]]

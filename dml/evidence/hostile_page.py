@@ -75,7 +75,15 @@ def _study(name: str, results: pd.DataFrame | None) -> Iterator[str]:
         "numbers of liars)."
     )
     yield ""
-    titles = ("arm", "rule", "clip", "attack", *(f"{count} liars" for count in counts), "break-even", "n")
+    titles = (
+        "arm",
+        "rule",
+        "clip",
+        "attack",
+        *(f"{count} liar{'' if count == 1 else 's'}" for count in counts),
+        "break-even",
+        "n",
+    )
     yield from table(titles, [_line(guard, part, counts) for guard, part in rows.groupby(GUARD, sort=False)])
     for (arm, liars), part in results[results["metric"] == "infected"].groupby(["arm", "liars"]):
         held, honest = interval(part["value"].to_numpy()), part["clients"].max() - liars
@@ -88,16 +96,16 @@ def _study(name: str, results: pd.DataFrame | None) -> Iterator[str]:
 
 def _line(guard: Sequence, rows: pd.DataFrame, counts: Sequence[int]) -> tuple:
     arm, rule, clip = guard
-    by_count = rows.set_index("liars")
+    by_count, lied_to = rows.set_index("liars"), rows["liars"].max() > 0
 
     def cell(liars: int) -> str:
         if liars not in by_count.index:
-            return "refused"
+            return "refused" if lied_to else ""
         mean, low, high = by_count.loc[liars, ["mean", "low", "high"]]
         return estimate(mean, low, high, ".1f")
 
     even = break_even(rows)
-    attack = rows.loc[rows["liars"] > 0, "attack"].max()
+    attack = rows.loc[rows["liars"] > 0, "attack"].max() if lied_to else ""
     clipped = f"{clip:g}" if arm.startswith("dml") else ""
-    last = f"not up to {rows['liars'].max()}" if even is None else f"{even}"
+    last = f"{even}" if even is not None else f"not up to {rows['liars'].max()}" if lied_to else ""
     return f"`{arm}`", "" if rule == "mean" else rule, clipped, attack, *map(cell, counts), last, rows["n"].max()
