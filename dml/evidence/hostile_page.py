@@ -107,5 +107,5 @@ def _line(guard: Sequence, rows: pd.DataFrame, counts: Sequence[int]) -> tuple:
     even = break_even(rows)
     attack = rows.loc[rows["liars"] > 0, "attack"].max() if lied_to else ""
     clipped = f"{clip:g}" if arm.startswith("dml") else ""
-    last = f"{even}" if even is not None else f"not up to {rows['liars'].max()}" if lied_to else ""
+    last = "" if not lied_to else f"not up to {rows['liars'].max()}" if even is None else f"{even}"
     return f"`{arm}`", "" if rule == "mean" else rule, clipped, attack, *map(cell, counts), last, rows["n"].max()
