@@ -222,10 +222,10 @@ def test_an_arm_without_messages_is_asked_of_no_liar_and_one_seed_draws_nothing(
     (tmp_path / "hostile").mkdir()
     for seeds, enough in (([20], False), ([20, 21], True)):
         ten(cells, seeds).to_csv(tmp_path / "hostile" / "results.csv", index=False)
-        assert hostile.several("hostile", tmp_path) is enough
+        assert (hostile.several("hostile", tmp_path) is not None) is enough
     (line,) = [line for line in hostile_page.text(tmp_path).splitlines() if line.startswith("| `local` ")]
     assert line.endswith("|  |  | 2 |") and "nan" not in line and "refused" not in line
-    assert not hostile.several("hostile-veto", tmp_path)
+    assert hostile.several("hostile-veto", tmp_path) is None
 
 
 def test_the_smaller_studies_in_tables():

@@ -34,10 +34,10 @@ def recorded(name: str, folder: Path = STUDIES) -> pd.DataFrame | None:
     return own if beside is None else pd.concat([beside[beside["seed"].isin(own["seed"])], own], ignore_index=True)
 
 
-def several(name: str, folder: Path = STUDIES) -> bool:
-    """Whether a study has two seeds on record: what an interval, or a figure, needs."""
+def several(name: str, folder: Path = STUDIES) -> pd.DataFrame | None:
+    """The results of a study of two seeds at least, which an interval or a figure needs; else None."""
     results = recorded(name, folder)
-    return results is not None and results["seed"].nunique() > 1
+    return results if results is not None and results["seed"].nunique() > 1 else None
 
 
 def by_seed(results: pd.DataFrame, metric: str = "accuracy") -> dict[tuple, dict[int, pd.Series]]:
@@ -117,8 +117,8 @@ def brief(folder: Path = STUDIES) -> str:
 
 def _veto(folder: Path) -> pd.DataFrame | None:
     """The `differences` of DML with no liar and with some of five; None while no two seeds are on record."""
-    results = recorded("hostile-veto", folder)
-    if results is None or results["seed"].nunique() < 2:
+    results = several("hostile-veto", folder)
+    if results is None:
         return None
     rows = differences(results)
     return rows[rows["arm"] == "dml"]
@@ -140,8 +140,8 @@ def judged(folder: Path = STUDIES) -> list[dict]:
     H1 and H3 of the plan have it: that takes less than `BORNE`, and without a liar the clip costs less than `MARGIN`.
     Of a study that is not complete all is open; none while no two seeds are on record.
     """
-    results = recorded("hostile-veto", folder)
-    if results is None or results["seed"].nunique() < 2:
+    results = several("hostile-veto", folder)
+    if results is None:
         return []
     made, (usual, *_, clip) = by_seed(results), sorted(results["clip"].unique())
     plain, clipped = (made["dml", "mean", floor] for floor in (usual, clip))

@@ -7,7 +7,7 @@ import pandas as pd
 
 from dml.evidence import expectations, hostile_panels, sweep
 from dml.evidence.answers import FAILED, HELD, OPEN
-from dml.evidence.hostile import ALONE, GUARD, NOTHING, alone, break_even, by_seed, differences, recorded
+from dml.evidence.hostile import ALONE, GUARD, NOTHING, alone, break_even, by_seed, differences, recorded, several
 from dml.evidence.words import estimate, joined, table
 from dml.stats import interval
 from dml.studies.hostile import BASE, CLIP, STUDIES_BY_NAME
@@ -55,22 +55,21 @@ def counted(results: pd.DataFrame | None, complete: bool) -> Iterator[str]:
 
 def _complete(name: str, folder: Path) -> tuple[pd.DataFrame | None, bool]:
     """The results of a study with at least two seeds, and whether all are there."""
-    results, planned = recorded(name, folder), len(STUDIES_BY_NAME[name].seeds)
-    seeds = 0 if results is None else results["seed"].nunique()
-    return results if seeds > 1 else None, seeds == planned
+    results, planned = several(name, folder), len(STUDIES_BY_NAME[name].seeds)
+    return results, results is not None and results["seed"].nunique() == planned
 
 
 def _study(name: str, results: pd.DataFrame | None) -> Iterator[str]:
     if results is None or not {ALONE, "dml"} <= set(results["arm"]):
         yield NOTHING
         return
-    rows, planned = differences(results), len(STUDIES_BY_NAME[name].seeds)
-    n, counts = int(rows["n"].max()), sorted(rows["liars"].unique())
-    state = "All" if n == planned else "**Interim, decides nothing**:"
+    rows = differences(results)
+    counts = sorted(rows["liars"].unique())
     own = interval(alone(results).to_numpy())
+    hears_nobody = f"{estimate(own.mean, own.low, own.high, '.1f')} (n = {own.n})"
     yield (
-        f"{state} {n} of {planned} seeds. Accuracy of honest clients, %, mean [95 %, Student's t], reduced protocol, "
-        f"photographs; `{ALONE}`, which hears nobody: {estimate(own.mean, own.low, own.high, '.1f')} (n = {own.n}). "
+        f"{hostile_panels.head(name, int(rows['n'].max()))} Accuracy of honest clients, %, mean [95 %, Student's t], "
+        f"reduced protocol, photographs; `{ALONE}`, which hears nobody: {hears_nobody}. "
         "Break-even: the fewest liars at which it is above the arm (paired t, p < 0.05 after Holm over the arm's "
         "numbers of liars)."
     )
@@ -95,7 +94,6 @@ def _study(name: str, results: pd.DataFrame | None) -> Iterator[str]:
 
 
 def _line(guard: Sequence, rows: pd.DataFrame, counts: Sequence[int]) -> tuple:
-    arm, rule, clip = guard
     by_count, lied_to = rows.set_index("liars"), rows["liars"].max() > 0
 
     def cell(liars: int) -> str:
@@ -106,6 +104,5 @@ def _line(guard: Sequence, rows: pd.DataFrame, counts: Sequence[int]) -> tuple:
 
     even = break_even(rows)
     attack = rows.loc[rows["liars"] > 0, "attack"].max() if lied_to else ""
-    clipped = f"{clip:g}" if arm.startswith("dml") else ""
     last = "" if not lied_to else f"not up to {rows['liars'].max()}" if even is None else f"{even}"
-    return f"`{arm}`", "" if rule == "mean" else rule, clipped, attack, *map(cell, counts), last, rows["n"].max()
+    return *hostile_panels.cells(guard), attack, *map(cell, counts), last, rows["n"].max()

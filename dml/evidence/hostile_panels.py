@@ -2,15 +2,15 @@
 training.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from dml.evidence.hostile import GUARD
 from dml.evidence.words import estimate, table
 from dml.stats import interval
 from dml.studies.hostile import STUDIES_BY_NAME
 
-GUARD = ["arm", "rule", "clip"]
 TITLES = {
     "hostile-screen": "Every attack on every arm: which is the worst",
     "hostile-training": "Lies in training: 10 clients, 2 of them",
@@ -18,11 +18,15 @@ TITLES = {
 }
 
 
+def head(name: str, n: int) -> str:
+    """How many of a study's seeds are on record."""
+    planned = len(STUDIES_BY_NAME[name].seeds)
+    return f"{'All' if n == planned else '**Interim, decides nothing**:'} {n} of {planned} seeds."
+
+
 def lines(name: str, results: pd.DataFrame) -> Iterator[str]:
     """The page's part on one of `TITLES`."""
-    n, planned = results["seed"].nunique(), len(STUDIES_BY_NAME[name].seeds)
-    state = f"All {n}" if n == planned else f"**Interim, decides nothing**: {n}"
-    yield f"{state} of {planned} seeds. Photographs, reduced protocol. {NOTES[name]}"
+    yield f"{head(name, results['seed'].nunique())} Photographs, reduced protocol. {NOTES[name]}"
     yield ""
     yield from TABLES[name](results)
 
@@ -33,7 +37,7 @@ def _screen(results: pd.DataFrame) -> list[str]:
     for guard, part in rows.groupby(GUARD, sort=False):
         means = part.groupby("attack", sort=False)["value"].mean().sort_values()
         span = f"{100 * means.iloc[0]:.1f} to {100 * means.iloc[-1]:.1f}"
-        made.append((*_guard(guard), means.index[0], span, means.index[-1], len(means)))
+        made.append((*cells(guard), means.index[0], span, means.index[-1], len(means)))
     return table(("arm", "rule", "clip", "worst attack", "accuracy, %", "mildest", "attacks"), made)
 
 
@@ -42,7 +46,7 @@ def _training(results: pd.DataFrame) -> list[str]:
     for guard, part in results.groupby(GUARD, sort=False):
         flipped = _of(part[part["attack"] == "label flip"], "accuracy")
         trigger = [_of(part[(part["attack"] == "backdoor") & (part["liars"] == f)], "backdoor") for f in (0, 2)]
-        made.append((*_guard(guard), flipped, *trigger))
+        made.append((*cells(guard), flipped, *trigger))
     titles = ("labels flipped: accuracy, %", "trigger works, nobody planted it, %", "planted by 2, %")
     return table(("arm", "rule", "clip", *titles), made)
 
@@ -56,8 +60,8 @@ def _skewed(results: pd.DataFrame) -> list[str]:
         lost = interval((wide[0] - wide[2]).dropna().to_numpy())
         cost = interval(price.dropna().to_numpy())
         told = "" if guard[1] == "mean" else estimate(cost.mean, cost.low, cost.high, "+.1f")
-        cells = (_of(part[part["liars"] == f], "accuracy") for f in (0, 2))
-        made.append((*_guard(guard), *cells, estimate(lost.mean, lost.low, lost.high, "+.1f"), told, lost.n))
+        shown = (_of(part[part["liars"] == f], "accuracy") for f in (0, 2))
+        made.append((*cells(guard), *shown, estimate(lost.mean, lost.low, lost.high, "+.1f"), told, lost.n))
     titles = ("no liar, %", "2 veto, %", "what is lost, points", "rule minus no rule, no liar, points", "n")
     return table(("arm", "rule", "clip", *titles), made)
 
@@ -72,7 +76,8 @@ NOTES = {
 TABLES = {"hostile-screen": _screen, "hostile-training": _training, "hostile-skewed": _skewed}
 
 
-def _guard(guard: tuple) -> tuple[str, str, str]:
+def cells(guard: Sequence) -> tuple[str, str, str]:
+    """Arm, rule and clip, where they mean something."""
     arm, rule, clip = guard
     return f"`{arm}`", "" if rule == "mean" else rule, f"{clip:g}" if arm.startswith("dml") else ""
 

@@ -98,7 +98,7 @@ def redraw_recorded(to: Path) -> None:
         Task(draw_bytes, (folders, to)),
         Task(draw_studies, (to,)),
     ]
-    tasks += [Task(draw_liars, (name, to)) for name in hostile_page.TITLES if hostile.several(name)]
+    tasks += [Task(draw_liars, (name, to)) for name in hostile_page.TITLES if hostile.several(name) is not None]
     tasks += [
         Task(draw_differing, (name, to)) for name in ("skew", "models") if (STUDIES / name / "costs.csv").is_file()
     ]
