@@ -1,5 +1,5 @@
 """Which of the expectations of data/plan_hostile.md came true: H1 to H4 by the study `hostile-veto`, H5 and H7 by the
-grid, H8 by `hostile-training`, H9 to H11 by `hostile-relatives`. H6 is a count (`hostile.counted`).
+grid, H8 by `hostile-training`, H9 to H11 by `hostile-relatives`. H6 is a count (`hostile_page.counted`).
 
 Each has one or more parts, a mean that is claimed to lie above or below a bound. It is held when the whole interval of
 every part lies on the claimed side, and failed when one lies on the other; anything else is open.

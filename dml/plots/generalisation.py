@@ -15,10 +15,8 @@ from dml.plots.looks import INK, look, name
 from dml.plots.style import DOUBLE, INTERVAL, WORSE, about, figure, letters, percent, spread
 
 PANELS = ((OUT_OF_SAMPLE, OWN), (PARTICIPATION, OWN))
-APART, UNDER = (
-    0.42,
-    0.2,
-)  # from the clients that differ to those that are alike, and from a gap to its diagnostic, in rows
+APART = 0.42  # from the clients that differ to those that are alike, in rows
+UNDER = 0.2  # from a gap to its diagnostic
 ALIKE = "clients alike"
 FLOOR: dict[str, Any] = {"color": "0.55", "marker": "|", "markersize": 5, "linestyle": ""}
 

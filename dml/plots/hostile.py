@@ -33,13 +33,14 @@ def by_liars(hostile: pd.DataFrame, data: str, state: str = "") -> tuple[Figure,
     widths = [max(count, max(lines) / 2) for count in lines]
     grid = list(fig.subplots(1, len(parts), sharey=True, squeeze=False, width_ratios=widths).ravel())
     floors, drawn = sorted(rows["clip"].unique()), []
+    nobody = {arm: interval(part["value"].to_numpy()) for arm, part in rows[alone].groupby("arm", sort=False)}
     for axes, (head, part), count in zip(grid, parts.items(), lines, strict=True):
         for place, ((arm, rule, clip), of_guard) in enumerate(part.groupby(["arm", "rule", "clip"], sort=False)):
             aside = min(STEP, 2 * REACH / count) * (place - (count - 1) / 2)
             keys = _look(arm, rule, place, clip > floors[0])
             drawn += _line(axes, aside, _name(arm, rule, clip > floors[0]), keys, of_guard)
-        for arm, of_arm in rows[alone].groupby("arm", sort=False):
-            one, colour = interval(of_arm["value"].to_numpy()), look(arm)["color"]
+        for arm, one in nobody.items():
+            colour = look(arm)["color"]
             axes.axhspan(one.low, one.high, color=colour, alpha=0.15, linewidth=0, zorder=0)
             axes.axhline(one.mean, color=colour, linewidth=0.9, linestyle="--", label=f"{name(arm)} (n = {one.n})")
         axes.set_xticks(sorted(rows["liars"].unique()))
@@ -53,8 +54,7 @@ def by_liars(hostile: pd.DataFrame, data: str, state: str = "") -> tuple[Figure,
             "borderpad": 0,
         }
         axes.legend(**corner, ncols=1 + (count > 2), fontsize=6)
-    for arm, of_arm in rows[alone].groupby("arm", sort=False):
-        drawn.append({"line": name(arm), "liars": 0, **columns(interval(of_arm["value"].to_numpy()))})
+    drawn += [{"line": name(arm), "liars": 0, **columns(one)} for arm, one in nobody.items()]
     grid[0].set_ylabel(f"accuracy of honest clients, %{BETTER}")
     percent(grid[0])
     if len(grid) > 1:
