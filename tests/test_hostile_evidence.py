@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 
 from dml.evidence import expectations, hostile, hostile_page, hostile_panels
+from dml.plots import style
 from dml.plots.hostile import by_liars
+from dml.plots.rules import by_rule
 from dml.stats import interval
 from dml.studies.hostile import KEYS
 
@@ -243,3 +245,28 @@ def test_the_smaller_studies_in_tables():
     trained += [("fedavg", "mean", 1e-7, 2, "label flip", "accuracy", 0.9)]
     told = "\n".join(hostile_panels.lines("hostile-training", ten(trained, range(20, 25))))
     assert "| `fedavg` |  |  | 90.1 [90.0, 90.2] | 10.1 [10.0, 10.2] | 50.1 [50.0, 50.2] |" in told
+
+
+def test_the_figure_of_the_grid_has_a_row_a_rule_and_says_what_is_refused():
+    cells = [("local+public", "mean", 1e-7, 0, "", "accuracy", 0.9), ("local", "mean", 1e-7, 0, "", "accuracy", 0.8)]
+    for arm, rule, values in (
+        ("dml", "score", (0.94, 0.93)),
+        ("dml", "mean", (0.95, 0.3)),
+        ("fedavg", "multi-krum", (0.93,)),
+    ):
+        cells += [(arm, rule, 0.02, 2 * f, "alie" if f else "", "accuracy", value) for f, value in enumerate(values)]
+    table = ten(cells)
+    table.loc[table["arm"] == "local+public", "value"] = 0.9 + 0.001 * (np.arange(10) % 2)
+    with style.house_style():
+        fig, drawn, caption = style.laid_out(by_rule.__wrapped__, table, "a test")
+    free, lied_to = fig.axes
+    rows = [label.get_text() for label in free.get_yticklabels()]
+    assert rows == ["DML", "DML, score", "FedAvg, Multi-Krum"]
+    assert (free.get_title(loc="left"), lied_to.get_title(loc="left")) == ("no liar", "2 liars")
+    said = {text.get_text(): text.get_position()[1] for text in lied_to.texts}
+    assert said["ALIE; 2"] == 0 and said["ALIE; –"] == 1 and said["refused"] == free.get_yticks()[2]
+    assert "refused" not in {text.get_text() for text in free.texts}
+    means = drawn.set_index(["rule", "liars"])["mean"]
+    wobble = 0.001 * np.mean([seed % 3 for seed in range(20, 30)])
+    assert [means["mean", 2], means["score", 2]] == pytest.approx([0.3 + wobble, 0.93 + wobble])
+    assert set(drawn["arm"]) == {"dml", "fedavg"} and "n = 10 seeds." in caption

@@ -34,6 +34,7 @@ from dml.plots import catalogue, claims, crowd, melting, studies
 from dml.plots.data import contact_sheet
 from dml.plots.generalisation import gaps
 from dml.plots.hostile import by_liars
+from dml.plots.rules import by_rule
 from dml.plots.skew import the_map, who_gains
 from dml.studies.plan import plan
 from dml.studies.study import STUDIES
@@ -157,9 +158,10 @@ def draw_faces(to: Path) -> None:
 
 
 def draw_liars(study: str, to: Path) -> None:
-    """Accuracy by the number of liars, in a study on record."""
+    """Accuracy by the number of liars, in a study on record; that of the grid has a row for each of its many rules."""
     table, title = hostile.recorded(study), f"facemask, reduced protocol, study {study}"
-    by_liars(table, title, hostile.state(study, table)).save(to, f"06_{study.replace('-', '_')}")
+    draw = by_rule if study == "hostile" else by_liars
+    draw(table, title, hostile.state(study, table)).save(to, f"06_{study.replace('-', '_')}")
 
 
 def draw_gaps(to: Path) -> None:

@@ -14,6 +14,7 @@ from dml.stats import columns, interval
 
 MARKERS, STROKES = "sD^vPXh*<>", ("-", ":", "-.", (0, (3, 1, 1, 1, 1, 1)))  # of rules; "--" is who hears nobody
 REACH, STEP = 0.12, 0.04  # liars: from the middle of a column to its outermost line, and at most to the next line
+PROPER = {"alie": "ALIE", "fltrust": "FLTrust", "multi-krum": "Multi-Krum"}  # attacks and rules; all others as they are
 OUTPUTS = ("dml", "self", "fedmd", "dsfl")  # how arms' names begin that exchange outputs; all others, weights
 HEADS = ("outputs exchanged, attack: ", "weights exchanged, attack: ")
 
@@ -38,7 +39,7 @@ def by_liars(hostile: pd.DataFrame, data: str, state: str = "") -> tuple[Figure,
         for place, ((arm, rule, clip), of_guard) in enumerate(part.groupby(["arm", "rule", "clip"], sort=False)):
             aside = min(STEP, 2 * REACH / count) * (place - (count - 1) / 2)
             keys = _look(arm, rule, place, clip > floors[0])
-            drawn += _line(axes, aside, _name(arm, rule, clip > floors[0]), keys, of_guard)
+            drawn += _line(axes, aside, named(arm, rule, clip > floors[0]), keys, of_guard)
         for arm, one in nobody.items():
             colour = look(arm)["color"]
             axes.axhspan(one.low, one.high, color=colour, alpha=0.15, linewidth=0, zorder=0)
@@ -91,8 +92,9 @@ def _look(arm: str, rule: str, place: int, clipped: bool) -> dict[str, Any]:
     return {**look(arm), "markerfacecolor": RUNG_FACE, "linestyle": STROKES[3]} if clipped else look(arm)
 
 
-def _name(arm: str, rule: str, clipped: bool) -> str:
-    return f"{name(arm)}{', clipped' if clipped else ''}{'' if rule == 'mean' else f', {rule}'}"
+def named(arm: str, rule: str, clipped: bool) -> str:
+    """An arm with its clip and rule, as figures call it."""
+    return f"{name(arm)}{', clipped' if clipped else ''}{'' if rule == 'mean' else f', {PROPER.get(rule, rule)}'}"
 
 
 def _counts(table: pd.DataFrame) -> str:

@@ -51,6 +51,7 @@ RELATIVES = {
     "fedprox": "FedProx",
     "heterofl": "HeteroFL",
     "def-kt": "Def-KT",
+    "pdmm": "PDMM",
 }
 RED: dict[str, dict[str, Any]] = {  # of relatives that are drawn beside the arms
     "fedmd": {"color": "#ee4768", "linestyle": "-", "marker": "p"},
