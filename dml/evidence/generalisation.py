@@ -31,7 +31,7 @@ def by_draw(gaps: pd.DataFrame, gap: str, asked: str, label_alpha: float, form: 
     """A row an outer draw, a column an arm: the pooled value of a form of one gap; arms in the table's order."""
     rows = gaps[(gaps["gap"] == gap) & (gaps["asked"] == asked) & (gaps["label_alpha"] == label_alpha)]
     rows = rows[(rows["form"] == form) & (rows["way"] == POOLED)]
-    wide = rows.pivot_table(index="seed", columns="arm", values="value")
+    wide = rows.pivot(index="seed", columns="arm", values="value")
     return wide[[arm for arm in arms_of(gaps) if arm in wide]]
 
 

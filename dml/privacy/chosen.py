@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
-from torchvision.transforms.functional import gaussian_blur
 
 from dml.arms.federation import Federation
 from dml.data.audit import NEAR, thumbnails
@@ -49,6 +48,8 @@ def _cropped(images: Tensor) -> Tensor:
 
 
 def _blurred(images: Tensor) -> Tensor:
+    from torchvision.transforms.functional import gaussian_blur  # here, not above: seconds, which no page needs
+
     return _bytes(gaussian_blur(images.permute(0, 3, 1, 2).float(), [5, 5], [BLUR, BLUR]))
 
 
