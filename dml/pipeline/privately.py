@@ -8,6 +8,7 @@ from dml.evidence import defences, defences_text, games, games_text, reconstruct
 from dml.plots import leaks
 from dml.plots.adversaries import by_adversary
 from dml.plots.defences import leak_and_accuracy
+from dml.plots.style import widths
 from dml.training.workers import Task
 
 
@@ -32,7 +33,8 @@ def texts() -> dict[str, str]:
 
 def draw_adversaries(rates: pd.DataFrame, to: Path) -> None:
     """What every adversary finds."""
-    by_adversary(rates, "facemask, games of data/plan_privacy.md").save(to, games_text.FIGURE)
+    for width, folder in widths(to):
+        by_adversary(rates, "facemask, games of data/plan_privacy.md", width).save(folder, games_text.FIGURE)
 
 
 def draw_defences(tables: tuple[pd.DataFrame, pd.DataFrame], to: Path) -> None:

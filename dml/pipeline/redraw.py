@@ -36,6 +36,7 @@ from dml.plots.generalisation import gaps
 from dml.plots.hostile import by_liars
 from dml.plots.rules import by_rule
 from dml.plots.skew import the_map, who_gains
+from dml.plots.style import widths
 from dml.studies.plan import plan
 from dml.studies.study import STUDIES
 from dml.training import workers
@@ -189,7 +190,8 @@ def draw_crowd(to: Path) -> None:
 def draw_story(folders: Sequence[Path], to: Path) -> None:
     """The waterfall of all recorded runs in one figure."""
     runs = [(read(folder, "results"), About.read(folder).title) for folder in folders]
-    claims.stories(runs).save(to, "09_story")
+    for width, folder in widths(to):
+        claims.stories(runs, width).save(folder, "09_story")
 
 
 def draw_studies(to: Path) -> None:
@@ -212,7 +214,8 @@ def draw_bytes(folders: Sequence[Path], to: Path) -> None:
         about = About.read(folder)
         tables = (read(folder, f"bandwidth_{name}") for name in ("ladder", "accuracy", "codings"))
         runs.append((*tables, read(folder, "results"), about.experiment.clients, about.title))
-    melting.meltings(runs, wires()).save(to, "04_bytes")
+    for width, where in widths(to):
+        melting.meltings(runs, wires(), width).save(where, "04_bytes")
 
 
 def wires() -> dict[str, pd.DataFrame]:

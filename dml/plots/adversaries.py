@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from dml.evidence.games import ADVERSARIES, CHOOSES, ONE, SEVERAL, adversaries, chosen, state
 from dml.plots.looks import GREYS, look
 from dml.plots.privacy import GUESS
-from dml.plots.style import DOUBLE, INTERVAL, about, drawn, legend_above, letters, percent, spread
+from dml.plots.style import DOUBLE, INTERVAL, about, drawn, folded, legend_above, letters, percent, spread
 
 MARKERS = {ONE: "o", SEVERAL: "s", CHOOSES: "D"}
 PANELS = {
@@ -28,29 +28,31 @@ def colour_of(view: str) -> str:
 
 
 @drawn
-def by_adversary(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
+def by_adversary(rates: pd.DataFrame, data: str, width: float = DOUBLE) -> tuple[Figure, pd.DataFrame, str]:
     """A row an adversary, in three strengths: how well its attack tells members from others, by the area under the ROC
     curve and by the members found at 1 % false positives; a small dot a game.
     """
     rows = adversaries(rates)
-    fig = Figure(figsize=(DOUBLE, 0.7 + 0.2 * len(rows)))
-    grid = fig.subplots(1, len(PANELS), sharey=True)
-    for axes, (metric, (title, chance)) in zip(grid, PANELS.items(), strict=True):
+    shown = dict(list(PANELS.items())[: 2 if width == DOUBLE else 1])
+    fig = Figure(figsize=(width, 0.7 + (0.2 if len(shown) > 1 else 0.25) * len(rows)))
+    grid = list(fig.subplots(1, len(shown), sharey=True, squeeze=False)[0])
+    for axes, (metric, (title, chance)) in zip(grid, shown.items(), strict=True):
         _panel(axes, rates, rows, metric)
         axes.axvline(chance, **GUESS)
         axes.set_xlabel(f"{title}\n← more private")
         axes.grid(False, axis="y")
         axes.tick_params(axis="y", length=0)
-    grid[1].set_xscale("symlog", linthresh=SHARES[2])
-    grid[1].set_xlim(-0.002, 1.3)
-    grid[1].set_xticks(SHARES)
-    percent(grid[1], "x")
-    grid[0].set_yticks(range(len(rows)), list(ADVERSARIES.values()))
+    for axes in grid[1:]:
+        axes.set_xscale("symlog", linthresh=SHARES[2])
+        axes.set_xlim(-0.002, 1.3)
+        axes.set_xticks(SHARES)
+        percent(axes, "x")
+        letters(grid, left=-4)
+    grid[0].set_yticks(range(len(rows)), [folded(who, width, 32) for who in ADVERSARIES.values()])
     grid[0].set_ylim(len(rows) - 0.4, -0.6)
     for strength, marker in MARKERS.items():
         grid[0].plot([], [], color=GREYS[0], marker=marker, linestyle="", label=strength)
-    legend_above(fig, grid[0])
-    letters(grid, left=-4)
+    legend_above(fig, grid[0], 0 if width == DOUBLE else 1)
     n, games = " or ".join(map(str, sorted(rows["n"].unique()))), state(rates)
     text = about(
         data,

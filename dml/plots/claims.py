@@ -21,6 +21,7 @@ from dml.plots.style import (
     about,
     drawn,
     figure,
+    folded,
     legend_above,
     letters,
     percent,
@@ -49,18 +50,21 @@ def story(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
 
 
 @drawn
-def stories(runs: Sequence[tuple[pd.DataFrame, str]]) -> tuple[Figure, pd.DataFrame, str]:
+def stories(runs: Sequence[tuple[pd.DataFrame, str]], width: float = DOUBLE) -> tuple[Figure, pd.DataFrame, str]:
     """A waterfall from training alone to DML, for two protocols: what public labels, own frozen predictions and the
     peers add to accuracy, and FedAvg beneath. Below it DML minus FedAvg, seed by seed, with the published difference as
     a star.
     """
-    return _waterfall(runs)
+    return _waterfall(runs, width)
 
 
-def _waterfall(runs: Sequence[tuple[pd.DataFrame, str]]) -> tuple[Figure, pd.DataFrame, str]:
+def _waterfall(
+    runs: Sequence[tuple[pd.DataFrame, str]], width: float = DOUBLE
+) -> tuple[Figure, pd.DataFrame, str]:
     """`runs`: results and title of one run or two."""
-    fig = Figure(figsize=(DOUBLE, 2.15 + 0.55 * len(runs)))
-    upper, lower = fig.subplots(2, 1, height_ratios=(len(STEPS), 1.25), sharex=True)
+    narrow = width < DOUBLE
+    fig = Figure(figsize=(width, 2.15 + (0.95 if narrow else 0.55) * len(runs)))
+    upper, lower = fig.subplots(2, 1, height_ratios=(len(STEPS), 2 if narrow else 1.25), sharex=True)
     table, texts, hidden = [], [], 0
     shift = np.linspace(-0.2, 0.2, len(runs)) if len(runs) > 1 else np.zeros(1)
     height, differences = 0.66 / len(runs), []
@@ -84,10 +88,10 @@ def _waterfall(runs: Sequence[tuple[pd.DataFrame, str]]) -> tuple[Figure, pd.Dat
         )
         reached = f"{said['reached']:.0f} of n = {len(values)} seeds reach the published difference"
         texts.append(f"{data_name(data)}: {reached}")
-    upper.set_yticks(range(len(STEPS)), [title for *_, title in STEPS])
+    upper.set_yticks(range(len(STEPS)), [folded(title, width, 22) for *_, title in STEPS])
     upper.set_ylim(len(STEPS) - 0.5, -0.6)
     upper.axhline(len(STEPS) - 1.5, color="0.75", linewidth=0.6)
-    upper.set_title("From training alone (Local, at 0) to DML, and FedAvg", pad=5)
+    upper.set_title(folded("From training alone (Local, at 0) to DML, and FedAvg", width, 32), pad=5)
     far = rows.reach(
         [gap for gap, _ in differences], [x for row in table for x in _extent(row)] + [table[-1]["one published"]]
     )
@@ -97,22 +101,28 @@ def _waterfall(runs: Sequence[tuple[pd.DataFrame, str]]) -> tuple[Figure, pd.Dat
         row = table[(place + 1) * (len(STEPS) + 1) - 1]
         hidden += _difference(lower, place, values_of, estimate, row, FACES[place])
     gap = table[-1]["one published"]
-    lower.plot(gap, -0.55, linestyle="", markersize=8, **PUBLISHED, clip_on=False)
-    star = f"{signed(100 * gap)} published, one seed"
-    lower.text(1.01, -0.55, star, va="center", transform=lower.get_yaxis_transform())
+    top = -0.7 if narrow else -0.55
+    lower.plot(gap, top, linestyle="", markersize=8, **PUBLISHED, clip_on=False)
+    star = folded(f"{signed(100 * gap)} published, one seed", width, 17)
+    lower.text(1.01, top, star, va="center", transform=lower.get_yaxis_transform())
     titles = [f"{protocol(data) or 'this run'}, n = {results['seed'].nunique()}" for results, data in runs]
-    lower.set_yticks(range(len(runs)), titles)
-    lower.set_ylim(len(runs) - 0.3, -0.95)
-    lower.set_title(f"DML − FedAvg, paired by seed (grey: within ± {100 * plan().margin:g} points)", pad=5)
+    lower.set_yticks(range(len(runs)), [folded(title, width, 18) for title in titles])
+    lower.set_ylim(len(runs) - 0.3, top - 0.4)
+    within = f"DML − FedAvg, paired by seed (grey: within ± {100 * plan().margin:g} points)"
+    lower.set_title(folded(within, width, 32), pad=5)
     if len(runs) > 1:
         for title, fill in zip(titles, FILLS, strict=True):
             upper.barh(0, 0, color="0.3", label=title, **fill)
-        upper.legend(loc="lower left")
+        if narrow:
+            fig.legend(*upper.get_legend_handles_labels(), loc="outside upper right")
+        else:
+            upper.legend(loc="lower left")
     for axes in (upper, lower):
         axes.axvline(0, color=INK, linewidth=0.7)
         axes.tick_params(axis="y", length=0)
         axes.grid(False, axis="y")
-    lower.set_xlabel(f"difference in accuracy on unseen images, last round, percentage points{BETTER}")
+    what = f"difference in accuracy on unseen images, last round, percentage points{BETTER}"
+    lower.set_xlabel(folded(what, width, 45))
     percent(lower, "x")
     upper.tick_params(labelbottom=False)
     letters((upper, lower), left=-6)

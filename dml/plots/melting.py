@@ -12,7 +12,7 @@ from dml.config import Experiment
 from dml.evidence import transmission
 from dml.evidence.transmission import CODED, OURS, PUBLISHED, ROUND, RUN
 from dml.plots.looks import INK, RUNG_FACE, data_name, dot, ink, name, protocol, signed
-from dml.plots.style import DOUBLE, INTERVAL, SMALLEST, drawn, figure, legend_above, letters, spread
+from dml.plots.style import DOUBLE, INTERVAL, SMALLEST, drawn, figure, folded, legend_above, letters, spread
 
 RIVALS = ("fedavg", "fedavg, 8 bits", "fedavg, top 1 %")  # where the ladder has them
 Run = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, int, str]  # ladder, accuracy, codings, results, …
@@ -39,12 +39,12 @@ def melting(
 
 
 @drawn
-def meltings(runs: Sequence[Run], wires: dict[str, pd.DataFrame]) -> tuple[Figure, pd.DataFrame, str]:
+def meltings(runs: Sequence[Run], wires: dict[str, pd.DataFrame], width: float = DOUBLE) -> tuple[Figure, pd.DataFrame, str]:
     """Left: for two protocols and on one logarithmic axis, how many times DML's bytes the others' are, from the
     messages of a round to the whole run against compressed weights, and for a deployment on the wire; at 1 both are
     equal. Right: DML's accuracy minus that of the same rivals.
     """
-    return _melting(runs, wires)
+    return _melting(runs, wires, width)
 
 
 def ratios(ladder: pd.DataFrame, codings: pd.DataFrame, clients: int) -> pd.DataFrame:
@@ -74,13 +74,16 @@ def on_the_wire(wires: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["row", "against", "ratio"])
 
 
-def _melting(runs: Sequence[Run], wires: dict[str, pd.DataFrame]) -> tuple[Figure, pd.DataFrame, str]:
+def _melting(
+    runs: Sequence[Run], wires: dict[str, pd.DataFrame], width: float = DOUBLE
+) -> tuple[Figure, pd.DataFrame, str]:
     tables = [ratios(ladder, codings, clients).assign(run=data) for ladder, _, codings, _, clients, data in runs]
     wire = on_the_wire(wires).assign(run="deployed")
     table = pd.concat([*tables, wire] if len(wire) else tables, ignore_index=True)
     places = {pair: i for i, pair in enumerate(dict.fromkeys(zip(table["row"], table["against"], strict=True)))}
-    fig = Figure(figsize=(DOUBLE, 0.85 + 0.3 * len(places)))
-    left, right = fig.subplots(1, 2, width_ratios=(1.6, 1), sharey=True)
+    wide = width == DOUBLE
+    fig = Figure(figsize=(width, 0.85 + 0.3 * len(places)))
+    left, *right = fig.subplots(1, 1 + wide, squeeze=False, width_ratios=(1.6, 1)[: 1 + wide], sharey=True)[0]
     shifts = (-0.17, 0.17) if len(runs) > 1 else (0.0,)
     differences = []
     for (_, accuracy, _, results, _, data), some, shift, filled in zip(
@@ -89,39 +92,47 @@ def _melting(runs: Sequence[Run], wires: dict[str, pd.DataFrame]) -> tuple[Figur
         for row in some.itertuples():
             place = places[row.row, row.against] + shift
             _ratio(left, place, row.ratio, _face(row.against, filled))
-        differences += _accuracy(right, _by_seed(accuracy, results), data, places, shift, filled)
+        for axes in right:
+            differences += _accuracy(axes, _by_seed(accuracy, results), data, places, shift, filled)
         face = "0.3" if filled else RUNG_FACE
         left.plot([], [], "o", color="0.3", markerfacecolor=face, label=protocol(data) or "this run")
     for row in wire.itertuples():
         _ratio(left, places[row.row, row.against], row.ratio, {"marker": "x", "color": "0.3"})
     if len(wire):
         left.plot([], [], "x", color="0.3", label="deployed, small run")
-        left.axhline(len(places) - 2.5, color="0.75", linewidth=0.6)
-        right.axhline(len(places) - 2.5, color="0.75", linewidth=0.6)
+        for axes in (left, *right):
+            axes.axhline(len(places) - 2.5, color="0.75", linewidth=0.6)
     left.axvline(1, color=INK, linewidth=0.8)
-    left.set(xscale="log", xlim=(LEAST, max(9e4, 4 * table["ratio"].max())), xlabel="times DML's bytes   DML cheaper →")
-    left.axvspan(LEAST, 1, color="0.94", zorder=0)
-    left.text(0.27, 0.5, "DML dearer", ha="center", va="center", color="0.35", rotation=90)
+    room = 1 if wide else 8  # for words beside the first and the last marker
+    least, most = LEAST / room, room * max(9e4, 4 * table["ratio"].max())
+    left.set(xscale="log", xlim=(least, most), xlabel="times DML's bytes   DML cheaper →")
+    left.axvspan(least, 1, color="0.94", zorder=0)
+    left.text(least**0.5, 0.5, "DML dearer", ha="center", va="center", color="0.35", rotation=90)
     words = [f"{name(against)}: {row}" if not row.startswith("…") else row for row, against in places]
-    left.set_yticks(range(len(places)), words)
+    left.set_yticks(range(len(places)), [folded(each, width, 20) for each in words])
     left.set_ylim(len(places) - 0.4, -0.7)
-    right.axvline(0, color=INK, linewidth=0.7)
-    right.set_xlim(-OFF, OFF)
-    right.set_xlabel("DML − rival, accuracy, pp   DML better →")
-    right.xaxis.set_major_formatter(lambda value, _: signed(round(100 * value, 9), "g"))
-    for axes in (left, right):
+    for axes in right:
+        axes.axvline(0, color=INK, linewidth=0.7)
+        axes.set_xlim(-OFF, OFF)
+        axes.set_xlabel("DML − rival, accuracy, pp   DML better →")
+        axes.xaxis.set_major_formatter(lambda value, _: signed(round(100 * value, 9), "g"))
+        letters((left, axes), left=-6)
+    for axes in (left, *right):
         axes.tick_params(axis="y", length=0)
         axes.grid(False, axis="y")
-    legend_above(fig, left)
-    letters((left, right), left=-6)
+    legend_above(fig, left, 0 if wide else 1)
     counts = " and ".join(f"n = {ladder['n'].max()} seeds ({data_name(data)})" for ladder, *_, data in runs)
     text = (
         f"Bytes of one client, whole messages with headers; {counts}. Left of 1 DML is the dearer one. The run counts "
         "the first model and, for DML, its public images: as raw pixels, or coded, as files or PNG while all weights "
-        "are compressed (xz). b: accuracy on unseen images at the last "
-        f"round, paired by seed, mean and {INTERVAL}. At the right is on how many seeds: rungs were run on some, DML "
-        "and FedAvg count on all. Arrows: means beyond the axis; intervals may leave it. "
+        "are compressed (xz). "
     )
+    if wide:
+        text += (
+            f"b: accuracy on unseen images at the last round, paired by seed, mean and {INTERVAL}. At the right is on "
+            "how many seeds: rungs were run on some, DML and FedAvg count on all. Arrows: means beyond the axis; "
+            "intervals may leave it. "
+        )
     if len(wire):
         text += "Crosses: arms deployed over TLS in the reduced size, one run each; connections need bytes too."
     return fig, pd.concat([table, pd.DataFrame(differences)], ignore_index=True), " ".join(text.split())

@@ -4,6 +4,7 @@ them, which is no part of the picture.
 
 import io
 import re
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -190,6 +191,16 @@ def _powers_of_ten(fig: Figure) -> None:
                 if isinstance(ticks.formatter, LogFormatter):
                     ticks.formatter = _Written(ticks.formatter)
                     ticks.formatter.set_axis(axis)
+
+
+def widths(to: Path) -> tuple[tuple[float, Path], ...]:
+    """The widths that the figures of the paper's three claims are drawn at, and where each goes."""
+    return (DOUBLE, to), (SINGLE, to / "column")
+
+
+def folded(text: str, width: float, letters: int) -> str:
+    """Words of a figure, in lines of so many letters where it is as wide as a column."""
+    return text if width >= DOUBLE else "\n".join(textwrap.wrap(text, letters))
 
 
 def letters(panels: Sequence[Axes], left: float = -11) -> None:
