@@ -58,9 +58,7 @@ def stories(runs: Sequence[tuple[pd.DataFrame, str]], width: float = DOUBLE) -> 
     return _waterfall(runs, width)
 
 
-def _waterfall(
-    runs: Sequence[tuple[pd.DataFrame, str]], width: float = DOUBLE
-) -> tuple[Figure, pd.DataFrame, str]:
+def _waterfall(runs: Sequence[tuple[pd.DataFrame, str]], width: float = DOUBLE) -> tuple[Figure, pd.DataFrame, str]:
     """`runs`: results and title of one run or two."""
     narrow = width < DOUBLE
     fig = Figure(figsize=(width, 2.15 + (0.95 if narrow else 0.55) * len(runs)))

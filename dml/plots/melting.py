@@ -39,7 +39,9 @@ def melting(
 
 
 @drawn
-def meltings(runs: Sequence[Run], wires: dict[str, pd.DataFrame], width: float = DOUBLE) -> tuple[Figure, pd.DataFrame, str]:
+def meltings(
+    runs: Sequence[Run], wires: dict[str, pd.DataFrame], width: float = DOUBLE
+) -> tuple[Figure, pd.DataFrame, str]:
     """Left: for two protocols and on one logarithmic axis, how many times DML's bytes the others' are, from the
     messages of a round to the whole run against compressed weights, and for a deployment on the wire; at 1 both are
     equal. Right: DML's accuracy minus that of the same rivals.
