@@ -257,7 +257,7 @@ def test_a_cluster_that_loses_a_worker_gives_the_bytes_of_this_machine(cluster, 
     from dml.cluster.scheduler import connected
 
     address, crew = cluster
-    listed = run.jobs("02") + run.jobs("03")[:2]
+    listed = run.jobs("02")[::2] + run.jobs("03")[:2]
     with connected(address) as executor:
         executor.inner._client.wait_for_workers(2, timeout=60)
 
@@ -270,9 +270,9 @@ def test_a_cluster_that_loses_a_worker_gives_the_bytes_of_this_machine(cluster, 
     assert crew[0].wait(10) == -signal.SIGKILL and crew[1].poll() is None
     far = contents(sandbox.cache)
     enter(replace(sandbox, folder=tmp_path / "near"))
-    jobs.carry_out(run.jobs("02") + run.jobs("03")[:2])
+    jobs.carry_out(run.jobs("02")[::2] + run.jobs("03")[:2])
     near = contents(tmp_path / "near" / "cache")
-    assert far.keys() == near.keys() and len(far) == 22
+    assert far.keys() == near.keys() and len(far) == len(files_of(listed)) > 6
     assert far == near
 
 
