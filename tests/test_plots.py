@@ -457,8 +457,9 @@ def test_the_waterfall_adds_up_and_its_star_is_the_published_difference(four):
     gap = steps.loc[("dml", "fedavg")]
     assert gap["one published"].item() == pytest.approx(means["dml"] - means["fedavg"])
     assert f"{gap['one reached'].item():.0f} of n = 4 seeds reach" in figure.caption
-    runs = [(results_table(seeds, ARMS), name) for seeds, name in ((FOUR_SEEDS, "a"), (ONE_SEED, "b"))]
-    both = claims.stories(runs)
+    some, one = (results_table(seeds, ARMS) for seeds in (FOUR_SEEDS, ONE_SEED))
+    both = claims.stories([(some, "a", "exploratory"), (one, "b", "confirmatory")])
+    assert "n = 4 exploratory and 1 confirmatory seeds" in both.caption
     assert set(both.table["run"]) == {"a", "b"} and len(both.table) == 2 * len(figure.table)
 
 

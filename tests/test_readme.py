@@ -280,6 +280,8 @@ def test_confirmatory_seeds_speak_as_soon_as_all_are_on_record(record):
     assert "?** Open (exploratory: the protocols differ). DML minus" in bullet(record, "Do peers teach?")
     assert findings.deciding(record)[1].claims.set_index("against").loc["self", "answer"] == "refuted"
     assert row(record, "C1")[3].startswith("confirmatory, n = 40: FedAvg +1.9")
+    shown = [(one.kind, one.title, one.results["seed"].nunique()) for one in findings.deciding(record)]
+    assert shown[0][::2] == ("exploratory", 8) and shown[1] == ("confirmatory", "facemask (2,000 unseen), reduced", 40)
     complete(record, "published", dml=-0.02)
     assert "Confirmatory" not in findings.findings(record).splitlines()[0]
     assert row(record, "C1")[2].startswith("confirmatory, n = 12: FedAvg -2.0")

@@ -40,6 +40,8 @@ class Deciding(NamedTuple):
 
     protocol: str
     kind: str  # "confirmatory" or "exploratory"
+    title: str
+    results: pd.DataFrame
     claims: pd.DataFrame
     missing: str  # what of the study is not on record yet
 
@@ -52,10 +54,13 @@ def deciding(record: Path = RECORDED) -> list[Deciding]:
         fresh = confirmatory.decisive(study, record / "studies" / protocol)
         done, planned = fresh["seed"].nunique(), len(study.confirmatory)
         if done == planned:
-            found.append(Deciding(protocol, "confirmatory", claims(fresh, about.reported), ""))
+            looked_at = f"{study.unseen_images:,}" if study.unseen_images else "all"
+            title = f"{study.data} ({looked_at} unseen), {study.profile}"
+            kind, results, missing = "confirmatory", fresh, ""
         else:
-            judged = claims(read(record / name, "results"), about.reported)
-            found.append(Deciding(protocol, "exploratory", judged, f"{done} of {planned}"))
+            kind, title, results = "exploratory", about.title, read(record / name, "results")
+            missing = f"{done} of {planned}"
+        found.append(Deciding(protocol, kind, title, results, claims(results, about.reported), missing))
     return found
 
 

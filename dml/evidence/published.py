@@ -7,6 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from dml.config import DATA, PROFILES, RECORDED, Experiment
+from dml.evidence.accuracy import LAST, values
 from dml.evidence.cost_models import AUTHOR_JSON
 from dml.files import read_table
 from dml.models import VisionNet, group
@@ -57,8 +58,8 @@ def comparison(results: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
     prediction interval, from two seeds on), since the published number is one run; `inside`: it could be one of these.
     """
     rows = []
-    for arm, what, number, values in (*_scores(results), *_differences(results), *_histories(results, measured)):
-        rows.append({"arm": arm, "what": what, "published": number, **prediction(values)})
+    for arm, what, number, found in (*_scores(results), *_differences(results), *_histories(results, measured)):
+        rows.append({"arm": arm, "what": what, "published": number, **prediction(found)})
     table = pd.DataFrame(rows)
     gap, loss = (table["what"].str.contains(word) for word in ("minus", "loss"))  # the others are shares
     table["low"] = table["low"].clip(lower=np.where(gap, -np.inf, 0))
@@ -133,16 +134,17 @@ def on_record() -> pd.DataFrame:
     return comparison(read_table(folder / "results.csv"), read_table(folder / "history.csv"))
 
 
-def one_seed(results: pd.DataFrame) -> pd.DataFrame:
-    """How often one seed would have shown a published gap: columns against, published, mean, low, high (of one more
-    seed), n, reached (seeds whose gap is at least the published one), share_low and share_high (Wilson's 95 %).
+def one_seed(results: pd.DataFrame, metric: str = LAST) -> pd.DataFrame:
+    """How often one seed would have shown a published gap in this metric: columns against, published, mean, low, high
+    (of one more seed), n, reached (seeds whose gap is at least the published one), share_low and share_high (Wilson's
+    95 %).
     """
-    measured, means, rows = per_seed(results, "unseen accuracy"), published().groupby("arm")["accuracy"].mean(), []
+    measured, means, rows = values(results, metric), published().groupby("arm")["accuracy"].mean(), []
     for arm in ("fedavg", "asynchronous"):
-        values, gap = (measured["dml"] - measured[arm]).to_numpy(), means["dml"] - means[arm]
-        reached = int((values >= gap).sum())
-        low, high = stats.binomtest(reached, len(values)).proportion_ci(method="wilson")
-        row = {"against": arm, "published": gap, **prediction(values), "reached": reached}
+        found, gap = (measured["dml"] - measured[arm]).to_numpy(), means["dml"] - means[arm]
+        reached = int((found >= gap).sum())
+        low, high = stats.binomtest(reached, len(found)).proportion_ci(method="wilson")
+        row = {"against": arm, "published": gap, **prediction(found), "reached": reached}
         rows.append(row | {"share_low": low, "share_high": high})
     return pd.DataFrame(rows)
 

@@ -96,7 +96,7 @@ def redraw_recorded(to: Path) -> None:
     folders = recorded()
     tasks = [
         Task(draw_faces, (to,)),
-        Task(draw_story, (folders, to)),
+        Task(draw_story, (to,)),
         Task(draw_bytes, (folders, to)),
         Task(draw_studies, (to,)),
     ]
@@ -187,9 +187,9 @@ def draw_crowd(to: Path) -> None:
         crowd.cost(spent, "random pixels, study crowd-cost").save(to, "07_cost")
 
 
-def draw_story(folders: Sequence[Path], to: Path) -> None:
-    """The waterfall of all recorded runs in one figure."""
-    runs = [(read(folder, "results"), About.read(folder).title) for folder in folders]
+def draw_story(to: Path) -> None:
+    """The waterfall of both protocols in one figure, of the seeds that speak."""
+    runs = [(one.results, one.title, one.kind) for one in findings.deciding()]
     for width, folder in widths(to):
         claims.stories(runs, width).save(folder, "09_story")
 

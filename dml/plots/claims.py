@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dml import stats
+from dml.evidence import accuracy, published
 from dml.evidence import many_clients as crowd
-from dml.evidence import published
 from dml.evidence.words import between
 from dml.plots import rows
 from dml.plots.looks import INK, PUBLISHED, data_name, dot, ink, look, name, protocol, signed
@@ -37,6 +37,7 @@ STEPS = (  # arm, less that arm, from where the bar starts, what it adds
     ("dml", "local", "", "= DML"),
     ("fedavg", "local", "", "FedAvg: averaging weights"),
 )
+Run = tuple[pd.DataFrame, str, str]  # results, title, which kind of seeds
 FILLS: tuple[dict[str, Any], ...] = ({"alpha": 1.0}, {"alpha": 0.35})  # of the first and the second protocol
 FACES: tuple[dict[str, Any], ...] = ({}, {"markerfacecolor": "white"})
 
@@ -46,11 +47,11 @@ def story(results: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
     """A waterfall from training alone to DML: what public labels, own frozen predictions and the peers add to accuracy,
     and FedAvg beneath. Below it DML minus FedAvg, seed by seed, with the published difference as a star.
     """
-    return _waterfall([(results, data)])
+    return _waterfall([(results, data, "")])
 
 
 @drawn
-def stories(runs: Sequence[tuple[pd.DataFrame, str]], width: float = DOUBLE) -> tuple[Figure, pd.DataFrame, str]:
+def stories(runs: Sequence[Run], width: float = DOUBLE) -> tuple[Figure, pd.DataFrame, str]:
     """A waterfall from training alone to DML, for two protocols: what public labels, own frozen predictions and the
     peers add to accuracy, and FedAvg beneath. Below it DML minus FedAvg, seed by seed, with the published difference as
     a star.
@@ -58,16 +59,16 @@ def stories(runs: Sequence[tuple[pd.DataFrame, str]], width: float = DOUBLE) -> 
     return _waterfall(runs, width)
 
 
-def _waterfall(runs: Sequence[tuple[pd.DataFrame, str]], width: float = DOUBLE) -> tuple[Figure, pd.DataFrame, str]:
-    """`runs`: results and title of one run or two."""
+def _waterfall(runs: Sequence[Run], width: float = DOUBLE) -> tuple[Figure, pd.DataFrame, str]:
     narrow = width < DOUBLE
     fig = Figure(figsize=(width, 2.15 + (0.95 if narrow else 0.55) * len(runs)))
     upper, lower = fig.subplots(2, 1, height_ratios=(len(STEPS), 2 if narrow else 1.25), sharex=True)
     table, texts, hidden = [], [], 0
     shift = np.linspace(-0.2, 0.2, len(runs)) if len(runs) > 1 else np.zeros(1)
     height, differences = 0.66 / len(runs), []
-    for i, (results, data) in enumerate(runs):
-        values = stats.per_seed(results, "unseen accuracy")
+    for i, (results, data, _) in enumerate(runs):
+        measure = accuracy.measured(results, accuracy.LATE)
+        values = accuracy.values(results, measure)
         for place, (arm, less, start, _) in enumerate(STEPS):  # each bar begins where the one above it ends
             estimate = stats.paired(values[arm].to_numpy(), values[less].to_numpy(), plan().margin)
             base = (values[start] - values["local"]).mean() if start else 0.0
@@ -79,13 +80,14 @@ def _waterfall(runs: Sequence[tuple[pd.DataFrame, str]], width: float = DOUBLE) 
             table.append(row)
         gap = (values["dml"] - values["fedavg"]).to_numpy()
         differences.append((gap, stats.paired(values["dml"].to_numpy(), values["fedavg"].to_numpy(), plan().margin)))
-        said = published.one_seed(results).set_index("against").loc["fedavg"]
+        said = published.one_seed(results, measure).set_index("against").loc["fedavg"]
         told = stats.compared(differences[-1][1])
         table.append(
             {"run": data, "arm": "dml", "minus": "fedavg", "from": 0.0, **told, **said[PREDICTED].add_prefix("one ")}
         )
         reached = f"{said['reached']:.0f} of n = {len(values)} seeds reach the published difference"
-        texts.append(f"{data_name(data)}: {reached}")
+        when = "last round" if measure == accuracy.LAST else f"mean of the last {plan().late_rounds} rounds"
+        texts.append(f"{data_name(data)}: {when}; {reached}")
     upper.set_yticks(range(len(STEPS)), [folded(title, width, 22) for *_, title in STEPS])
     upper.set_ylim(len(STEPS) - 0.5, -0.6)
     upper.axhline(len(STEPS) - 1.5, color="0.75", linewidth=0.6)
@@ -103,7 +105,7 @@ def _waterfall(runs: Sequence[tuple[pd.DataFrame, str]], width: float = DOUBLE) 
     lower.plot(gap, top, linestyle="", markersize=8, **PUBLISHED, clip_on=False)
     star = folded(f"{signed(100 * gap)} published, one seed", width, 17)
     lower.text(1.01, top, star, va="center", transform=lower.get_yaxis_transform())
-    titles = [f"{protocol(data) or 'this run'}, n = {results['seed'].nunique()}" for results, data in runs]
+    titles = [f"{protocol(data) or 'this run'}, n = {results['seed'].nunique()}" for results, data, _ in runs]
     lower.set_yticks(range(len(runs)), [folded(title, width, 18) for title in titles])
     lower.set_ylim(len(runs) - 0.3, top - 0.4)
     within = f"DML − FedAvg, paired by seed (grey: within ± {100 * plan().margin:g} points)"
@@ -119,13 +121,13 @@ def _waterfall(runs: Sequence[tuple[pd.DataFrame, str]], width: float = DOUBLE) 
         axes.axvline(0, color=INK, linewidth=0.7)
         axes.tick_params(axis="y", length=0)
         axes.grid(False, axis="y")
-    what = f"difference in accuracy on unseen images, last round, percentage points{BETTER}"
+    what = f"difference in accuracy on unseen images, percentage points{BETTER}"
     lower.set_xlabel(folded(what, width, 45))
     percent(lower, "x")
     upper.tick_params(labelbottom=False)
     letters((upper, lower), left=-6)
     which = "Solid bars, filled markers: the first run; pale, hollow: the second. " if len(runs) > 1 else ""
-    seeds = " and ".join(str(len(gap)) for gap, _ in differences)
+    seeds = " and ".join(f"{len(gap)} {kind}".strip() for (gap, _), (*_, kind) in zip(differences, runs, strict=True))
     text = (
         f"Paired means and {INTERVAL}, n = {seeds} seeds: differences between arms, not causes. {which}a: bars; the "
         "first three add up to the fourth; an interval is its step's alone and is read from the bar's foot, the thick "
