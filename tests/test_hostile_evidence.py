@@ -200,6 +200,10 @@ def test_expectations_of_the_grid_and_of_lies_in_training():
     works = {("fedavg", 0): 0.1, ("fedavg", 2): 0.6, ("dml", 0): 0.1, ("dml", 2): 0.12}
     table = ten([(arm, "mean", 1e-7, f, "backdoor", "backdoor", value) for (arm, f), value in works.items()])
     assert answers("hostile-training", table) == {"H8": "held"}
+    table.loc[table["arm"] == "fedavg", "value"] = 0.1
+    averaging, outputs = list(expectations.lines({"hostile-training": (table, True)}))[2:]
+    assert averaging.startswith("| H8 | **failed** | `fedavg`") and averaging.endswith("| failed | 10 |")
+    assert outputs.startswith("| H8 | **failed** | `dml`") and outputs.endswith("| held | 10 |")
 
 
 @pytest.mark.parametrize(("at_two", "word"), [(0.91, "held"), (0.5, "failed")])
@@ -213,7 +217,7 @@ def test_the_expectation_on_break_evens_is_a_count(at_two, word):
     lines = list(hostile_page.counted(table, True))
     assert len(lines) == 3 and all(line.startswith(f"| H6 | **{word}** | ") for line in lines)
     (clipped,) = (line for line in lines if "clip 0.02" in line)
-    assert clipped.endswith(f"| 4 or not reached | {'not reached' if word == 'held' else '2'} | 10 |")
+    assert clipped.endswith(f"| 4 or not reached | {'not reached' if word == 'held' else '2'} | {word} | 10 |")
     assert all("**open: interim**" in line for line in hostile_page.counted(table, False))
     assert list(hostile_page.counted(None, False)) == []
 

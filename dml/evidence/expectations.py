@@ -16,6 +16,7 @@ from dml.stats import Estimate, interval
 from dml.studies.hostile import BASE, CLIP
 
 TITLE = "What was expected"
+TITLES = ("expectation", "answer", "by", "expected, %", "found, % [95 %]", "this part", "n")
 COIN, BORNE, FREE = 0.5, 0.05, 0.01  # shares: a coin's accuracy; what a liar may take; what a clip may cost
 PLAIN, PDMM, TRIGGER = BASE.clip, "pdmm, c = 0.1", 0.1
 
@@ -135,11 +136,12 @@ def lines(studies: Mapping[str, tuple[pd.DataFrame | None, bool]]) -> Iterator[s
             except KeyError:
                 continue
             said = answer(parts) if complete else f"{OPEN}: interim"
-            rows += [(name, f"**{said}**", part.says, *_numbers(part)) for part in parts]
-    yield from table(("expectation", "answer", "by", "expected, %", "found, % [95 %]", "n"), rows) if rows else ()
+            alone = (answer([part]) if complete else "" for part in parts)
+            rows += [(name, f"**{said}**", *_row(*both)) for both in zip(parts, alone, strict=True)]
+    yield from table(TITLES, rows) if rows else ()
 
 
-def _numbers(part: Part) -> tuple[str, str, int]:
-    found = part.found
-    side = "below" if part.below else "above"
-    return f"{side} {100 * part.bound:g}", estimate(found.mean, found.low, found.high, ".1f"), found.n
+def _row(part: Part, alone: str) -> tuple[str, str, str, str, int]:
+    found, side = part.found, "below" if part.below else "above"
+    expected = f"{side} {100 * part.bound:g}"
+    return part.says, expected, estimate(found.mean, found.low, found.high, ".1f"), alone, found.n

@@ -50,7 +50,9 @@ def counted(results: pd.DataFrame | None, complete: bool) -> Iterator[str]:
         words = " or ".join("not reached" if each is None else f"{each}" for each in expected)
         found = even[arm, "mean", clip]
         shown = "not reached" if found is None else f"{found}"
-        yield f"| H6 | **{said}** | `{arm}`, clip {clip:g}, break-even | {words} | {shown} | {rows['n'].max()} |"
+        alone = (HELD if even[arm, "mean", clip] in expected else FAILED) if complete else ""
+        by = f"`{arm}`, clip {clip:g}, break-even"
+        yield f"| H6 | **{said}** | {by} | {words} | {shown} | {alone} | {rows['n'].max()} |"
 
 
 def _complete(name: str, folder: Path) -> tuple[pd.DataFrame | None, bool]:

@@ -70,7 +70,7 @@ NOTES = {
     "hostile-screen": "Two of ten lie. One seed decides nothing but which attack the grid uses; at four of ten another "
     "may be worse.",
     "hostile-training": "Accuracy of honest clients and how often the trigger turns their answer, mean [95 %, "
-    "Student's t over seeds].",
+    "Student's t over seeds]. That no trigger passes through outputs says little unless it passes through averaging.",
     "hostile-skewed": "Dirichlet concentration 0.3. Accuracy of honest clients, mean [95 %, Student's t over seeds].",
 }
 TABLES = {"hostile-screen": _screen, "hostile-training": _training, "hostile-skewed": _skewed}
