@@ -277,7 +277,8 @@ def test_confirmatory_seeds_speak_as_soon_as_all_are_on_record(record):
     head, told = findings.findings(record).splitlines()[0], bullet(record, "More accurate than FedAvg?")
     assert "0 of 12 (published)." in head and "reduced" not in head
     assert re.search(r"\(published, 8 exploratory\), \+[12]\.\d\d \[\S+ \S+\] \(reduced, 40 confirmatory\)", told)
-    assert "?** Open (exploratory: the protocols differ). DML minus" in bullet(record, "Do peers teach?")
+    assert "?** Published: open; reduced: no. DML minus" in bullet(record, "Do peers teach?")
+    assert "?** Published: open; reduced: yes. DML minus" in told
     assert findings.deciding(record)[1].claims.set_index("against").loc["self", "answer"] == "refuted"
     assert row(record, "C1")[3].startswith("confirmatory, n = 40: FedAvg +1.9")
     shown = [(one.kind, one.title, one.results["seed"].nunique()) for one in findings.deciding(record)]
@@ -286,7 +287,7 @@ def test_confirmatory_seeds_speak_as_soon_as_all_are_on_record(record):
     assert "Confirmatory" not in findings.findings(record).splitlines()[0]
     assert row(record, "C1")[2].startswith("confirmatory, n = 12: FedAvg -2.0")
     assert row(record, "C1")[4] == "**published: refuted; reduced: held**"
-    assert "?** The two protocols differ. DML minus" in bullet(record, "More accurate than FedAvg?")
+    assert "?** Published: no; reduced: yes. DML minus" in bullet(record, "More accurate than FedAvg?")
     rmtree(record / "studies" / "published")
     complete(record, "published", dml=0.02)
     told = findings.findings(record)

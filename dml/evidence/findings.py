@@ -30,7 +30,7 @@ from dml.studies.plan import plan
 
 RUNS = {"published": "paper-facemask", "reduced": "reduced-facemask"}  # the recorded ones, by the study of the plan
 TOP = "fedavg, top 1 %"
-SHORT = {HELD: "Yes", REFUTED: "No", OPEN: "Open", "": "The two protocols differ"}  # a comparison's answer
+SHORT = {HELD: "Yes", REFUTED: "No", OPEN: "Open"}  # a comparison's answer
 
 
 class Deciding(NamedTuple):
@@ -96,31 +96,35 @@ def _asked(one: Deciding, family: str, against: str):
     return row
 
 
-def _compared(speaking: Sequence[Deciding], family: str, against: str, seeds: bool = True) -> tuple[str, str]:
-    """The answer of both protocols to a comparison, "" where they differ, and its numbers, with the seeds if asked."""
+def _compared(speaking: Sequence[Deciding], family: str, against: str, seeds: bool = True) -> tuple[list[str], str]:
+    """Both protocols' answers to a comparison, and its numbers, with the seeds if asked."""
     rows = [(one, _asked(one, family, against)) for one in speaking]
     kinds = (f", {row.n} {one.kind}" if seeds else "" for one, row in rows)
     numbers = (f"{points(row)} ({one.protocol}{kind})" for (one, row), kind in zip(rows, kinds, strict=True))
-    answers = {row.answer for _, row in rows}
-    return answers.pop() if len(answers) == 1 else "", ", ".join(numbers)
+    return [row.answer for _, row in rows], ", ".join(numbers)
 
 
 def accuracy(speaking: Sequence[Deciding]) -> str:
     """DML's accuracy on unseen images against FedAvg's, in both protocols."""
-    answer, numbers = _compared(speaking, "C1", "fedavg")
-    return f"{_short(answer, speaking)}. DML minus FedAvg: {numbers}."
+    answers, numbers = _compared(speaking, "C1", "fedavg")
+    return f"{_short(answers, speaking)}. DML minus FedAvg: {numbers}."
 
 
 def mechanism(speaking: Sequence[Deciding]) -> str:
     """What peers add to being held to a client's own predictions, on the same seeds."""
-    answer, numbers = _compared(speaking, "mechanism", "self", seeds=False)
-    return f"{_short(answer, speaking)}. DML minus being its own peer: {numbers}."
+    answers, numbers = _compared(speaking, "mechanism", "self", seeds=False)
+    return f"{_short(answers, speaking)}. DML minus being its own peer: {numbers}."
 
 
-def _short(answer: str, speaking: Sequence[Deciding]) -> str:
-    """An answer in a word; exploratory seeds decide none."""
-    undecided = answer != OPEN and any(one.missing for one in speaking)
-    return f"Open (exploratory: {answer or 'the protocols differ'})" if undecided else SHORT[answer]
+def _short(answers: Sequence[str], speaking: Sequence[Deciding]) -> str:
+    """The answers in a word, or one a protocol; exploratory seeds decide none."""
+    alike, undecided = len(set(answers)) == 1, [bool(one.missing) for one in speaking]
+    if set(answers) == {OPEN} or (alike and not any(undecided)):
+        return SHORT[answers[0]]
+    if all(undecided):
+        return f"Open (exploratory: {answers[0] if alike else 'the protocols differ'})"
+    said = (SHORT[OPEN if one.missing else answer].lower() for one, answer in zip(speaking, answers, strict=True))
+    return capital("; ".join(f"{one.protocol}: {word}" for one, word in zip(speaking, said, strict=True)))
 
 
 def one_seed(results: pd.DataFrame, reported: pd.DataFrame) -> str:
@@ -175,7 +179,7 @@ def heard(readers: pd.DataFrame, studies: Path) -> dict[str, set[str]]:
 
 def advice(speaking: Sequence[Deciding], times: pd.Series, readers: dict[str, set[str]]) -> str:
     """When DML is worth it and when not, by the answers above: a reader is named where every answer on it is *held*."""
-    gain = _compared(speaking, "C1", "fedavg")[0] == HELD and not any(one.missing for one in speaking)
+    gain = set(_compared(speaking, "C1", "fedavg")[0]) == {HELD} and not any(one.missing for one in speaking)
     surely = [reader for reader in READERS if readers[reader] == {HELD}]
     if "peer" in surely:  # with one sum, too
         surely = [reader for reader in surely if reader != "peer, sum"]
