@@ -66,7 +66,7 @@ def record(tmp_path):
     folder = tmp_path / "published"
     folder.mkdir()
     results = pd.DataFrame(rows, columns=["seed", "arm", "round", "client", "metric", "value"])
-    results.to_csv(folder / "results.csv", index=False)
+    results.to_csv(folder / "results.csv.gz", index=False)
     table = pd.DataFrame(right, columns=["seed", "arm", "round", "models", "right"])
     (folder / "right.csv.gz").write_bytes(gzip.compress(table.to_csv(index=False).encode()))
     return study, results, table, tmp_path
@@ -140,9 +140,9 @@ def test_the_page_says_how_far_a_study_is_and_turns_with_its_tables(record):
     assert re.search(r"\*\*(held|open)\*\*: [^;]*FedAvg", line)
     worse = results.copy()
     worse.loc[(worse["metric"] == "late unseen accuracy") & (worse["arm"] == "dml"), "value"] -= 0.5
-    worse.to_csv(folder / "published" / "results.csv", index=False)
+    worse.to_csv(folder / "published" / "results.csv.gz", index=False)
     assert "**refuted**: FedAvg, asynchronous" in study_text.text(folder)
-    results[results["seed"] == 8].to_csv(folder / "published" / "results.csv", index=False)
+    results[results["seed"] == 8].to_csv(folder / "published" / "results.csv.gz", index=False)
     assert study_text.ONE in study_text.text(folder)
 
 

@@ -1,5 +1,6 @@
 """The analysis plan: read from its page, older than what it decides, and carried out seed by seed."""
 
+import gzip
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -68,12 +69,12 @@ def planned(small, sandbox, monkeypatch, no_workers):
 def test_a_study_adds_each_seed_to_the_record_once(planned, tmp_path):
     study.carry_out(planned, [21], "cpu", tmp_path)
     folder = tmp_path / planned.name
-    first = (folder / "results.csv").read_bytes()
+    first = gzip.decompress((folder / "results.csv.gz").read_bytes())
     before = {file: file.read_bytes() for file in folder.iterdir()}
     study.carry_out(planned, [21], "cpu", tmp_path)
     assert {file: file.read_bytes() for file in folder.iterdir()} == before
     study.carry_out(planned, [20], "cpu", tmp_path)
-    costs, results = pd.read_csv(folder / "costs.csv"), pd.read_csv(folder / "results.csv")
+    costs, results = pd.read_csv(folder / "costs.csv"), pd.read_csv(folder / "results.csv.gz")
     assert costs[["seed", "arm"]].to_numpy().tolist() == [[20, "dml"], [20, "fedavg"], [21, "dml"], [21, "fedavg"]]
     assert results[results["seed"] == 21].to_csv(index=False).encode() == first
     assert {"commit", "processor", "cpu_s"} <= set(costs) and (folder / "manifest.json").is_file()

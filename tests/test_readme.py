@@ -268,7 +268,7 @@ def complete(record, protocol, **shifts):
     folder = record / "studies" / protocol
     folder.mkdir(parents=True)
     results = pd.DataFrame(rows, columns=["seed", "arm", "round", "client", "metric", "value"])
-    results.to_csv(folder / "results.csv", index=False)
+    results.to_csv(folder / "results.csv.gz", index=False)
 
 
 def test_confirmatory_seeds_speak_as_soon_as_all_are_on_record(record):

@@ -24,7 +24,7 @@ from dml.evidence.answers import HELD, OPEN, REFUTED, brief, points
 from dml.evidence.privacy import c4
 from dml.evidence.published import prediction
 from dml.evidence.transmission import CODED, OURS, ROUND, RUN, ratios
-from dml.evidence.words import capital, estimate, joined
+from dml.evidence.words import capital, estimate, joined, side
 from dml.stats import interval, per_seed
 from dml.studies.plan import plan
 
@@ -62,6 +62,21 @@ def deciding(record: Path = RECORDED) -> list[Deciding]:
             missing = f"{done} of {planned}"
         found.append(Deciding(protocol, kind, title, results, claims(results, about.reported), missing))
     return found
+
+
+def confirmed(record: Path = RECORDED) -> dict[str, Deciding]:
+    """By protocol, the seeds that decide, where all of them are on record."""
+    return {one.protocol: one for one in deciding(record) if not one.missing}
+
+
+def decided(one: Deciding) -> str:
+    """What confirmatory seeds say of the two main comparisons, as a paragraph."""
+    fedavg, alone = _asked(one, "C1", "fedavg"), _asked(one, "mechanism", "self")
+    return (
+        f"**The {fedavg.n} confirmatory seeds of the {one.protocol} protocol decide.** Mean of the last "
+        f"{plan().late_rounds} rounds, in points: DML minus FedAvg {points(fedavg)} (95 %), "
+        f"{side(fedavg.low, fedavg.high)}; minus being its own peer {points(alone)}, {side(alone.low, alone.high)}."
+    )
 
 
 def findings(record: Path = RECORDED) -> str:

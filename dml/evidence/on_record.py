@@ -19,8 +19,9 @@ from dml.evidence import reconstruction as pictures
 from dml.evidence import transmission as sizes
 from dml.evidence.about import About, read
 from dml.evidence.answers import STATUSES, brief
+from dml.evidence.findings import confirmed, decided
 from dml.evidence.privacy import ALIKE, QUESTIONS, c4
-from dml.evidence.words import estimate, table
+from dml.evidence.words import estimate, side, table
 from dml.files import DataError, write_text
 from dml.stats import interval, per_seed
 
@@ -66,11 +67,6 @@ class Finding(NamedTuple):
     shows: str
 
 
-def side(low: float, high: float) -> str:
-    """Where an interval lies."""
-    return "above zero" if low > 0 else "below zero" if high < 0 else "on both sides of zero"
-
-
 def excluded(value: float, low: float, high: float) -> str:
     """Whether an interval leaves a value out."""
     return "not excluded" if low <= value <= high else "excluded"
@@ -112,6 +108,8 @@ def accuracy(published: Recorded, reduced: Recorded) -> list[str]:
                 f" As a mean, the published gap of {100 * theirs:+.2f} (one run) is {first}; for the author's one-term "
                 f"form, {one_term}, {'likewise' if first == second else f'it is {second}'}."
             )
+        if fresh := confirmed(published.studies.parent).get(run.protocol):
+            paragraphs.append(decided(fresh))
     return paragraphs
 
 
@@ -162,14 +160,16 @@ def verdict(published: Recorded, reduced: Recorded) -> list[str]:
     tables, paragraphs = [], []
     for run in (published, reduced):
         rows = verdicts.verdicts(run.folder, run.about)
-        answers = [brief(row) for row in rows[list(STATUSES)].to_dict("records")]
+        fresh = confirmed(published.studies.parent).get(run.protocol)
+        newer = {row["claim"]: row for row in verdicts.accuracy_rows(fresh.claims)} if fresh else {}
+        records = [row | newer.get(row["claim"], {}) for row in rows.to_dict("records")]
+        answers = [brief({status: row[status] for status in STATUSES}) for row in records]
         tables.append(rows.assign(run=run.protocol, answer=answers))
         counts = tables[-1]["answer"].value_counts()
         told = ", ".join(f"{counts[answer]} {answer}" for answer in ORDER if answer in counts)
-        seeds = run.read("results")["seed"].nunique()
-        paragraphs.append(
-            f"**{run.name}, n = {seeds} exploratory seeds for accuracy.** Of {len(rows)} answers: {told}."
-        )
+        seeds = (fresh.results if fresh else run.read("results"))["seed"].nunique()
+        kind = f"confirmatory seeds of {fresh.title.rpartition(', ')[0]}" if fresh else "exploratory seeds"
+        paragraphs.append(f"**{run.name}; for accuracy n = {seeds} {kind}.** Of {len(rows)} answers: {told}.")
     wide = pd.concat(tables).pivot(index=["claim", "system", "says"], columns="run", values="answer")
     head = ("claim", "DML", "in words", *(f"{protocol} protocol" for protocol in wide))
     rows = wide.fillna("not asked").reset_index().itertuples(index=False)

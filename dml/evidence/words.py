@@ -45,3 +45,8 @@ def span(low: float, high: float, form: str = "+.2f", scale: float = 100) -> str
 def estimate(mean: float, low: float, high: float, form: str = "+.2f", scale: float = 100) -> str:
     """A mean and its interval, in the same units."""
     return f"{scale * mean:{form}} {span(low, high, form, scale)}".rstrip()
+
+
+def side(low: float, high: float) -> str:
+    """Where an interval lies."""
+    return "above zero" if low > 0 else "below zero" if high < 0 else "on both sides of zero"

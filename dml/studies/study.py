@@ -16,7 +16,7 @@ from dml.training import machine
 
 STUDIES = RECORDED / "studies"
 PAIR = ["seed", "arm"]
-TABLES = {"results": "results.csv", "right": "right.csv.gz", "history": "history.csv.gz", "costs": "costs.csv"}
+TABLES = {"results": "results.csv.gz", "right": "right.csv.gz", "history": "history.csv.gz", "costs": "costs.csv"}
 DETAIL = {"history": ["loss", "accuracy"]}  # kept as means over the clients
 
 
