@@ -28,7 +28,7 @@ from dml.evidence.generalisation import ASKED
 from dml.evidence.skew import TABLES
 from dml.files import DataError
 from dml.pipeline import redraw
-from dml.plots import bandwidth, catalogue, claims, failures, looks, melting, overview, rows, style
+from dml.plots import bandwidth, catalogue, failures, looks, melting, overview, rows, style, waterfall
 from dml.plots import data as split
 from dml.plots.looks import LOOKS
 from dml.studies import crowd as many
@@ -458,7 +458,7 @@ def test_the_waterfall_adds_up_and_its_star_is_the_published_difference(four):
     assert gap["one published"].item() == pytest.approx(means["dml"] - means["fedavg"])
     assert f"{gap['one reached'].item():.0f} of n = 4 seeds reach" in figure.caption
     some, one = (results_table(seeds, ARMS) for seeds in (FOUR_SEEDS, ONE_SEED))
-    both = claims.stories([(some, "a", "exploratory"), (one, "b", "confirmatory")])
+    both = waterfall.stories([(some, "a", "exploratory"), (one, "b", "confirmatory")])
     assert "n = 4 exploratory and 1 confirmatory seeds" in both.caption
     assert set(both.table["run"]) == {"a", "b"} and len(both.table) == 2 * len(figure.table)
 

@@ -55,7 +55,7 @@ def recorded(folder: Path = STUDIES, name: str = NAME) -> pd.DataFrame | None:
 def chosen(rates: pd.DataFrame, strength: str, view: str) -> pd.DataFrame:
     """Of an adversary, by game: the `attack` that is best on the other games (by mean AUC), and its `METRICS`."""
     rows = rates[rates["strength"].isin(CONTAINED[strength]) & (rates["view"] == view)]
-    wide = rows.set_index(["game", "attack", "metric"])["value"].unstack(sort=False)
+    wide = rows.groupby(["game", "attack", "metric"], sort=False)["value"].mean().unstack(sort=False)
     areas = wide["auc"].unstack()
     found = {}
     for game in areas.index:

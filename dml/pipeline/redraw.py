@@ -30,7 +30,7 @@ from dml.evidence.about import About, read
 from dml.evidence.accuracy import claims as claims_of
 from dml.files import read_table, write_text
 from dml.pipeline import privately
-from dml.plots import catalogue, claims, crowd, melting, studies
+from dml.plots import catalogue, crowd, melting, studies, waterfall
 from dml.plots.data import contact_sheet
 from dml.plots.generalisation import gaps
 from dml.plots.hostile import by_liars
@@ -191,7 +191,7 @@ def draw_story(to: Path) -> None:
     """The waterfall of both protocols in one figure, of the seeds that speak."""
     runs = [(one.results, one.title, one.kind) for one in findings.deciding()]
     for width, folder in widths(to):
-        claims.stories(runs, width).save(folder, "09_story")
+        waterfall.stories(runs, width).save(folder, "09_story")
 
 
 def draw_studies(to: Path) -> None:

@@ -22,12 +22,13 @@ from dml.plots import (
     privacy,
     skew,
     training,
+    waterfall,
 )
 from dml.plots.style import FIGURES, Drawn
 
 ROOMS = (  # imported: each adds its figures to FIGURES
     *(lesson, data, training, arms, failures, privacy, leaks),
-    *(overview, melting, bandwidth, costs, skew, hostile, crowd, generalisation, claims),
+    *(overview, melting, bandwidth, costs, skew, hostile, crowd, generalisation, waterfall, claims),
 )
 PICTURES = "reconstructions"  # private images and what was recovered of them: not a table, and never recorded of people
 RECONSTRUCTION = "03_reconstruction"
