@@ -50,7 +50,7 @@ def counted(results: pd.DataFrame | None, complete: bool) -> Iterator[str]:
         words = " or ".join("not reached" if each is None else f"{each}" for each in expected)
         found = even[arm, "mean", clip]
         shown = "not reached" if found is None else f"{found}"
-        alone = (HELD if even[arm, "mean", clip] in expected else FAILED) if complete else ""
+        alone = (HELD if found in expected else FAILED) if complete else ""
         by = f"`{arm}`, clip {clip:g}, break-even"
         yield f"| H6 | **{said}** | {by} | {words} | {shown} | {alone} | {rows['n'].max()} |"
 

@@ -92,7 +92,7 @@ def gap(values: pd.DataFrame, arm: str) -> tuple[str, float, float]:
 
 def accuracy(published: Recorded, reduced: Recorded) -> list[str]:
     """Notebook 02: DML minus FedAvg, one paragraph a run, since no claim is about both."""
-    paragraphs = []
+    paragraphs, newer = [], confirmed(published.studies.parent)
     for run in (published, reduced):
         values, reports = per_seed(run.read("results"), "unseen accuracy"), run.about.reported
         told, low, high = gap(values, "dml")
@@ -108,8 +108,8 @@ def accuracy(published: Recorded, reduced: Recorded) -> list[str]:
                 f" As a mean, the published gap of {100 * theirs:+.2f} (one run) is {first}; for the author's one-term "
                 f"form, {one_term}, {'likewise' if first == second else f'it is {second}'}."
             )
-        if fresh := confirmed(published.studies.parent).get(run.protocol):
-            paragraphs.append(decided(fresh))
+        if run.protocol in newer:
+            paragraphs.append(decided(newer[run.protocol]))
     return paragraphs
 
 
@@ -157,10 +157,10 @@ def transmission(published: Recorded, reduced: Recorded) -> list[str]:
 
 def verdict(published: Recorded, reduced: Recorded) -> list[str]:
     """Notebook 09: how many answers are held, refuted and open, and which."""
-    tables, paragraphs = [], []
+    tables, paragraphs, decisive = [], [], confirmed(published.studies.parent)
     for run in (published, reduced):
         rows = verdicts.verdicts(run.folder, run.about)
-        fresh = confirmed(published.studies.parent).get(run.protocol)
+        fresh = decisive.get(run.protocol)
         newer = {row["claim"]: row for row in verdicts.accuracy_rows(fresh.claims)} if fresh else {}
         records = [row | newer.get(row["claim"], {}) for row in rows.to_dict("records")]
         answers = [brief({status: row[status] for status in STATUSES}) for row in records]

@@ -14,10 +14,10 @@ REACH = 3  # interquartile ranges beyond the quartiles: a dot further out does n
 CLOSE = 0.006  # of the axis: dots that are as good as equal
 
 
-def names(axes: Axes, arms: Sequence[str], titles: Sequence[str] = ()) -> None:
-    """One row an arm, the first on top, by its name or else by its title."""
-    axes.set_yticks(range(len(arms)), titles or [name(arm) for arm in arms])
-    axes.set_ylim(len(arms) - 0.45, -0.55)
+def names(axes: Axes, arms: Sequence[str], titles: Sequence[str] = (), places: Sequence[float] = ()) -> None:
+    """One row an arm, the first on top, by its name or else by its title; one under the other, or at `places`."""
+    axes.set_yticks(places or range(len(arms)), titles or [name(arm) for arm in arms])
+    axes.set_ylim(places[-1] + 0.55 if places else len(arms) - 0.45, -0.55)
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
 

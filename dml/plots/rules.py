@@ -43,9 +43,7 @@ def by_rule(hostile: pd.DataFrame, data: str, state: str = "") -> tuple[Figure, 
             chart.mean(axes, place, tuple(row[["mean", "low", "high"]].iloc[0]), arm, markersize=3)
         axes.set_title("no liar" if not liars else f"{liars} liar{'s' if liars > 1 else ''}")
         percent(axes, "x")
-    chart.names(panels[0], titles, titles)
-    panels[0].set_yticks(places, titles)
-    panels[0].set_ylim(places[-1] + 0.6, -0.6)
+    chart.names(panels[0], titles, titles, places)
     for place, (_, rows) in zip(places, guards, strict=True):
         even, attack = break_even(rows), rows.loc[rows["liars"] > 0, "attack"].max()
         told = f"{PROPER.get(attack, attack)}; {'–' if even is None else even}"

@@ -33,6 +33,7 @@ STEPS = (  # arm, less that arm, from where the bar starts, what it adds
     ("fedavg", "local", "", "FedAvg: averaging weights"),
 )
 Run = tuple[pd.DataFrame, str, str]  # results, title, which kind of seeds
+PREDICTED = ["published", "low", "high", "reached"]  # of one more seed
 FILLS: tuple[dict[str, Any], ...] = ({"alpha": 1.0}, {"alpha": 0.35})  # of the first and the second protocol
 FACES: tuple[dict[str, Any], ...] = ({}, {"markerfacecolor": "white"})
 
@@ -131,9 +132,6 @@ def _waterfall(runs: Sequence[Run], width: float = DOUBLE) -> tuple[Figure, pd.D
         f"{rows.beyond_text(hidden)} {'. '.join(texts)}."
     )
     return fig, pd.DataFrame(table), " ".join(text.split())
-
-
-PREDICTED = ["published", "low", "high", "reached"]
 
 
 def _bar(
