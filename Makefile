@@ -40,10 +40,14 @@ clean:  ## remove the environment, caches and runs (the fetched images stay)
 	rm -rf .venv data/cache data/runs .pytest_cache .hypothesis .ruff_cache .mypy_cache dml.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# An older pip takes a minute longer to find what the lock names. Compiled after it, on all cores; what is meant for a
+# newer Python does not compile.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one with make PYTHON=...")'
 	@$(PY) -m pip --version >/dev/null 2>&1 || { rm -rf .venv; $(PYTHON) -m venv .venv; } || \
 		{ rm -rf .venv; echo "python3 cannot make an environment: install its venv module (Debian: python3-venv)"; exit 1; }
-	$(PY) -m pip install --disable-pip-version-check -r requirements.lock
-	$(PY) -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(PY) -m pip install --disable-pip-version-check $$(grep '^pip==' requirements.lock)
+	$(PY) -m pip install --no-compile -r requirements.lock
+	$(PY) -m pip install --no-deps --no-build-isolation -e .
+	@$(PY) -m compileall -qq -j 0 .venv/lib || true
 	@touch $@

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+from functools import cache
 
 import pandas as pd
 import papermill
@@ -19,6 +20,7 @@ from dml.stats import interval
 STEMS = list(on_record.FINDINGS)
 NOTEBOOKS = [on_record.NOTEBOOKS / f"{stem}.ipynb" for stem in STEMS]
 PAPER, REDUCED = "paper-facemask", "reduced-facemask"
+recorded = cache(on_record.block)  # what a notebook says of the tables on record
 
 
 def texts(notebook):
@@ -141,12 +143,11 @@ def moved(arm, points):
     ],
 )
 def test_another_table_gives_another_text(stem, run, table, alter, changed):
-    before = on_record.block(stem)
-    assert on_record.block(stem, changed(run, table, alter)) != before
+    assert on_record.block(stem, changed(run, table, alter)) != recorded(stem)
 
 
 def test_a_sentence_about_accuracy_says_where_the_interval_lies(changed):
-    before = on_record.block("02_dml_vs_fedavg")
+    before = recorded("02_dml_vs_fedavg")
     assert before.count("on both sides of zero") == 3 and "not excluded" not in before
     after = on_record.block("02_dml_vs_fedavg", changed(PAPER, "results", moved("dml", 2)))
     assert after.count("on both sides of zero") == 2 and "above zero" in after and after.count("not excluded") == 1
@@ -154,7 +155,7 @@ def test_a_sentence_about_accuracy_says_where_the_interval_lies(changed):
 
 
 def test_a_sentence_about_privacy_says_who_learns_more(changed):
-    assert re.search(r"FedAvg's weights learns more .+\*peer\* of FedAvg, .+ learns less", on_record.block(STEMS[3]))
+    assert re.search(r"FedAvg's weights learns more .+\*peer\* of FedAvg, .+ learns less", recorded(STEMS[3]))
     turned = changed(PAPER, "privacy_differences", lambda table: table.assign(low=-table["high"], high=-table["low"]))
     assert re.search(
         r"FedAvg's weights learns less .+\*peer\* of FedAvg, .+ learns more", on_record.block(STEMS[3], turned)
@@ -173,7 +174,7 @@ def test_a_missing_number_is_an_error_and_no_word(changed):
 
 
 def test_the_numbers_about_accuracy():
-    for run, part in zip((PAPER, REDUCED), on_record.block("02_dml_vs_fedavg").split("\n\n"), strict=False):
+    for run, part in zip((PAPER, REDUCED), recorded("02_dml_vs_fedavg").split("\n\n"), strict=False):
         table = pd.read_csv(RECORDED / run / "results.csv")
         table = table[(table["metric"] == "unseen accuracy") & (table["round"] == table["round"].max())]
         means = table.groupby(["arm", "seed"])["value"].mean()
@@ -183,7 +184,7 @@ def test_the_numbers_about_accuracy():
         assert [float(number) for number in told] == pytest.approx(
             [len(difference), difference.mean(), difference.mean() - half, difference.mean() + half], abs=0.006
         )
-    assert "published gap of +1.79 (one run)" in on_record.block("02_dml_vs_fedavg")  # 94.45 less 92.65, unrounded
+    assert "published gap of +1.79 (one run)" in recorded("02_dml_vs_fedavg")  # 94.45 less 92.65, unrounded
 
 
 def test_the_numbers_about_bytes():
@@ -191,14 +192,14 @@ def test_the_numbers_about_bytes():
     rounds = table[table["round"] > 0].groupby(["arm", "direction"])["encoded"].sum() / (3 * 12)
     setup = table[table["round"] == 0].groupby("arm")["encoded"].sum() / 3
     dml, fedavg = rounds["dml"].sum(), rounds["fedavg"].sum()
-    block = on_record.block("04_bandwidth")
+    block = recorded("04_bandwidth")
     assert f"{dml:,.0f} bytes in a round, one of FedAvg {fedavg:,.0f}: {fedavg / dml:,.0f} times" in block
     run, other = 12 * dml + setup["dml"], 12 * fedavg + setup["fedavg"]
     assert f"{run / 1e6:.1f} MB against {other / 1e6:.1f} MB: {other / run:.2f} times" in block
     forwarded = 5 * rounds["dml", "up"]  # its own message up, four of its peers' down
     assert f"{forwarded:,.0f} bytes (calculated from the same messages): FedAvg's is {fedavg / forwarded:,.0f}" in block
     up, down = (f"{rounds['dml', way]:,.0f}" for way in ("up", "down"))
-    assert f"sends {up} bytes" in on_record.block("00_quickstart") and f"gets {down} from" in on_record.block(STEMS[0])
+    assert f"sends {up} bytes" in recorded("00_quickstart") and f"gets {down} from" in recorded(STEMS[0])
 
 
 def test_the_probability_of_being_sharper():
@@ -215,7 +216,7 @@ def test_the_probability_of_being_sharper():
 
 
 def test_the_counts_of_verdicts_are_those_of_its_table():
-    block = on_record.block("09_claims")
+    block = recorded("09_claims")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines() if line[:2] == "| "]
     assert rows[0][3:] == ["published protocol", "reduced protocol"] and len(rows) > 7
     for column, part in enumerate(block.split("\n\n")[:2], 3):

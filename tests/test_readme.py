@@ -4,6 +4,7 @@ and nothing else; the README is a page.
 
 import hashlib
 import re
+from functools import cache
 from shutil import copytree, rmtree
 
 import numpy as np
@@ -57,6 +58,7 @@ def test_figures_are_rebuilt_byte_for_byte(tmp_path, few_rendered, monkeypatch, 
         with monkeypatch.context() as patch:
             if name not in few_rendered:
                 patch.setattr(style, "_file", lambda fig, **how: b"")
+                patch.setattr(style, "laid_out", lambda draw, *args, **kwargs: draw(*args, **kwargs))
             draw(name, *rest)
 
     monkeypatch.setattr(redraw, "draw", draw_some)
@@ -197,9 +199,23 @@ def lift_dml(by):
     return edit
 
 
+def state(record):
+    """What a text of a record depends on: it is made once for each."""
+    return record, frozenset((path, path.stat().st_mtime_ns) for path in record.rglob("*") if path.is_file())
+
+
+@cache
+def _told(text, state):
+    return text(state[0])
+
+
+def told_of(record):
+    return _told(findings.findings, state(record))
+
+
 def bullet(record, name):
     """The answer to a question."""
-    (found,) = (line for line in findings.findings(record).splitlines() if line.startswith(f"- **{name}**"))
+    (found,) = (line for line in told_of(record).splitlines() if line.startswith(f"- **{name}**"))
     return found
 
 
@@ -272,9 +288,9 @@ def complete(record, protocol, **shifts):
 
 
 def test_confirmatory_seeds_speak_as_soon_as_all_are_on_record(record):
-    assert "seeds: 0 of 12 (published), 0 of 40 (reduced)." in findings.findings(record).splitlines()[0]
+    assert "seeds: 0 of 12 (published), 0 of 40 (reduced)." in told_of(record).splitlines()[0]
     complete(record, "reduced", dml=0.02, self=0.02)
-    head, told = findings.findings(record).splitlines()[0], bullet(record, "More accurate than FedAvg?")
+    head, told = told_of(record).splitlines()[0], bullet(record, "More accurate than FedAvg?")
     assert "0 of 12 (published)." in head and "reduced" not in head
     assert re.search(r"\(published, 8 exploratory\), \+[12]\.\d\d \[\S+ \S+\] \(reduced, 40 confirmatory\)", told)
     assert "?** Published: open; reduced: no. DML minus" in bullet(record, "Do peers teach?")
@@ -284,13 +300,13 @@ def test_confirmatory_seeds_speak_as_soon_as_all_are_on_record(record):
     shown = [(one.kind, one.title, one.results["seed"].nunique()) for one in findings.deciding(record)]
     assert shown[0][::2] == ("exploratory", 8) and shown[1] == ("confirmatory", "facemask (2,000 unseen), reduced", 40)
     complete(record, "published", dml=-0.02)
-    assert "Confirmatory" not in findings.findings(record).splitlines()[0]
+    assert "Confirmatory" not in told_of(record).splitlines()[0]
     assert row(record, "C1")[2].startswith("confirmatory, n = 12: FedAvg -2.0")
     assert row(record, "C1")[4] == "**published: refuted; reduced: held**"
     assert "?** Published: no; reduced: yes. DML minus" in bullet(record, "More accurate than FedAvg?")
     rmtree(record / "studies" / "published")
     complete(record, "published", dml=0.02)
-    told = findings.findings(record)
+    told = told_of(record)
     assert "FedAvg?** Yes. DML minus" in told and "use it?** For accuracy; for small rounds" in told
 
 
@@ -307,7 +323,7 @@ def test_a_liar_is_told_of_as_soon_as_two_seeds_are_on_record(record):
         (record / "studies" / "hostile-veto").mkdir(parents=True, exist_ok=True)
         table = pd.DataFrame(rows, columns=[*KEYS, "metric", "value"])
         table.to_csv(record / "studies" / "hostile-veto" / "results.csv", index=False)
-        return findings.findings(record)
+        return told_of(record)
 
     assert "**With a liar?**" not in study([20])
     told = study([20, 21])
@@ -375,8 +391,12 @@ def test_a_reader_is_named_in_the_advice_only_where_both_studies_say_the_same(re
     assert "or curious peers with one sum." in bullet(record, "When to use it?")
 
 
-def full(record):
+def judged_in_full(record):
     return verdict_table.full(verdict_table.judged(record))
+
+
+def full(record):
+    return _told(judged_in_full, state(record))
 
 
 def row(record, claim):

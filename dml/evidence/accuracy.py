@@ -24,7 +24,7 @@ def claims(results: pd.DataFrame, reported: pd.DataFrame | None = None) -> pd.Da
     means = reported.groupby("arm")["accuracy"].mean() if reported is not None else pd.Series(dtype=float)
     for family, comparisons in plan().families.items():
         asked = [comparison for comparison in comparisons if comparison.against in arms]
-        measures = {comparison.measure: measured(results, comparison.measure) for comparison in asked}
+        measures = {measure: measured(results, measure) for measure in {comparison.measure for comparison in asked}}
         tables = {measure: values(both, name) for measure, name in measures.items()}
         differences = [
             paired(table["dml"].to_numpy(), table[comparison.against].to_numpy(), plan().margin)
@@ -50,7 +50,7 @@ def claims(results: pd.DataFrame, reported: pd.DataFrame | None = None) -> pd.Da
 
 def measured(results: pd.DataFrame, measure: str) -> str:
     """The metric that answers for a measure: of accuracy the last round's, where nothing else was kept."""
-    return LAST if measure == LATE and LATE not in set(results["metric"]) else measure
+    return LAST if measure == LATE and not results["metric"].eq(LATE).any() else measure
 
 
 def values(results: pd.DataFrame, metric: str, of_clients: str = "mean") -> pd.DataFrame:

@@ -38,7 +38,7 @@ def judged(rates: pd.DataFrame) -> dict[str, tuple[Estimate, str]]:
         for name, (question, expected) in asked.items()
     }
     sums, honest, bits = (
-        games.chosen(rates, strength, view)["auc"].astype(float)
+        games.chosen(rates, strength, view)["auc"]
         for strength, view in (
             (games.CHOOSES, "sums on chosen images"),
             (games.SEVERAL, "sum of predictions"),

@@ -57,11 +57,8 @@ def chosen(rates: pd.DataFrame, strength: str, view: str) -> pd.DataFrame:
     rows = rates[rates["strength"].isin(CONTAINED[strength]) & (rates["view"] == view)]
     wide = rows.groupby(["game", "attack", "metric"], sort=False)["value"].mean().unstack(sort=False)
     areas = wide["auc"].unstack()
-    found = {}
-    for game in areas.index:
-        best = areas.drop(game).mean().idxmax()
-        found[game] = {"attack": best, **wide.loc[(game, best), list(METRICS)]}
-    return pd.DataFrame.from_dict(found, orient="index")
+    best = [(game, areas.drop(game).mean().idxmax()) for game in areas.index]
+    return wide.loc[best, list(METRICS)].reset_index("attack")
 
 
 def adversaries(rates: pd.DataFrame) -> pd.DataFrame:

@@ -67,7 +67,7 @@ def by_adversary(rates: pd.DataFrame, data: str, width: float = DOUBLE) -> tuple
 def _panel(axes: Axes, rates: pd.DataFrame, rows: pd.DataFrame, metric: str) -> None:
     for place, row in enumerate(rows.itertuples()):
         colour = colour_of(row.view)
-        games = chosen(rates, row.strength, row.view)[metric].astype(float)
+        games = chosen(rates, row.strength, row.view)[metric]
         axes.scatter(games, [place] * len(games), s=3, color=colour, alpha=0.4, linewidth=0)
         mean, low, high = (max(getattr(row, f"{metric}{end}"), 0) for end in ("", "_low", "_high"))
         keys: dict[str, Any] = {
