@@ -49,5 +49,5 @@ $(READY): requirements.lock pyproject.toml
 	$(PY) -m pip install --disable-pip-version-check $$(grep '^pip==' requirements.lock)
 	$(PY) -m pip install --no-compile -r requirements.lock
 	$(PY) -m pip install --no-deps --no-build-isolation -e .
-	@$(PY) -m compileall -qq -j 0 .venv/lib || true
+	@$(PY) -W ignore -m compileall -qq -j 0 .venv/lib || true
 	@touch $@

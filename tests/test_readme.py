@@ -384,10 +384,12 @@ def test_a_reader_is_named_in_the_advice_only_where_both_studies_say_the_same(re
     assert "; against an honest but curious server or curious peers with one sum." in advice
     told, areas = bullet(record, "More private?"), games_text.standing(games.recorded(record / "studies"))
     assert f"(10 games): server {areas.loc['server', 'mean']:+.3f} [" in told and "peer +0.030" in told
+    assert "One round" not in told  # which was exploratory
     rates = record / "studies" / "privacy" / "rates.csv.gz"
     table = pd.read_csv(rates)
     table[table["game"] < 205].to_csv(rates, index=False)
-    assert "(5 games, interim): server" in bullet(record, "More private?")
+    told = bullet(record, "More private?")
+    assert "One round (exploratory, 128" in told and "(5 games, interim): server" in told
     assert "or curious peers with one sum." in bullet(record, "When to use it?")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dml.evidence import pictures
+from dml.evidence import mixed, pictures
 from dml.evidence.predictions import answered
 from dml.evidence.skew import (
     ABOVE,
@@ -13,12 +13,12 @@ from dml.evidence.skew import (
     UNDECIDED,
     fields_of,
     judged,
-    model_gains,
     skew_map,
     state,
 )
 from dml.evidence.skew_text import advice, def_kt, finding, on_record, same, text
 from dml.evidence.skew_text import judged as judged_on_record
+from dml.plots import mixed as drawing_models
 from dml.plots import skew as drawing
 from dml.studies.skew import CELLS, RESULTS
 
@@ -76,7 +76,7 @@ def test_a_cell_that_repeats_the_deal_of_another_counts_once(tables, tmp_path):
 
 def test_clients_that_hold_the_same_classes_are_no_case_of_skew(tables):
     results, cells = (table.replace({"cell": {HIGH: HIGH.replace("0.1", "inf")}}) for table in tables)
-    assert [row["claim"] for row in judged((results[results["cell"] != BLIND], cells))] == ["F4"]
+    assert judged((results[results["cell"] != BLIND], cells)) == []
     assert "| hold the same classes |" in advice(skew_map(results, cells))
 
 
@@ -92,13 +92,13 @@ def test_states():
 
 
 def test_gains_of_each_model_over_itself_the_weak_first(tables):
-    table = model_gains(tables[0], MIXED, ["visionnet", "resnet8"])
+    table = mixed.gains(tables[0])
     assert table["kind"].tolist() == ["visionnet", "resnet8"] and table["n"].tolist() == [4, 4]
     assert table["mean"].tolist() == pytest.approx([0.01, 0.05], abs=1e-3)
 
 
 def test_verdict_rows(tables):
-    third, fourth = judged(tables)
+    (third,), (fourth,) = judged(tables), mixed.judged(tables)
     assert third["claim"] == "F3" and "without labels, 0.380 apart" in third["held"]
     assert third["refuted"] == "labelled and balanced, 0.380 apart" and third["open"] == ""
     assert third["short"] == "2 distinct regimes of skew, n = 4: above 1, below 1, equal 0, undecided 0"
@@ -109,7 +109,7 @@ def test_the_table_of_advice_and_the_figures(tables):
     lines = advice(skew_map(*tables)).splitlines()
     assert len(lines) == 4 and "are 0.380 apart from the whole" in lines[2] and "use `fedavg+public`" in lines[2]
     assert "without labels" in lines[3] and "use DML" in lines[3] and lines[3].endswith("| 4 |")
-    for draw in (drawing.the_map, drawing.who_gains, drawing.relatives):
+    for draw in (drawing.the_map, drawing_models.who_gains, drawing.relatives):
         drawn = draw(*tables, "drawn for a test")
         assert drawn.png and len(drawn.table) and "drawn for a test" in drawn.caption
 
@@ -131,7 +131,7 @@ def test_a_study_on_record_is_told_in_words(tables, tmp_path):
     assert "most: public images without labels, clients 0.380 apart, +9.98 [" in told and "to `local`;" in told
     assert "least: public images labelled and balanced, clients 0.380 apart, -2.0" in told
     assert on_record(tmp_path)[0].startswith("Reduced protocol") and "DML so far" in on_record(tmp_path)[1]
-    row, _ = judged_on_record(tmp_path)
+    (row,) = judged_on_record(tmp_path)
     assert row["claim"] == "F3" and row["held"] == row["refuted"] == "" and "without labels" in row["open"]
     assert row["short"].startswith("interim: 40 of 1,696 runs planned; 2 distinct regimes of skew")
     assert text(tmp_path).startswith("**Interim: 40 of") and "| P1 |" not in text(tmp_path)
@@ -165,6 +165,46 @@ def test_def_kt_is_judged_by_its_prediction(taught, status, tmp_path, monkeypatc
     monkeypatch.setattr("dml.evidence.skew_text.state", lambda *_: "")
     (row,) = def_kt(tmp_path)
     assert row["claim"] == "O2" and row[status].startswith("Def-KT minus its control") and row["short"].endswith(status)
+
+
+def test_different_models_are_told_with_every_stand_in(tmp_path, monkeypatch):
+    """Five points over one's own kind alone where clients are alike; under skew below FedAvg with one model for all."""
+    assert list(mixed.lines(tmp_path)) == [mixed.NOTHING] and mixed.brief(tmp_path) == ""
+    models, one = "models visionnet,resnet8; clients 10", "models visionnet; clients 10"
+    arms = {
+        f"label_alpha inf; {models}": {"dml": 0.90, "local+public": 0.85, "feddf+labels": 0.80},
+        f"label_alpha 0.1; {models}": {"dml": 0.60, "local+public": 0.70, "fedavg+public": 0.75},
+        f"label_alpha 0.1; {one}": {"dml": 0.55, "fedavg+public": 0.92},
+    }
+    rows = [
+        (cell, seed, arm, client, "unseen accuracy", mean + client / 100 + wobble * (place % 2))
+        for cell, means in arms.items()
+        for place, (arm, mean) in enumerate(means.items())
+        for seed, wobble in enumerate(WOBBLE)
+        for client in range(4)
+    ]
+    (tmp_path / "models").mkdir()
+    results = pd.DataFrame(rows, columns=RESULTS)
+    results.to_csv(tmp_path / "models" / "results.csv.gz", index=False)
+    head, _, _, _, _, alike, skewed, all_one, *gains = mixed.lines(tmp_path, "interim: 3 of 144 runs planned")
+    assert head.startswith("**Interim: 3 of 144 runs planned; decides nothing.**")
+    assert (
+        alike.startswith("| 2 kinds of model, classes alike | 91.5 |  | 86.5 |") and "to `local+public` | 4 |" in alike
+    )
+    assert skewed.startswith("| 2 kinds of model, Dirichlet 0.1 | 61.5 |") and "-32.0" in skewed
+    assert skewed.endswith("to `fedavg+public`, all visionnet | 4 |") and all_one.startswith("| all visionnet, Dir")
+    assert [line.split(" | ")[:2] for line in gains[3:]] == [
+        [f"| {kind}", f"2 kinds of model, {where}"]
+        for where in ("classes alike", "Dirichlet 0.1")
+        for kind in ("visionnet", "resnet8")
+    ]
+    told = "above `local+public` (kinds of model, n = 4{}): alike 2 of 2; skewed 0 of 2, below for 2."
+    assert mixed.brief(tmp_path) == told.format("") and mixed.brief(tmp_path, True) == told.format(", interim")
+    (row,) = mixed.judged((results, None))
+    assert row["held"] == "visionnet (2 kinds of model, classes alike), resnet8 (2 kinds of model, classes alike)"
+    assert row["short"].endswith(
+        "classes alike: 2 above, 0 below, 0 undecided; 2 kinds of model, Dirichlet 0.1: 0 above, 2 below, 0 undecided"
+    )
 
 
 def test_pictures_that_differ_are_told_of_with_their_own_predictions(tmp_path):

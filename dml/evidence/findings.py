@@ -16,11 +16,12 @@ from dml.evidence import (
     games,
     games_text,
     hostile,
+    mixed,
     skew_text,
 )
 from dml.evidence.about import About, read
 from dml.evidence.accuracy import claims
-from dml.evidence.answers import HELD, OPEN, REFUTED, brief, points
+from dml.evidence.answers import HELD, OPEN, REFUTED, points
 from dml.evidence.privacy import c4
 from dml.evidence.published import prediction
 from dml.evidence.transmission import CODED, OURS, ROUND, RUN, ratios
@@ -97,7 +98,7 @@ def findings(record: Path = RECORDED) -> str:
         "Where clients differ?": " ".join(filter(None, (skew_text.brief(studies), models(studies)))),
         "With many clients?": crowd_text.brief(studies),
         "Cheaper?": traffic(times),
-        "More private?": " ".join(filter(None, (privacy(readers), games_text.brief(studies)))),
+        "More private?": privacy(readers, studies),
         "With a liar?": hostile.brief(studies),
         "When to use it?": advice(speaking, times, heard(readers, studies)),
     }
@@ -157,8 +158,7 @@ def one_seed(results: pd.DataFrame, reported: pd.DataFrame) -> str:
 
 def models(studies: Path) -> str:
     """The answer on clients with different models."""
-    rows = [row for row in skew_text.judged(studies) if row["claim"] == "F4"]
-    return f"Different models: {brief(rows[0]) if rows else 'not run'}."
+    return f"Different models: {mixed.brief(studies, bool(skew_text.state(studies, mixed.NAME))) or 'not run.'}"
 
 
 def traffic(times: pd.Series) -> str:
@@ -170,13 +170,16 @@ def traffic(times: pd.Series) -> str:
     )
 
 
-def privacy(readers: pd.DataFrame) -> str:
-    """Who reads more of who was in the training data: from weights, or from DML's losses."""
+def privacy(readers: pd.DataFrame, studies: Path) -> str:
+    """Who reads more of who was in the training data, from weights or from DML's losses: over several rounds, and in
+    the one of the recorded run, which is exploratory, until all games over several are on record.
+    """
     server, _, peer, *_ = readers.itertuples()
-    return (
-        f"Membership AUC, weights minus losses, as published. One round (exploratory, {server.n} targets): server "
-        f"{_auc(server)}, peer {_auc(peer)}."
-    )
+    rates, told = games.recorded(studies), ["Membership AUC, weights minus losses, as published."]
+    if rates is None or games.interim(rates):
+        numbers = f"server {_auc(server)}, peer {_auc(peer)}"
+        told.append(f"One round (exploratory, {server.n} targets): {numbers}.")
+    return " ".join(filter(None, (*told, games_text.brief(studies))))
 
 
 READERS = {"server": "an honest but curious server", "peer": "curious peers", "peer, sum": "curious peers with one sum"}

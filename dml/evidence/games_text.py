@@ -139,12 +139,12 @@ def brief(folder: Path = STUDIES) -> str:
         return ""
     told = standing(rates).loc[READERS]
     places = (games.CHOOSES, LOSSES), (games.SEVERAL, "weights")
-    losses, weights = (games.chosen(rates, *place)["auc"].astype(float).mean() for place in places)
+    losses, weights = (games.chosen(rates, *place)["auc"].mean() for place in places)
     numbers = "; ".join(f"{row.Index} {_area(row)}, {row.answer}" for row in told.itertuples())
     state = ", interim" if games.interim(rates) else ""
     both = f"{losses:.3f} from losses, {weights:.3f} from weights"
     return (
-        f"Stronger attacks ({told['n'].max()} games{state}): {numbers}. A server that picks the images reads "
+        f"Several rounds ({told['n'].max()} games{state}): {numbers}. A server that picks the images reads "
         f"{f'{losses:.3f} from either' if losses == weights else both}."
     )
 

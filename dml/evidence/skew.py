@@ -20,7 +20,6 @@ LABELLED = {
 }
 STANDS_FOR = dict.fromkeys(("unlabelled", "skewed", "other"), "balanced")  # arms that use no public fold are run there
 MAP = ["cell", "distance", "public_fold", "against", "mean", "low", "high", "n", "state", "dml", "best", "accuracy"]
-MODELS = ["kind", "mean", "low", "high", "n", "alone"]
 TABLES = ("skew_results", "skew_cells")
 ANSWERS = {ABOVE: HELD, BELOW: REFUTED, EQUAL: REFUTED, UNDECIDED: OPEN}
 
@@ -99,37 +98,16 @@ def state(low: float, high: float) -> str:
     return EQUAL if low > -MARGIN and high < MARGIN else UNDECIDED
 
 
-def model_gains(results: pd.DataFrame, cell: str, kinds: Sequence[str], arm: str = "dml") -> pd.DataFrame:
-    """Of every kind of model in a cell of different ones: the arm minus `local+public` of the same clients; columns
-    `MODELS`, where `alone` is the accuracy of `local+public`. Clients have the kinds in turn.
-    """
-    rows = results[(results["cell"] == cell) & (results["metric"] == "unseen accuracy")]
-    rows = rows.assign(kind=[kinds[client % len(kinds)] for client in rows["client"]])
-    found = []
-    for kind, part in rows.groupby("kind", sort=False):
-        wide = part.pivot_table(index="seed", columns="arm", values="value")[[arm, "local+public"]].dropna()
-        gain = interval((wide[arm] - wide["local+public"]).to_numpy())
-        found.append({"kind": kind, **columns(gain), "alone": wide["local+public"].mean()})
-    return pd.DataFrame(found, columns=MODELS).sort_values("alone", ignore_index=True)
-
-
 def judged(tables: Sequence[pd.DataFrame], _: object = None) -> list[dict]:
-    """Verdict rows (see `verdicts.COLUMNS`) of what the paper leaves open: F3, data that differ; F4, models that do."""
-    results, cells = tables
-    map_, rows = skew_map(results, cells), []
+    """The verdict row (see `verdicts.COLUMNS`) of F3, which the paper leaves open: data that differ."""
+    map_ = skew_map(*tables)
     skewed = map_[~map_["cell"].map(alike).astype(bool)]
-    if len(skewed):
-        asked = {f"{LABELLED[row.public_fold]}, {row.distance:.3f} apart": row for row in skewed.itertuples()}
-        says, what = "helps where clients' classes differ (future work)", "the best arm without outputs"
-        row = _row("F3", says, asked, f"DML minus {what}", "05_map")
-        rows.append(row | {"short": _counted(skewed)})
-    mixed = [cell for cell in by_seed(results) if "," in fields_of(cell).get("models", "")]
-    for cell in mixed[:1]:
-        gains = model_gains(results, cell, fields_of(cell)["models"].split(","))
-        asked = {row.kind: row for row in gains.itertuples()}
-        says, what = "helps clients with different models (future work)", "`local+public` of the same model"
-        rows.append(_row("F4", says, asked, f"DML minus {what}", "05_models"))
-    return rows
+    if skewed.empty:
+        return []
+    asked = {f"{LABELLED[row.public_fold]}, {row.distance:.3f} apart": row for row in skewed.itertuples()}
+    says, what = "helps where clients' classes differ (future work)", "the best arm without outputs"
+    row = verdict_row("F3", says, asked, f"DML minus {what}", "05_map")
+    return [row | {"short": _counted(skewed)}]
 
 
 def _counted(map_: pd.DataFrame) -> str:
@@ -139,7 +117,7 @@ def _counted(map_: pd.DataFrame) -> str:
     return f"{len(map_)} distinct regimes of skew, n = {between(map_['n'])}: {told}"
 
 
-def _row(claim: str, says: str, asked: Mapping[str, Any], what: str, figure: str) -> dict:
+def verdict_row(claim: str, says: str, asked: Mapping[str, Any], what: str, figure: str) -> dict:
     """A verdict from rows or estimates that have mean, low, high and n, by what each is about."""
     answered = {name: ANSWERS[state(found.low, found.high)] for name, found in asked.items()}
     told = "; ".join(f"{name} {points(found)} {answered[name]}" for name, found in asked.items())

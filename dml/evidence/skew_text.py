@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dml.evidence import pictures, predictions, skew
+from dml.evidence import mixed, pictures, predictions, skew
 from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, lists, points
 from dml.evidence.skew import ABOVE, BELOW, EQUAL, LABELLED, UNDECIDED, alike, skew_map
 from dml.evidence.words import between, capital, estimate, joined, pages, table
@@ -31,13 +31,15 @@ def the_map(folder: Path = STUDIES) -> pd.DataFrame | None:
 
 
 def judged(folder: Path = STUDIES) -> list[dict]:
-    """The verdict rows of the studies on record, of skewed clients and of different models (see `skew.judged`). A study
-    that is not complete decides nothing: all it asks is open.
+    """The verdict rows of the studies on record, of skewed clients and of different models (see `skew.judged` and
+    `mixed.judged`). A study that is not complete decides nothing: all it asks is open.
     """
     rows = []
-    for study in [name for name in ("skew", "models") if (folder / name / "costs.csv").is_file()]:
+    for study, judge in (("skew", skew.judged), (mixed.NAME, mixed.judged)):
+        if not (folder / study / "costs.csv").is_file():
+            continue
         tables = (read_table(folder / study / name) for name in ("results.csv.gz", "cells.csv"))
-        for row in skew.judged(tuple(tables)):
+        for row in judge(tuple(tables)):
             if so_far := state(folder, study):
                 asked = ", ".join(filter(None, (row[status] for status in STATUSES)))
                 row |= {HELD: "", REFUTED: "", OPEN: asked, "short": f"{so_far}; {row['short']}"}
@@ -110,19 +112,23 @@ def on_record(folder: Path = STUDIES) -> list[str]:
     map_, told = the_map(folder), finding(folder)
     if map_ is None or not told:
         return ["Nothing is on record yet.", pages("skew")]
-    return [capital(told), advice(map_, bool(state(folder))), pages("skew")]
+    unlike = mixed.brief(folder, bool(state(folder, mixed.NAME)))
+    models = [f"Clients with different models: DML is {unlike}"] if unlike else []
+    return [capital(told), advice(map_, bool(state(folder))), *models, pages("skew")]
 
 
 def text(folder: Path = STUDIES) -> str:
-    """The page on clients that differ: what to do when, which predictions held, and pictures that differ."""
+    """The page on clients that differ: what to do when, which predictions held, different models, other pictures."""
     map_, lines = the_map(folder), ["Nothing is on record yet."]
     if map_ is not None:
         so_far = f"**{state(folder).capitalize()}; decides nothing.** " if state(folder) else ""
         lines = [f"{so_far}Real photographs, reduced protocol, 5 clients; Student's t over seeds.{same(folder, map_)}"]
         lines += ["", advice(map_, bool(state(folder)))]
     told = predictions.text(folder, bool(state(folder))).rstrip()
-    lines += ["", "### The predictions", "", told, "", f"### {pictures.TITLE}", ""]
-    return joined([*lines, *pictures.lines(folder, state(folder, pictures.NAME))])
+    lines += ["", "### The predictions", "", told]
+    for part in (mixed, pictures):
+        lines += ["", f"### {part.TITLE}", "", *part.lines(folder, state(folder, part.NAME))]
+    return joined(lines)
 
 
 def same(folder: Path, map_: pd.DataFrame) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dml.evidence import many_clients, privacy, skew, transmission
+from dml.evidence import many_clients, mixed, privacy, skew, transmission
 from dml.evidence.about import About, read_all
 from dml.evidence.accuracy import claims
 from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, lists, points
@@ -142,4 +142,5 @@ JUDGES: dict[Callable, tuple[str, ...]] = {
     _privacy: ("privacy_differences",),
     _many: ("clients",),
     skew.judged: skew.TABLES,
+    mixed.judged: skew.TABLES,
 }

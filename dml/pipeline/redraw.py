@@ -34,8 +34,9 @@ from dml.plots import catalogue, crowd, melting, studies, waterfall
 from dml.plots.data import contact_sheet
 from dml.plots.generalisation import gaps
 from dml.plots.hostile import by_liars
+from dml.plots.mixed import who_gains
 from dml.plots.rules import by_rule
-from dml.plots.skew import the_map, who_gains
+from dml.plots.skew import the_map
 from dml.plots.style import widths
 from dml.studies.plan import plan
 from dml.studies.study import STUDIES

@@ -18,6 +18,7 @@ from dml.plots import (
     leaks,
     lesson,
     melting,
+    mixed,
     overview,
     privacy,
     skew,
@@ -28,7 +29,7 @@ from dml.plots.style import FIGURES, Drawn
 
 ROOMS = (  # imported: each adds its figures to FIGURES
     *(lesson, data, training, arms, failures, privacy, leaks),
-    *(overview, melting, bandwidth, costs, skew, hostile, crowd, generalisation, waterfall, claims),
+    *(overview, melting, bandwidth, costs, skew, mixed, hostile, crowd, generalisation, waterfall, claims),
 )
 PICTURES = "reconstructions"  # private images and what was recovered of them: not a table, and never recorded of people
 RECONSTRUCTION = "03_reconstruction"

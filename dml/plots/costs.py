@@ -43,7 +43,7 @@ def formulas(
     curve(by_rounds, "fedavg", rounds, model + rounds * round_of["fedavg"], color=ORANGE)
 
     counts = np.geomspace(1, 1e8, 60).round()
-    said = np.array([sum(links.losses_round(count, classes)) for count in counts])
+    said = np.array([sum(links.losses_round(int(count), classes)) for count in counts], dtype=float)
     pixels = links.images_bytes(1, experiment.size) * counts
     by_images.set_xlabel("public images N, one round")
     curve(by_images, "dml, fresh folds", counts, said + pixels, color=BLUE)

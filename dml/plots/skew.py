@@ -1,4 +1,4 @@
-"""The figures of notebook 05: the map of where mutual learning helps, and who gains among different models."""
+"""Figures of notebook 05: the map of where mutual learning helps, and its relatives."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from dml.evidence.skew import LABELLED, TABLES, UNDECIDED, by_seed, fields_of, model_gains, skew_map
+from dml.evidence.skew import LABELLED, TABLES, UNDECIDED, by_seed, fields_of, skew_map
 from dml.evidence.words import between, capital
-from dml.plots.looks import INK, dot, name, signed
-from dml.plots.style import BETTER, DOUBLE, INTERVAL, SMALLEST, TEXT, about, figure, legend_above, percent, spread
+from dml.plots.looks import INK, name, signed
+from dml.plots.style import BETTER, DOUBLE, INTERVAL, SMALLEST, about, figure, legend_above, percent
 
 WIDEST = 0.2  # of accuracy: where the map's colours end
 COLOURS = "PiYG"  # pink: another rule is better, green: DML is; no arm has these
@@ -72,37 +72,6 @@ def _column(rows: pd.DataFrame) -> str:
     """A tick: how skewed the clients of a column are asked to be, and how far apart they are."""
     alpha, ends = rows["alpha"].iloc[0], sorted({f"{distance:.3f}" for distance in rows["distance"]})
     return f"{'∞ (alike)' if np.isinf(alpha) else f'{alpha:g}'}\n{' to '.join(dict.fromkeys((ends[0], ends[-1])))}"
-
-
-@figure("05_models", *TABLES)
-def who_gains(
-    results: pd.DataFrame, cells: pd.DataFrame, data: str, state: str = ""
-) -> tuple[Figure, pd.DataFrame, str]:
-    """One row a kind of model, the weak ones first: DML minus its own accuracy with public labels alone."""
-    tables = [
-        model_gains(results, cell, fields_of(cell)["models"].split(",")).assign(cell=cell)
-        for cell, arms in by_seed(results).items()
-        if "," in fields_of(cell).get("models", "") and {"dml", "local+public"} <= set(arms)
-    ]
-    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["kind", "mean", "cell"])
-    fig = Figure(figsize=(TEXT, 0.8 + 0.2 * max(1, len(table))))
-    axes = fig.subplots()
-    for place, row in enumerate(table.itertuples()):
-        axes.errorbar(row.mean, place, xerr=spread(row.mean, row.low, row.high), **dot("dml"))
-    axes.set_yticks(range(len(table)), [f"{row.kind} ({100 * row.alone:.0f} alone)" for row in table.itertuples()])
-    axes.axvline(0, color=INK, linewidth=0.7)
-    axes.set_xlabel(f"DML − local + public labels, same model, pp{BETTER}")
-    axes.set_ylim(max(len(table), 1) - 0.5, -0.5)
-    percent(axes, "x")
-    counted = int(table["n"].max()) if len(table) else 0
-    text = about(
-        data,
-        f"Accuracy on unseen images of DML minus that of the same model with public labels alone, n = {counted} "
-        f"seed{'s' * (counted != 1)}{f' ({state})' if state else ''}, mean and {INTERVAL}; in brackets its "
-        "accuracy with public labels alone, %.",
-        "Clients with different models exchange only outputs.",
-    )
-    return fig, table, text
 
 
 @figure("05_relatives", *TABLES)
