@@ -118,8 +118,8 @@ def _counted(map_: pd.DataFrame) -> str:
 
 
 def verdict_row(claim: str, says: str, asked: Mapping[str, Any], what: str, figure: str) -> dict:
-    """A verdict from rows or estimates that have mean, low, high and n, by what each is about."""
-    answered = {name: ANSWERS[state(found.low, found.high)] for name, found in asked.items()}
+    """A verdict from rows that have mean, low, high, n and state, by what each is about."""
+    answered = {name: ANSWERS[found.state] for name, found in asked.items()}
     told = "; ".join(f"{name} {points(found)} {answered[name]}" for name, found in asked.items())
     counted = f"points, n = {max(found.n for found in asked.values())}"
     row = {"claim": claim, "says": says, **lists(answered), "figure": figure}

@@ -113,7 +113,7 @@ def on_record(folder: Path = STUDIES) -> list[str]:
     if map_ is None or not told:
         return ["Nothing is on record yet.", pages("skew")]
     unlike = mixed.brief(folder, bool(state(folder, mixed.NAME)))
-    models = [f"Clients with different models: DML is {unlike}"] if unlike else []
+    models = [f"Different models, {unlike}"] if unlike else []
     return [capital(told), advice(map_, bool(state(folder))), *models, pages("skew")]
 
 
