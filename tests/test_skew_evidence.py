@@ -186,7 +186,7 @@ def test_different_models_are_told_with_every_stand_in(tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
     results = pd.DataFrame(rows, columns=RESULTS)
     results.to_csv(tmp_path / "models" / "results.csv.gz", index=False)
-    head, _, _, _, _, alike, skewed, all_one, *gains = mixed.lines(tmp_path, "interim: 3 of 144 runs planned")
+    head, _, _, _, _, _, _, alike, skewed, all_one, *gains = mixed.lines(tmp_path, "interim: 3 of 144 runs planned")
     assert head.startswith("**Interim: 3 of 144 runs planned; decides nothing.**")
     assert (
         alike.startswith("| 2 kinds of model, classes alike | 91.5 |  | 86.5 |") and "to `local+public` | 4 |" in alike
