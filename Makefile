@@ -47,7 +47,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PY) -m pip --version >/dev/null 2>&1 || { rm -rf .venv; $(PYTHON) -m venv .venv; } || \
 		{ rm -rf .venv; echo "python3 cannot make an environment: install its venv module (Debian: python3-venv)"; exit 1; }
 	$(PY) -m pip install --disable-pip-version-check $$(grep '^pip==' requirements.lock)
-	$(PY) -m pip install --no-compile -r requirements.lock
-	$(PY) -m pip install --no-deps --no-build-isolation -e .
+	$(PY) -m pip install --disable-pip-version-check --no-compile -r requirements.lock
+	$(PY) -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(PY) -W ignore -m compileall -qq -j 0 .venv/lib || true
 	@touch $@

@@ -210,7 +210,7 @@ def four(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def redrawn(four):
-    """One figure a module; all are compared with what is committed, in test_readme.py."""
+    """One figure a module, drawn by other processes; all are compared with what is committed, in test_readme.py."""
     others = catalogue.FIGURES.keys() - {*ONE_A_MODULE}
     redraw.carry_out(redraw.drawing(four, four.parent / "figures", [*others]))
     return four.parent / "figures"

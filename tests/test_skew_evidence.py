@@ -167,7 +167,7 @@ def test_def_kt_is_judged_by_its_prediction(taught, status, tmp_path, monkeypatc
     assert row["claim"] == "O2" and row[status].startswith("Def-KT minus its control") and row["short"].endswith(status)
 
 
-def test_different_models_are_told_with_every_stand_in(tmp_path, monkeypatch):
+def test_different_models_are_told_with_every_stand_in(tmp_path):
     """Five points over one's own kind alone where clients are alike; under skew below FedAvg with one model for all."""
     assert list(mixed.lines(tmp_path)) == [mixed.NOTHING] and mixed.brief(tmp_path) == ""
     models, one = "models visionnet,resnet8; clients 10", "models visionnet; clients 10"

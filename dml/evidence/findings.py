@@ -16,7 +16,6 @@ from dml.evidence import (
     games,
     games_text,
     hostile,
-    mixed,
     skew_text,
 )
 from dml.evidence.about import About, read
@@ -158,7 +157,7 @@ def one_seed(results: pd.DataFrame, reported: pd.DataFrame) -> str:
 
 def models(studies: Path) -> str:
     """The answer on clients with different models."""
-    return f"Different models: {mixed.brief(studies, bool(skew_text.state(studies, mixed.NAME))) or 'not run.'}"
+    return f"Different models: {skew_text.brief_of_models(studies) or 'not run.'}"
 
 
 def traffic(times: pd.Series) -> str:

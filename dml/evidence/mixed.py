@@ -5,15 +5,27 @@ from pathlib import Path
 
 import pandas as pd
 
-from dml.evidence.skew import ABOVE, BELOW, EQUAL, MARGIN, UNDECIDED, alike, by_seed, fields_of, verdict_row
+from dml.evidence.skew import (
+    ABOVE,
+    BELOW,
+    EQUAL,
+    MARGIN,
+    NOTHING,
+    UNDECIDED,
+    alike,
+    by_seed,
+    fields_of,
+    marked,
+    recorded,
+    to_best,
+    verdict_row,
+)
 from dml.evidence.words import between, estimate, table
-from dml.files import read_table
-from dml.stats import columns, holm, interval, paired
+from dml.stats import columns, holm, paired
 from dml.studies.study import STUDIES
 
 NAME = "models"
 TITLE = "Clients with different models"
-NOTHING = "Nothing is on record yet."
 COLUMNS = ["cell", "kind", "mean", "low", "high", "n", "alone", "state"]
 STATES = {"higher": ABOVE, "lower": BELOW, "same": EQUAL, "open": UNDECIDED}  # of a difference
 ALONE = "local+public"
@@ -95,8 +107,8 @@ def counts(found: pd.DataFrame) -> str:
 
 def brief(folder: Path = STUDIES, interim: bool = False) -> str:
     """How many kinds of model gain, in one sentence, for the README; "" while less than two seeds are on record."""
-    file = folder / NAME / "results.csv.gz"
-    found = gains(read_table(file)) if file.is_file() else pd.DataFrame(columns=COLUMNS)
+    results = recorded(folder, NAME)
+    found = pd.DataFrame(columns=COLUMNS) if results is None else gains(results)
     if found.empty or found["n"].min() < 2:
         return ""
     seeds = f"(n = {between(found['n'])}{', interim' if interim else ''})"
@@ -114,13 +126,10 @@ def _above(found: pd.DataFrame) -> str:
 
 def lines(folder: Path = STUDIES, so_far: str = "") -> Iterator[str]:
     """Accuracy of every arm in every cell with DML minus the best stand-in, and what each kind of model gains."""
-    file = folder / NAME / "results.csv.gz"
-    if not file.is_file():
+    if (results := recorded(folder, NAME)) is None:
         yield NOTHING
         return
-    results = read_table(file)
-    interim = f"**{so_far.capitalize()}; decides nothing.** " if so_far else ""
-    yield f"{interim}Photographs, reduced protocol, 10 clients, common accuracy, %; Student's t over seeds."
+    yield f"{marked(so_far)}Photographs, reduced protocol, 10 clients, common accuracy, %; Student's t over seeds."
     yield "DML as published: the clip that notebook 06 recommends was not run here. `fedavg+public` averages within"
     yield "each kind; as a stand-in it is also taken with one kind of model for all. The best stand-in is that by its"
     yield "mean, which favours it."
@@ -145,7 +154,6 @@ def _row(cell: str, cells: Mapping[str, pd.DataFrame]) -> tuple:
         if len(kinds_of(other)) == 1 and fields_of(other)["label_alpha"] == fields_of(cell)["label_alpha"]:
             rivals[f"`fedavg+public`, {who(other).partition(',')[0]}"] = there["fedavg+public"]
     full = pd.DataFrame({"dml": arms["dml"], **rivals}).dropna()
-    best = full[[*rivals]].mean().idxmax()
-    gain = interval((full["dml"] - full[best]).to_numpy())
+    best, gain = to_best(full, [*rivals])
     means = (f"{100 * arms[arm].mean():.1f}" if arm in arms else "" for arm in ARMS)
     return who(cell), *means, f"{estimate(gain.mean, gain.low, gain.high)} to {best}", gain.n

@@ -8,15 +8,12 @@ import pandas as pd
 
 from dml.evidence import predictions
 from dml.evidence.predictions import ABOVE, NOT_ABOVE, WITHIN, Part, mean_of
-from dml.evidence.skew import RULES, by_seed, fields_of
+from dml.evidence.skew import NOTHING, RULES, by_seed, fields_of, marked, recorded, to_best
 from dml.evidence.words import estimate, table
-from dml.files import read_table
-from dml.stats import interval
 from dml.studies.study import STUDIES
 
 NAME = "pictures"
 TITLE = "Pictures that differ, and public images of another domain"
-NOTHING = "Nothing is on record yet."
 ARMS = ("dml", "dml-peer-first", *RULES)
 RAMPS = ("brightness", "blur", "noise")
 WORDS = {
@@ -31,13 +28,10 @@ WORDS = {
 
 def lines(folder: Path = STUDIES, so_far: str = "") -> Iterator[str]:
     """Accuracy of every arm in every cell, DML minus the best rule without outputs, and the three predictions."""
-    file = folder / NAME / "results.csv.gz"
-    if not file.is_file():
+    if (results := recorded(folder, NAME)) is None:
         yield NOTHING
         return
-    results = read_table(file)
-    state = f"**{so_far.capitalize()}; decides nothing.** " if so_far else ""
-    yield f"{state}Reduced protocol, 5 clients, common accuracy, %; Student's t over seeds."
+    yield f"{marked(so_far)}Reduced protocol, 5 clients, common accuracy, %; Student's t over seeds."
     yield ""
     titles = ("clients", "classes", *(f"`{arm}`" for arm in ARMS), "DML minus the best rule, points [95 %]", "n")
     yield from table(titles, [_row(cell, arms) for cell, arms in by_seed(results).items()])
@@ -70,7 +64,6 @@ def _row(cell: str, arms: pd.DataFrame) -> tuple:
     what = changed.get("feature_skew") or ("other" if changed.get("public_fold") == "other" else "")
     apart = "the same" if changed["label_alpha"] == "inf" else f"Dirichlet {changed['label_alpha']}"
     full = arms[[arm for arm in ARMS if arm in arms]].dropna()
-    best = full[[arm for arm in RULES if arm in full]].mean().idxmax()
-    gain = interval((full["dml"] - full[best]).to_numpy())
+    best, gain = to_best(full, [arm for arm in RULES if arm in full])
     means = (f"{100 * full[arm].mean():.1f}" if arm in full else "" for arm in ARMS)
     return WORDS[what], apart, *means, f"{estimate(gain.mean, gain.low, gain.high)} to `{best}`", gain.n

@@ -16,9 +16,9 @@ import pandas as pd
 from scipy import stats
 
 from dml.evidence.answers import FAILED, HELD, OPEN
-from dml.evidence.skew import MARGIN, STANDS_FOR, by_seed, fields_of
+from dml.evidence.mixed import by_kind
+from dml.evidence.skew import MARGIN, STANDS_FOR, by_seed, recorded
 from dml.evidence.words import estimate, joined, table
-from dml.files import read_table
 from dml.stats import ALPHA, Difference, holm_corrected, paired
 from dml.studies.study import STUDIES
 
@@ -145,13 +145,9 @@ def _weak_minus_strong(results: pd.DataFrame, cell: str) -> pd.Series:
     """By seed: what DML adds to `local+public` for the two kinds of model that are weakest with it, minus the same for
     the two strongest.
     """
-    kinds = fields_of(cell)["models"].split(",")
-    rows = results[(results["cell"] == cell) & (results["metric"] == "unseen accuracy")]
-    rows = rows.assign(kind=[kinds[client % len(kinds)] for client in rows["client"]])
-    arms = {arm: part.pivot_table(index="seed", columns="kind", values="value") for arm, part in rows.groupby("arm")}
-    order = arms["local+public"].mean().sort_values().index
-    gain = (arms["dml"] - arms["local+public"]).dropna()
-    return gain[order[:2]].mean(axis=1) - gain[order[-2:]].mean(axis=1)
+    kinds = by_kind(results, cell)
+    gain = pd.DataFrame({kind: both["dml"] - both["local+public"] for kind, both in kinds.items()}).dropna()
+    return gain.iloc[:, :2].mean(axis=1) - gain.iloc[:, -2:].mean(axis=1)
 
 
 def judged(skew: pd.DataFrame, models: pd.DataFrame) -> dict[str, tuple[str, list[Part]]]:
@@ -181,9 +177,9 @@ def _answer(passed: float, contrary: float) -> str:
 
 def on_record(folder: Path = STUDIES) -> dict[str, tuple[str, list[Part]]]:
     """The predictions judged by what is on record in `folder` (see `judged`)."""
-    files = [folder / name / "results.csv.gz" for name in ("skew", "models")]
+    found = [recorded(folder, name) for name in ("skew", "models")]
     none = pd.DataFrame(columns=["cell", "seed", "arm", "client", "metric", "value"])
-    return judged(*(read_table(file) if file.is_file() else none for file in files))
+    return judged(*(none if results is None else results for results in found))
 
 
 def text(folder: Path = STUDIES, interim: bool = False) -> str:

@@ -1,14 +1,17 @@
 """When mutual learning helps: the map and its table, from the tables of dml/studies/skew.py or of notebook 05."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from dml.evidence.answers import HELD, OPEN, REFUTED, lists, points
 from dml.evidence.words import between
-from dml.stats import columns, interval
+from dml.files import read_table
+from dml.stats import Estimate, columns, interval
 
+NOTHING = "Nothing is on record yet."
 RULES = ("local", "local+public", "fedavg", "fedavg+public")  # without an exchange of outputs
 MARGIN = 0.01  # of accuracy: what "equal" means, as data/plan_skew.md says
 ABOVE, BELOW, EQUAL, UNDECIDED = "above", "below", "equal", "undecided"
@@ -57,8 +60,7 @@ def skew_map(results: pd.DataFrame, cells: pd.DataFrame, metric: str = "unseen a
         rules = [arm for arm in RULES if arm in full]
         if not rules:
             continue
-        against = full[rules].mean().idxmax()
-        gain = interval((full["dml"] - full[against]).to_numpy())
+        against, gain = to_best(full, rules)
         means = full.mean()
         found = {"cell": cell, "distance": apart[cell], "public_fold": fold, "against": against, **columns(gain)}
         rows.append(
@@ -73,6 +75,23 @@ def skew_map(results: pd.DataFrame, cells: pd.DataFrame, metric: str = "unseen a
     table_ = pd.DataFrame(rows, columns=MAP)
     order = table_["public_fold"].map(list(LABELLED).index) if len(table_) else table_["distance"]
     return table_.assign(order=order).sort_values(["order", "distance"], ignore_index=True).drop(columns="order")
+
+
+def to_best(values: pd.DataFrame, rules: Sequence[str]) -> tuple[str, Estimate]:
+    """The rule with the highest mean, which favours it, and DML minus that rule; a row a seed, a column an arm."""
+    best = values[[*rules]].mean().idxmax()
+    return best, interval((values["dml"] - values[best]).to_numpy())
+
+
+def recorded(folder: Path, study: str) -> pd.DataFrame | None:
+    """The results of a study of data/plan_skew.md, if there are any."""
+    file = folder / study / "results.csv.gz"
+    return read_table(file) if file.is_file() else None
+
+
+def marked(so_far: str) -> str:
+    """What a page begins with while its study is not complete; `so_far` says how much of it there is."""
+    return f"**{so_far.capitalize()}; decides nothing.** " if so_far else ""
 
 
 def distinct(values: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

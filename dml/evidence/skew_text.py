@@ -6,7 +6,7 @@ import pandas as pd
 
 from dml.evidence import mixed, pictures, predictions, skew
 from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, lists, points
-from dml.evidence.skew import ABOVE, BELOW, EQUAL, LABELLED, UNDECIDED, alike, skew_map
+from dml.evidence.skew import ABOVE, BELOW, EQUAL, LABELLED, NOTHING, UNDECIDED, alike, marked, skew_map
 from dml.evidence.words import between, capital, estimate, joined, pages, table
 from dml.files import read_table
 from dml.studies.skew import plan
@@ -107,21 +107,25 @@ def brief(folder: Path = STUDIES) -> str:
     )
 
 
+def brief_of_models(folder: Path = STUDIES) -> str:
+    """The same on clients with different models (see `mixed.brief`)."""
+    return mixed.brief(folder, bool(state(folder, mixed.NAME)))
+
+
 def on_record(folder: Path = STUDIES) -> list[str]:
     """Notebook 05: what to do when clients differ, from the study of data/plan_skew.md."""
     map_, told = the_map(folder), finding(folder)
     if map_ is None or not told:
-        return ["Nothing is on record yet.", pages("skew")]
-    unlike = mixed.brief(folder, bool(state(folder, mixed.NAME)))
-    models = [f"Different models, {unlike}"] if unlike else []
+        return [NOTHING, pages("skew")]
+    models = [f"Different models, {unlike}"] if (unlike := brief_of_models(folder)) else []
     return [capital(told), advice(map_, bool(state(folder))), *models, pages("skew")]
 
 
 def text(folder: Path = STUDIES) -> str:
     """The page on clients that differ: what to do when, which predictions held, different models, other pictures."""
-    map_, lines = the_map(folder), ["Nothing is on record yet."]
+    map_, lines = the_map(folder), [NOTHING]
     if map_ is not None:
-        so_far = f"**{state(folder).capitalize()}; decides nothing.** " if state(folder) else ""
+        so_far = marked(state(folder))
         lines = [f"{so_far}Real photographs, reduced protocol, 5 clients; Student's t over seeds.{same(folder, map_)}"]
         lines += ["", advice(map_, bool(state(folder)))]
     told = predictions.text(folder, bool(state(folder))).rstrip()
