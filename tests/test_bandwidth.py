@@ -17,7 +17,7 @@ UP = {"dml": 10, "dml, 1 bit": 5, "fedavg": 1000, "self": 0}
 ACCURACY = {"dml": (0.80, 0.93), "dml, 1 bit": (0.80, 0.91), "fedavg": (0.917, 0.94), "self": (0.86, 0.925)}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ledger():
     """Two clients, two rounds: a set-up of 100, uploads of `UP`, answers twice as large."""
     rows = []
@@ -31,7 +31,7 @@ def ledger():
     return pd.DataFrame(rows, columns=["seed", "arm", "round", "sender", "receiver", "kind", "payload", "encoded"])
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def results():
     rows = []
     for seed in SEEDS:
@@ -44,7 +44,7 @@ def results():
     return pd.DataFrame(rows, columns=["seed", "arm", "round", "client", "metric", "value"])
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tables(results, ledger):
     coded = [("image", "PNG", 100, 300)]
     coded += [(f"weights, {encoding}", "xz", 9, 10) for encoding in ("float32", "8 bits", "top 1 %")]

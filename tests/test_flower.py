@@ -498,14 +498,14 @@ def test_a_report_says_how_a_process_ended_and_never_shows_nothing(script, end, 
             "exit 2",
             "run has failed: it ended with exit code 2, and .*run.log is empty; .*exit 2",
         ),
-        ("sleep 60", "kill -9 $$", "sleep 60", "executor-server has failed: it was ended by signal 9 .*is empty"),
+        ("sleep 60", "kill -9 $$", "sleep 60", "executors has failed: it was ended by signal 9 .*is empty"),
         ("echo no memory; exit 1", "sleep 60", "exit 1", "superlink has failed: .*no memory"),
         ("sleep 60", "echo no app; sleep 60", "exit 0", "not come to its end: it still runs; .*no app"),
     ],
 )
 def test_a_run_that_fails_names_the_process_that_has_the_reason(superlink, executor, run, told, config, tmp_path):
     with Processes(tmp_path, dict(os.environ)) as processes:
-        for name, script in (("superlink", superlink), ("executor-server", executor)):
+        for name, script in (("superlink", superlink), ("executors", executor)):
             process = processes.start(name, "sh", "-c", script)
             while "sleep" not in script and process.poll() is None:
                 time.sleep(0.02)
@@ -655,7 +655,7 @@ def test_ctrl_c_twice_leaves_nothing_behind(sandbox):
     command = [sys.executable, "-m", "dml.flower", "--out", str(sandbox.folder / "out")]
     environment = {**sandbox.environment(), "TMPDIR": str(sandbox.folder)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as ran:
-        while not (sandbox.folder / "out" / "logs" / "executor-server.log").exists():
+        while not (sandbox.folder / "out" / "logs" / "executors.log").exists():
             assert ran.poll() is None
             time.sleep(0.05)
         for _ in range(2):
@@ -693,8 +693,7 @@ def test_a_deployment_over_tls_survives_a_killed_node_behind_a_proxy_on_odd_path
         told(deployment, round)
         if round == 1:
             started.extend(process.pid for process in deployment.processes.running.values())
-            for name in ("supernode-2", "executor-2"):
-                os.killpg(deployment.processes.running.pop(name).pid, signal.SIGKILL)
+            os.killpg(deployment.processes.running.pop("supernode-2").pid, signal.SIGKILL)
 
     monkeypatch.setattr(command_line, "tell", tell)
     odd = sandbox.folder / """a "b" 'c' 😀 $x #y \\z 漢"""

@@ -4,8 +4,12 @@ Flower starts a new Python for every message that a client answers, and `import 
 answer. Everything else, the isolation of a task in a process of its own included, is Flower's:
 
     python -m dml.flower.executor --runtime-api-address HOST:PORT --superexec-auth-secret-file FILE
+
+Where several SuperNodes are on one machine, one such process serves them all, each by a fork with a log of its own:
+`--beside HOST:PORT LOG` for every other one.
 """
 
+import argparse
 import os
 import signal
 import sys
@@ -55,14 +59,33 @@ class ForkingExecutor(SubprocessExecutor):
 
 
 def main() -> None:
-    """Serve the tasks of one SuperLink or SuperNode until it ends."""
+    """Serve the tasks of one SuperLink or SuperNode, and of those beside it, until it ends."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--beside", nargs=2, action="append", default=[], metavar=("ADDRESS", "LOG"))
+    parser.add_argument("--superexec-auth-secret-file", dest="secret")
+    ours, theirs = parser.parse_known_args()
+
     import dml.flower.client
     import dml.flower.server  # noqa: F401 (both are imported to be inherited by every fork)
 
     adam([torch.zeros(1, requires_grad=True)], Experiment())  # the first optimiser imports as much as torch itself
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks, so leave no zombies
+    first = os.getpid()
+    for address, log in ours.beside:
+        if os.fork() == 0:
+            _write_to(log)
+            theirs = ["--insecure", "--runtime-api-address", address, "--parent-pid", str(first)]
+            break
+    sys.argv = [sys.argv[0], *theirs, *(["--superexec-auth-secret-file", ours.secret] if ours.secret else [])]
     run_superexec.get_executor = lambda *arguments, **options: ForkingExecutor()
     flower_superexec()
+
+
+def _write_to(log: str) -> None:
+    """Let this process print into a file of its own."""
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for number in (1, 2):
+        os.dup2(file, number)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import entry_points
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -35,7 +36,7 @@ for key in sys.argv[1:]:
 
 
 class Deployment:
-    """A run that has been submitted. `processes` has one of each name: superlink, supernode-0, executor-0, ..."""
+    """A run that has been submitted. `processes` has superlink, executors, supernode-0, supernode-1, ..."""
 
     def __init__(self, settings: Settings, processes: Processes, relays: list[Relay]):
         self.settings, self.processes, self.relays, self.out = settings, processes, relays, Path(settings.out)
@@ -48,14 +49,14 @@ class Deployment:
         told = 0
         while self.processes.running["run"].poll() is None:
             time.sleep(LOOK)
-            self.processes.check("superlink", "executor-server")  # without them it would wait for ever
+            self.processes.check("superlink", "executors")  # without them it would wait for ever
             rounds = len(self._times()) - 1  # the set-up is round 0
             while told < min(rounds, self.settings.experiment.rounds):
                 told += 1
                 progress(self, told)
         if len(self._times()) != self.settings.experiment.rounds + 3:  # set-up, rounds, report, end
-            self.processes.check("superlink", "executor-server", "run")
-            raise DeploymentError(f"the run has not come to its end: {self.processes.report('executor-server')}")
+            self.processes.check("superlink", "executors", "run")
+            raise DeploymentError(f"the run has not come to its end: {self.processes.report('executors')}")
         wire = self.wire()
         with replacing(self.out / "wire.csv") as part:
             wire.to_csv(part, index=False)
@@ -100,16 +101,16 @@ def deployed(config: dict, clients: int) -> Iterator[Deployment]:
         home = toml.write(work / "home" / "config.toml", connection).parent
         processes = stack.enter_context(Processes(logs, environment(home)))
         flwr, secret = _flower("flwr"), ("--superexec-auth-secret-file", keys.secret)
-        executor = (sys.executable, "-m", "dml.flower.executor", *secret, "--runtime-api-address")
+        executor = (sys.executable, "-m", "dml.flower.executor")
         tls = ("--ssl-certfile", keys.certificate, "--ssl-keyfile", keys.key, "--ssl-ca-certfile", keys.authority)
         link = ("--host", HOST, "--port", port, "--enable-supernode-auth", "--disable-runtime-dependency-installation")
         apart = ("--isolation", "process", *secret)
         processes.start("superlink", *_flower("flower-superlink"), *tls, *link, *apart)
-        processes.start("executor-server", *executor, f"{HOST}:{port}", "--root-certificates", keys.authority)
+        address = ("--runtime-api-address", f"{HOST}:{port}", "--root-certificates", keys.authority)
+        beside = [("--beside", f"{HOST}:{runtime[index]}", logs / f"executor-{index}.log") for index in range(clients)]
+        processes.start("executors", *executor, *secret, *address, *chain(*beside))
         wait_for(port, processes, BEGIN)
         processes.start("register", sys.executable, "-c", REGISTER, *(f"{node}.pub" for node in keys.nodes))
-        for index in range(clients):
-            processes.start(f"executor-{index}", *executor, f"{HOST}:{runtime[index]}", "--insecure")
         processes.finish("register", BEGIN)
         relays = stack.enter_context(Relays(relayed, port, HOST))
         for index, node in enumerate(keys.nodes):
