@@ -105,6 +105,7 @@ def test_what_was_not_run_has_no_answer_and_does_not_count():
         (WITHIN, -0.03, False, True),
         (NOT_ABOVE, -0.2, True, False),
         (NOT_ABOVE, 0.0, True, False),
+        (NOT_ABOVE, 0.01, False, False),  # above zero, but not shown to be more than a point above
         (NOT_ABOVE, 0.03, False, True),
     ],
 )

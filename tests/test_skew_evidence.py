@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dml.evidence import mixed, pictures
+from dml.evidence import mixed, pictures, relatives
 from dml.evidence.predictions import answered
 from dml.evidence.skew import (
     ABOVE,
@@ -19,8 +19,9 @@ from dml.evidence.skew import (
 from dml.evidence.skew_text import advice, def_kt, finding, on_record, same, text
 from dml.evidence.skew_text import judged as judged_on_record
 from dml.plots import mixed as drawing_models
+from dml.plots import relatives as drawing_relatives
 from dml.plots import skew as drawing
-from dml.studies.skew import CELLS, RESULTS
+from dml.studies.skew import CELLS, COSTS, METRICS, RESULTS
 
 HIGH = "label_alpha 0.1; public_fold balanced"
 BLIND = "label_alpha 0.1; public_fold unlabelled"
@@ -55,7 +56,7 @@ def test_the_map_compares_with_the_best_rule_of_the_cell_or_of_its_twin(tables):
     found = skew_map(*tables).set_index("cell")
     assert list(found.index) == [HIGH, BLIND]  # a cell of models is no place on this map
     high, blind = found.loc[HIGH], found.loc[BLIND]
-    assert (high["against"], high["state"], high["best"], high["n"]) == ("fedavg+public", BELOW, "def-kt", 4)
+    assert (high["against"], high["state"], high["best"], high["n"]) == ("fedavg+public", BELOW, "fedavg+public", 4)
     assert high["mean"] == pytest.approx(-0.02, abs=1e-3) and high["distance"] == pytest.approx(0.38)
     assert (blind["against"], blind["state"], blind["best"]) == ("local", ABOVE, "dml")  # not local+public: no labels
     assert blind["mean"] == pytest.approx(0.10, abs=1e-3)
@@ -69,9 +70,12 @@ def test_a_cell_that_repeats_the_deal_of_another_counts_once(tables, tmp_path):
     assert list(skew_map(*both)["cell"]) == [HIGH, BLIND] == list(skew_map(*tables)["cell"])
     (tmp_path / "skew").mkdir()
     both[1].to_csv(tmp_path / "skew" / "cells.csv", index=False)
+    both[0].to_csv(tmp_path / "skew" / "results.csv.gz", index=False)
     assert same(tmp_path, skew_map(*both)) == " 1 more repeat the deal of another to the last image and are left out."
     other = pd.concat([results, again.assign(value=again["value"] + 0.001 * (again["seed"] == 3))]), both[1]
-    assert len(skew_map(*other)) == 3 and same(tmp_path, skew_map(*other)) == ""
+    other[0].to_csv(tmp_path / "skew" / "results.csv.gz", index=False)
+    told = same(tmp_path, skew_map(*other))
+    assert len(skew_map(*other)) == 3 and told.endswith("deal on some seeds (labelled and balanced: 3 of 4).")
 
 
 def test_clients_that_hold_the_same_classes_are_no_case_of_skew(tables):
@@ -101,14 +105,18 @@ def test_verdict_rows(tables):
     (third,), (fourth,) = judged(tables), mixed.judged(tables)
     assert third["claim"] == "F3" and "without labels, 0.380 apart" in third["held"]
     assert third["refuted"] == "labelled and balanced, 0.380 apart" and third["open"] == ""
-    assert third["short"] == "2 distinct regimes of skew, n = 4: above 1, below 1, equal 0, undecided 0"
+    assert third["short"] == "2 regimes of skew, n = 4: above 1, below 1, equal 0, undecided 0"
     assert fourth["claim"] == "F4" and "resnet8" in fourth["held"] and "n = 4" in fourth["short"]
 
 
 def test_the_table_of_advice_and_the_figures(tables):
     lines = advice(skew_map(*tables)).splitlines()
-    assert len(lines) == 4 and "are 0.380 apart from the whole" in lines[2] and "use `fedavg+public`" in lines[2]
-    assert "without labels" in lines[3] and "use DML" in lines[3] and lines[3].endswith("| 4 |")
+    assert (
+        len(lines) == 4
+        and "are 0.380 apart from the whole" in lines[2]
+        and "`fedavg+public` rather than DML" in lines[2]
+    )
+    assert "without labels" in lines[3] and "DML rather than `local` |" in lines[3] and lines[3].endswith("| 4 |")
     for draw in (drawing.the_map, drawing_models.who_gains, drawing.relatives):
         drawn = draw(*tables, "drawn for a test")
         assert drawn.png and len(drawn.table) and "drawn for a test" in drawn.caption
@@ -124,17 +132,25 @@ def test_a_study_on_record_is_told_in_words(tables, tmp_path):
     cells.to_csv(folder / "cells.csv", index=False)
     results[["cell", "seed", "arm"]].drop_duplicates().to_csv(folder / "costs.csv", index=False)
     told = finding(tmp_path)
-    assert told.startswith(
-        "reduced protocol, n = 4 seeds each; interim: 40 of 1,696 runs planned. Of 2 distinct regimes DML"
-    )
+    assert told.startswith("reduced protocol, n = 4 seeds each; interim: 40 of 1,896 runs planned. Of 2 regimes DML")
     assert "above the best arm that exchanges no outputs in 1, below it in 1, within a point in 0; 0 are un" in told
     assert "most: public images without labels, clients 0.380 apart, +9.98 [" in told and "to `local`;" in told
     assert "least: public images labelled and balanced, clients 0.380 apart, -2.0" in told
     assert on_record(tmp_path)[0].startswith("Reduced protocol") and "DML so far" in on_record(tmp_path)[1]
     (row,) = judged_on_record(tmp_path)
     assert row["claim"] == "F3" and row["held"] == row["refuted"] == "" and "without labels" in row["open"]
-    assert row["short"].startswith("interim: 40 of 1,696 runs planned; 2 distinct regimes of skew")
+    assert row["short"].startswith("interim: 40 of 1,896 runs planned; 2 regimes of skew")
+    own = results.assign(metric="unseen personal accuracy", value=1 - results["value"])  # where DML was best, it is not
+    more = [results.assign(metric=metric) for metric in METRICS if "accuracy" not in metric]
+    pd.concat([results, own, *more]).to_csv(folder / "results.csv.gz", index=False)
+    costs = results[["cell", "seed", "arm"]].drop_duplicates()
+    costs.assign(**dict.fromkeys(COSTS[3:8], 1.0)).to_csv(folder / "costs.csv", index=False)
     assert text(tmp_path).startswith("**Interim: 40 of") and "| P1 |" not in text(tmp_path)
+    assert "own classes DML is above the best rule there in 0 of 2, below in 2, within" in finding(tmp_path)
+    own_part = text(tmp_path).partition("### On each client's own classes")[2].partition("###")[0]
+    assert "| 0.380 | labelled and balanced | 10.0 | below |" in own_part and "to `fedavg` | 4 |" in own_part
+    regimes = text(tmp_path).partition("**Every main arm in every regime**")[2].partition("**Clients of")[0]
+    assert regimes.count("| 0.1 | `") == 6 and "| labelled and balanced | 0.1 | `dml` | 90.0 | 10.0 |" in regimes
 
 
 @pytest.mark.parametrize(("taught", "status"), [(0.001, "held"), (0.03, "refuted"), (-0.03, "refuted")])
@@ -160,7 +176,7 @@ def test_def_kt_is_judged_by_its_prediction(taught, status, tmp_path, monkeypatc
     (interim,) = def_kt(tmp_path)
     assert interim["open"] and interim["held"] == interim["refuted"] == ""
     assert interim["short"].startswith(
-        "interim: 16 of 1,696 runs planned; points, n = 4: Def-KT minus models that only"
+        "interim: 16 of 1,896 runs planned; points, n = 4: Def-KT minus models that only"
     )
     monkeypatch.setattr("dml.evidence.skew_text.state", lambda *_: "")
     (row,) = def_kt(tmp_path)
@@ -205,6 +221,49 @@ def test_different_models_are_told_with_every_stand_in(tmp_path):
     assert row["short"].endswith(
         "classes alike: 2 above, 0 below, 0 undecided; 2 kinds of model, Dirichlet 0.1: 0 above, 2 below, 0 undecided"
     )
+
+
+def test_relatives_stand_beside_dml_on_the_seeds_that_all_of_them_have(tables, tmp_path):
+    """Accuracy, own mixture, worst client, bytes; arms that need no public fold come from its labelled twin, and the
+    clipped DML from its own cell.
+    """
+    results, clipped = tables[0], f"{HIGH}; clip 0.02"
+    results = results[(results["arm"] != "def-kt") | (results["seed"] != 3)]  # a seed that one arm lacks
+    parts = [results, results[(results["cell"] == HIGH) & (results["arm"] == "dml")].assign(cell=clipped)]
+    right = pd.concat(parts)
+    more = [right.assign(metric=metric, value=right["value"] / 2) for metric in METRICS if metric != "unseen accuracy"]
+    everything = pd.concat([right, *more])
+    costs = right[["cell", "seed", "arm"]].drop_duplicates().assign(up=100.0, down=200.0, setup=1000.0, epochs=40)
+    found = relatives.beside(everything, costs, "0.1", "balanced")
+    assert list(found["arm"][:2]) == ["def-kt", "def-kt, only moved"] and (found["n"] == 3).all()
+    rows = found.set_index("arm")
+    assert set(rows.index) == {*results.loc[results["cell"] == HIGH, "arm"], "dml, clipped"}
+    mine, other = rows.loc["dml"], rows.loc["fedavg"]
+    assert mine["accuracy"] == pytest.approx(0.90) and mine["personal"] == pytest.approx(0.45)
+    assert mine["worst"] == pytest.approx(0.89) and mine["mean"] == 0 and rows.loc["dml, clipped", "mean"] == 0
+    assert other["mean"] == pytest.approx(0.30) and 0.29 < other["low"] < 0.30 < other["high"] < 0.31
+    assert mine[["up", "down", "setup", "epochs"]].tolist() == [100, 200, 1000, 40]
+    blind = relatives.beside(everything, costs, "0.1", "unlabelled")
+    assert list(blind["arm"]) == ["dml", "local", "fedavg"] and (blind["n"] == 4).all()
+    drawn = drawing_relatives.by_relative(everything, costs, "drawn for a test")
+    assert len(drawn.table) == len(found) + len(blind) and "n = 3 to 4 seeds" in drawn.caption
+    assert drawing_relatives.by_relative(everything.iloc[:0], costs, "nothing yet").table.empty
+    assert list(relatives.lines(tmp_path)) == [relatives.NOTHING]
+
+
+def test_clients_of_unequal_size_stand_beside_those_of_equal_size(tables, tmp_path):
+    results = tables[0]
+    unequal = results[(results["cell"] == HIGH) & results["arm"].isin(("dml", "local+public"))]
+    unequal = unequal.assign(cell=f"{HIGH}; size_alpha 0.5", value=unequal["value"] - 0.1 * (unequal["arm"] == "dml"))
+    both = pd.concat([results, unequal])
+    more = [both.assign(metric=metric) for metric in METRICS if metric != "unseen accuracy"]
+    (tmp_path / "skew").mkdir()
+    pd.concat([both, *more]).to_csv(tmp_path / "skew" / "results.csv.gz", index=False)
+    costs = both[["cell", "seed", "arm"]].drop_duplicates().assign(up=1.0, down=1.0, setup=1.0, epochs=1)
+    costs.to_csv(tmp_path / "skew" / "costs.csv", index=False)
+    *_, line = relatives.lines(tmp_path)
+    assert line.strip("| ").split(" | ")[:4] == ["Dirichlet 0.1", "80.0", "`local+public`", "-5.00 [-5.00, -5.00]"]
+    assert line.endswith("| +5.00 [+5.00, +5.00] | -10.00 [-10.00, -10.00] | 4 |")
 
 
 def test_pictures_that_differ_are_told_of_with_their_own_predictions(tmp_path):

@@ -50,7 +50,7 @@ class Part:
             beyond = [self._beyond(margin, side) for margin, side in ((MARGIN, "greater"), (-MARGIN, "less"))]
             return found.equivalent, min(1.0, 2 * min(beyond))
         if self.expected == NOT_ABOVE:
-            return self._beyond(MARGIN, "less"), up
+            return self._beyond(MARGIN, "less"), self._beyond(MARGIN, "greater")
         passes, contrary = (up, down) if self.expected == ABOVE else (down, up)
         return passes, min(contrary, found.equivalent)
 

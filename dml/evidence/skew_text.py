@@ -1,10 +1,11 @@
 """When mutual learning helps, in words: a finding, a table "if your clients ... then ...", and the predictions."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
-from dml.evidence import mixed, pictures, predictions, skew
+from dml.evidence import mixed, pictures, predictions, relatives, skew
 from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, lists, points
 from dml.evidence.skew import ABOVE, BELOW, EQUAL, LABELLED, NOTHING, UNDECIDED, alike, marked, skew_map
 from dml.evidence.words import between, capital, estimate, joined, pages, table
@@ -14,20 +15,31 @@ from dml.studies.study import STUDIES
 
 WORDS = {predictions.HELD: HELD, predictions.FAILED: REFUTED, predictions.OPEN: OPEN}  # of a prediction, as a verdict
 THEN = {
-    ABOVE: "use DML",
-    BELOW: "use {against}",
+    ABOVE: "DML rather than {against}",
+    BELOW: "{against} rather than DML",
     EQUAL: "either: within a point",
     UNDECIDED: "undecided with so many seeds",
 }
+RULE = (
+    "Each row holds DML against one rule, the best of up to four by its mean on these seeds, which favours the rule;",
+    "95 % intervals, not corrected over the rows. It does not say that this rule beats the others. Apart: the mean",
+    "total variation between a client's classes and the whole's.",
+)
+DESCRIBES = (
+    "Recalls weighted by a client's own mixture of classes. Always to name one's commonest class already scores half",
+    "plus the distance, on average: this describes, and advises nothing. Where all clients hold the same classes it",
+    "was not recorded.",
+)
+OWN = "unseen personal accuracy"  # of the unseen images, weighted by a client's own classes
 SO_FAR = {ABOVE: "DML so far", BELOW: "{against} so far", EQUAL: "either so far", UNDECIDED: "undecided"}
 
 
-def the_map(folder: Path = STUDIES) -> pd.DataFrame | None:
+def the_map(folder: Path = STUDIES, metric: str = "unseen accuracy") -> pd.DataFrame | None:
     """The map of the study on record, if there is one (see `skew.skew_map`)."""
     study = folder / "skew"
     if not (study / "costs.csv").is_file():
         return None
-    return skew_map(read_table(study / "results.csv.gz"), read_table(study / "cells.csv"))
+    return skew_map(read_table(study / "results.csv.gz"), read_table(study / "cells.csv"), metric)
 
 
 def judged(folder: Path = STUDIES) -> list[dict]:
@@ -48,8 +60,8 @@ def judged(folder: Path = STUDIES) -> list[dict]:
 
 
 def def_kt(folder: Path = STUDIES) -> list[dict]:
-    """The verdict row on a related method: does Def-KT gain by moving models, not by teaching them? That is P7 of the
-    plan, judged as it says; open while the study is not complete, none before the prediction can be judged.
+    """The verdict row on a related method: that Def-KT's teaching adds less than a point to moving models. It is P7 of
+    the plan, judged as it says; open while the study is not complete, none before the prediction can be judged.
     """
     answer, parts = predictions.on_record(folder)["P7"]
     if not parts:
@@ -58,7 +70,7 @@ def def_kt(folder: Path = STUDIES) -> list[dict]:
     decided = OPEN if so_far else WORDS[answer]
     told = f"points, n = {part.found.n}: Def-KT minus models that only move {points(part.found)} {decided}"
     short = f"{so_far}; {told}" if so_far else told
-    says = "Def-KT gains by moving models, not by teaching them (P7)"
+    says = "Def-KT: teaching adds less than a point to moving models (P7)"
     row = {"claim": "O2", "says": says, **lists({part.says: decided}), "figure": "05_relatives"}
     return [row | {"why": short, "short": short}]
 
@@ -88,9 +100,23 @@ def finding(folder: Path = STUDIES) -> str:
     )
     so_far, seeds = f"; {state(folder)}" if state(folder) else "", between(map_["n"])
     return (
-        f"reduced protocol, n = {seeds} seeds each{so_far}. Of {len(map_)} distinct regimes DML is above the best arm "
+        f"reduced protocol, n = {seeds} seeds each{so_far}. Of {len(map_)} regimes DML is above the best arm "
         f"that exchanges no outputs in {counts.get(ABOVE, 0)}, below it in {counts.get(BELOW, 0)}, within a point in "
-        f"{counts.get(EQUAL, 0)}; {counts.get(UNDECIDED, 0)} are undecided. Points, {told}.{same(folder, map_)}"
+        f"{counts.get(EQUAL, 0)}; {counts.get(UNDECIDED, 0)} are undecided. Points, {told}.{own_classes(folder)}"
+        f"{same(folder, map_)}"
+    )
+
+
+def own_classes(folder: Path = STUDIES) -> str:
+    """The same count where each client is asked about its own mixture of classes, in a sentence; "" without it."""
+    map_ = the_map(folder, OWN)
+    if map_ is None or map_.empty:
+        return ""
+    counts = map_["state"].value_counts()
+    above, below, equal, undecided = (counts.get(state, 0) for state in (ABOVE, BELOW, EQUAL, UNDECIDED))
+    return (
+        f" On each client's own classes DML is above the best rule there in {above} of {len(map_)}, below in {below}, "
+        f"within a point in {equal}, undecided in {undecided}."
     )
 
 
@@ -122,26 +148,63 @@ def on_record(folder: Path = STUDIES) -> list[str]:
 
 
 def text(folder: Path = STUDIES) -> str:
-    """The page on clients that differ: what to do when, which predictions held, different models, other pictures."""
+    """The page on clients that differ: what to do when, which predictions held, relatives, different models, other
+    pictures.
+    """
     map_, lines = the_map(folder), [NOTHING]
     if map_ is not None:
         so_far = marked(state(folder))
         lines = [f"{so_far}Real photographs, reduced protocol, 5 clients; Student's t over seeds.{same(folder, map_)}"]
-        lines += ["", advice(map_, bool(state(folder)))]
+        lines += ["", *RULE, "", advice(map_, bool(state(folder)))]
+        own = the_map(folder, OWN)
+        if own is not None and len(own):
+            lines += ["### On each client's own classes", "", *DESCRIBES, "", described(own)]
     told = predictions.text(folder, bool(state(folder))).rstrip()
     lines += ["", "### The predictions", "", told]
-    for part in (mixed, pictures):
+    for part in (relatives, mixed, pictures):
         lines += ["", f"### {part.TITLE}", "", *part.lines(folder, state(folder, part.NAME))]
     return joined(lines)
 
 
 def same(folder: Path, map_: pd.DataFrame) -> str:
-    """How many cells are left out of the map as they repeat another, in words; and what few seeds do to an interval."""
+    """How much of the map says what another part of it says, in words; and what few seeds do to an interval."""
     cells = read_table(folder / "skew" / "cells.csv")["cell"].unique()
     repeated = sum(skew.fields_of(cell).keys() == {"label_alpha", "public_fold"} for cell in cells) - len(map_)
     told = f" {repeated} more repeat the deal of another to the last image and are left out." if repeated else ""
+    values = skew.by_seed(read_table(folder / "skew" / "results.csv.gz"))
+    shared = {fold: deals for fold in ("balanced", "skewed") if (deals := _shared(values, fold))}
+    if shared and not repeated:
+        counted = "; ".join(f"{LABELLED[fold]}: {deals}" for fold, deals in shared.items())
+        told += f" Levels 0.1 and 0.01 are the very same deal on some seeds ({counted})."
     few = " Of two or three seeds Student's interval can leave what is possible: nothing is known then."
     return told + (few if map_["n"].min() < 4 else "")
+
+
+def _shared(values: Mapping[str, pd.DataFrame], fold: str) -> str:
+    """On how many seeds the two highest levels are the same deal, by what the same arms measured: "3 of 4"."""
+    first, second = (values.get(f"label_alpha {alpha}; public_fold {fold}") for alpha in ("0.1", "0.01"))
+    if first is None or second is None:
+        return ""
+    arms = [arm for arm in skew.MAIN if arm in first and arm in second]
+    one, other = first[arms].dropna().align(second[arms].dropna(), join="inner", axis=0)
+    both = (one == other).all(axis=1)
+    return f"{both.sum()} of {len(both)}" if arms and any(both) else ""
+
+
+def described(map_: pd.DataFrame) -> str:
+    """The map's rows without advice, in Markdown."""
+    rows = [
+        (
+            f"{row.distance:.3f}",
+            LABELLED[row.public_fold],
+            f"{100 * row.dml:.1f}",
+            row.state,
+            f"{estimate(row.mean, row.low, row.high)} to `{row.against}`",
+            row.n,
+        )
+        for row in map_.itertuples()
+    ]
+    return joined(table(("apart", "public images", "`dml`, %", "DML is", "DML minus the best rule, points", "n"), rows))
 
 
 def advice(map_: pd.DataFrame, interim: bool = False) -> str:
@@ -150,7 +213,7 @@ def advice(map_: pd.DataFrame, interim: bool = False) -> str:
         (
             "hold the same classes" if alike(row.cell) else f"are {row.distance:.3f} apart from the whole",
             LABELLED[row.public_fold],
-            (SO_FAR if interim else THEN)[row.state].format(against=f"`{row.against}`"),
+            (SO_FAR if interim else THEN)[row.state].format(against=f"`{row.against}`") + _by_little(row),
             f"{estimate(row.mean, row.low, row.high)} to `{row.against}`",
             f"`{row.best}` {100 * row.accuracy:.1f}",
             row.n,
@@ -158,4 +221,9 @@ def advice(map_: pd.DataFrame, interim: bool = False) -> str:
         for row in map_.itertuples()
     ]
     titles = ("if your clients", "and public images are", "then", "DML minus the best arm without outputs, points")
-    return joined(table((*titles, "highest mean, %", "n"), rows))
+    return joined(table((*titles, "highest mean of the six main arms, %", "n"), rows))
+
+
+def _by_little(row) -> str:
+    small = row.state in (ABOVE, BELOW) and row.low > -skew.MARGIN and row.high < skew.MARGIN
+    return ", by less than a point" if small else ""

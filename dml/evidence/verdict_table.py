@@ -36,7 +36,7 @@ CLAIMS = (  # a row: code, system or figure that tells two rows apart, claim, wh
     ("L2", "", f"Sharing losses costs little: under {100 * SMALL:g} %", "not analysed"),
     ("O1", PUBLISHED, "Bears one client of five that vetoes, as published", "not discussed"),
     ("O1", hostile.CLIPPED, f"The same, where no probability below {CLIP:g} is believed", "not discussed"),
-    ("O2", "", "Def-KT gains by moving models, not by teaching them", "another method"),
+    ("O2", "", "Def-KT: teaching adds less than a point to moving models", "another method"),
 )
 EXPLORATORY = "exploratory"
 STUDIED = ("L1", "07_accuracy", "The same with 1,000 clients, in a study of its own", "not discussed")

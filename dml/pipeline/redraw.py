@@ -35,6 +35,7 @@ from dml.plots.data import contact_sheet
 from dml.plots.generalisation import gaps
 from dml.plots.hostile import by_liars
 from dml.plots.mixed import who_gains
+from dml.plots.relatives import by_relative
 from dml.plots.rules import by_rule
 from dml.plots.skew import the_map
 from dml.plots.style import widths
@@ -105,6 +106,7 @@ def redraw_recorded(to: Path) -> None:
     tasks += [
         Task(draw_differing, (name, to)) for name in ("skew", "models") if (STUDIES / name / "costs.csv").is_file()
     ]
+    tasks += [Task(draw_relatives, (to,))] if (STUDIES / "skew" / "costs.csv").is_file() else []
     tasks += [Task(draw_gaps, (to,))] if generalisation.recorded("gaps") is not None else []
     tasks += privately.tasks(to)
     tasks += [Task(draw_crowd, (to,))]
@@ -176,6 +178,12 @@ def draw_differing(study: str, to: Path) -> None:
     tables = (read_table(STUDIES / study / name) for name in ("results.csv.gz", "cells.csv"))
     name, drawn = {"skew": ("05_map", the_map), "models": ("05_models", who_gains)}[study]
     drawn(*tables, f"facemask, reduced protocol, study {study}", skew_text.state(study=study)).save(to, name)
+
+
+def draw_relatives(to: Path) -> None:
+    """DML beside its relatives, in the study of skewed clients."""
+    tables = (read_table(STUDIES / "skew" / name) for name in ("results.csv.gz", "costs.csv"))
+    by_relative(*tables, "facemask, reduced protocol, study skew", skew_text.state()).save(to, "05_relatives")
 
 
 def draw_crowd(to: Path) -> None:

@@ -23,6 +23,7 @@ NAMES = {
     "shuffled": "Shuffled-peers control",
     "smoothing": "Label-smoothing control",
     "pooled": "Centralised",
+    "def-kt's fedavg": "FedAvg, Def-KT's clients",
 }
 LOOKS: dict[str, dict[str, Any]] = {  # outputs blue, weights orange to brown, controls purple and teal, reference grey
     "dml": {"color": "#0563b2", "linestyle": "-", "marker": "o"},

@@ -51,8 +51,8 @@ def the_map(results: pd.DataFrame, cells: pd.DataFrame, data: str, state: str = 
         "Colour and first line: accuracy on unseen images, DML minus the best of Local, Local + public labels, FedAvg "
         f"and FedAvg + public labels, pp, {counted}. {capital(state)}{'. ' if state else ''}Green: DML is better; "
         "pink: it is not.",
-        "Below it the arm with the highest mean, %. Distance: total variation between a client's classes and the "
-        f"whole's. Hatched foot: undecided ({INTERVAL}). Empty: nothing of its own on record.",
+        "Below it the one of the six main arms with the highest mean, %. Distance: total variation between a client's "
+        f"classes and the whole's. Hatched foot: undecided ({INTERVAL}). Empty: nothing of its own on record.",
     )
     return fig, map_.drop(columns="alpha"), text
 
