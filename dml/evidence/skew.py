@@ -44,8 +44,8 @@ def by_seed(results: pd.DataFrame, metric: str = "unseen accuracy", how: str = "
 
 def skew_map(results: pd.DataFrame, cells: pd.DataFrame, metric: str = "unseen accuracy") -> pd.DataFrame:
     """Of every cell that differs in skew and public fold alone: DML minus the best of `RULES`, which is the best by its
-    mean over the same seeds; columns `MAP`. `best` is the arm of `MAIN` with the highest mean on as many seeds. A cell
-    with the values of another is left out: of few clients two strong skews can be the very same deal.
+    mean over the seeds that have all of them; columns `MAP`. `best` is the arm of `MAIN` with the highest mean on these
+    seeds. A cell with the values of another is left out: of few clients two strong skews can be the very same deal.
     """
     main = results[results["arm"].isin(MAIN)]
     values, apart, rows = distinct(by_seed(main, metric)), cells.groupby("cell")["distance"].mean(), []
@@ -58,7 +58,7 @@ def skew_map(results: pd.DataFrame, cells: pd.DataFrame, metric: str = "unseen a
         if twin != cell and twin in values:
             free = values[twin].reindex(own.index)
             own = own.assign(**{arm: free[arm] for arm in ("local", "fedavg") if arm in free})
-        full = own.loc[:, own.notna().sum() == own["dml"].notna().sum()].dropna()
+        full = own.dropna()
         rules = [arm for arm in RULES if arm in full]
         if not rules:
             continue

@@ -126,9 +126,9 @@ def brief(folder: Path = STUDIES) -> str:
     if map_ is None or map_["n"].min() < 2:
         return ""
     counts, so_far = map_["state"].value_counts(), ", interim" if state(folder) else ""
-    told = [f"{state} in {counts[state]}" for state in (BELOW, EQUAL, UNDECIDED) if state in counts]
+    told = [f"{state} {counts[state]}" for state in (BELOW, EQUAL, UNDECIDED) if state in counts]
     return (
-        f"DML is above the best arm without outputs in {counts.get(ABOVE, 0)} of {len(map_)} regimes, "
+        f"DML above the best arm without outputs: {counts.get(ABOVE, 0)} of {len(map_)} regimes; "
         f"{', '.join(told)} (n = {between(map_['n'])}{so_far})."
     )
 
