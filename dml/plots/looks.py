@@ -23,7 +23,6 @@ NAMES = {
     "shuffled": "Shuffled-peers control",
     "smoothing": "Label-smoothing control",
     "pooled": "Centralised",
-    "def-kt's fedavg": "FedAvg, Def-KT's clients",
 }
 LOOKS: dict[str, dict[str, Any]] = {  # outputs blue, weights orange to brown, controls purple and teal, reference grey
     "dml": {"color": "#0563b2", "linestyle": "-", "marker": "o"},
@@ -52,6 +51,7 @@ RELATIVES = {
     "fedprox": "FedProx",
     "heterofl": "HeteroFL",
     "def-kt": "Def-KT",
+    "def-kt's fedavg": "FedAvg, Def-KT's clients",
     "pdmm": "PDMM",
 }
 RED: dict[str, dict[str, Any]] = {  # of relatives that are drawn beside the arms
