@@ -43,14 +43,15 @@ clean:  ## remove the environment, caches and runs (the fetched images stay)
 # The lock is complete, so nothing is left to find (`pip check` sees to that), and half of it is unpacked on each of two
 # cores: what is for GPUs, and all else. Compiled after it, but for other people's tests; what is meant for a newer
 # Python does not compile.
+LARGE := ^(torch|nvidia-|cuda-)
 PIP := $(PY) -m pip install --disable-pip-version-check
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one with make PYTHON=...")'
 	@$(PY) -m pip --version >/dev/null 2>&1 || { rm -rf .venv; $(PYTHON) -m venv .venv; } || \
 		{ rm -rf .venv; echo "python3 cannot make an environment: install its venv module (Debian: python3-venv)"; exit 1; }
 	$(PIP) $$(grep '^pip==' requirements.lock)
-	@grep -E '^(torch|nvidia-|cuda-)' requirements.lock >.venv/large.txt
-	@grep -vE '^(torch|nvidia-|cuda-|#)' requirements.lock >.venv/small.txt
+	@grep -E '$(LARGE)' requirements.lock >.venv/large.txt
+	@grep -vE '$(LARGE)|^#' requirements.lock >.venv/small.txt
 	printf '%s\n' large small | xargs -P 2 -I % $(PIP) --no-compile --no-deps -r .venv/%.txt
 	$(PIP) --no-deps --no-build-isolation -e .
 	$(PY) -m pip check

@@ -498,14 +498,14 @@ def test_a_report_says_how_a_process_ended_and_never_shows_nothing(script, end, 
             "exit 2",
             "run has failed: it ended with exit code 2, and .*run.log is empty; .*exit 2",
         ),
-        ("sleep 60", "kill -9 $$", "sleep 60", "executors has failed: it was ended by signal 9 .*is empty"),
+        ("sleep 60", "kill -9 $$", "sleep 60", "executor has failed: it was ended by signal 9 .*is empty"),
         ("echo no memory; exit 1", "sleep 60", "exit 1", "superlink has failed: .*no memory"),
         ("sleep 60", "echo no app; sleep 60", "exit 0", "not come to its end: it still runs; .*no app"),
     ],
 )
 def test_a_run_that_fails_names_the_process_that_has_the_reason(superlink, executor, run, told, config, tmp_path):
     with Processes(tmp_path, dict(os.environ)) as processes:
-        for name, script in (("superlink", superlink), ("executors", executor)):
+        for name, script in (("superlink", superlink), ("executor", executor)):
             process = processes.start(name, "sh", "-c", script)
             while "sleep" not in script and process.poll() is None:
                 time.sleep(0.02)
@@ -655,7 +655,7 @@ def test_ctrl_c_twice_leaves_nothing_behind(sandbox):
     command = [sys.executable, "-m", "dml.flower", "--out", str(sandbox.folder / "out")]
     environment = {**sandbox.environment(), "TMPDIR": str(sandbox.folder)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as ran:
-        while not (sandbox.folder / "out" / "logs" / "executors.log").exists():
+        while not (sandbox.folder / "out" / "logs" / "executor.log").exists():
             assert ran.poll() is None
             time.sleep(0.05)
         for _ in range(2):

@@ -50,20 +50,17 @@ def contents(folder):
 
 def test_figures_are_rebuilt_byte_for_byte(tmp_path, few_rendered, monkeypatch, no_workers):
     """Every file of figures/ and no other, texts among them. Of the recorded runs' figures one a module is rendered, of
-    the others only table and caption are compared; the figures of studies come without their PDF, which takes as long
-    as all else. (Only the pinned versions draw the same bytes.)
+    the others only table and caption are compared. (Only the pinned versions draw the same bytes.)
     """
-    draw, file = redraw.draw, style._file
+    draw = redraw.draw
 
     def draw_some(name, *rest):
         with monkeypatch.context() as patch:
-            patch.setattr(style, "_file", file)
             if name not in few_rendered:
                 patch.setattr(style, "_file", lambda fig, **how: b"")
                 patch.setattr(style, "laid_out", lambda draw, *args, **kwargs: draw(*args, **kwargs))
             draw(name, *rest)
 
-    monkeypatch.setattr(style, "_file", lambda fig, **how: b"" if how["format"] == "pdf" else file(fig, **how))
     monkeypatch.setattr(redraw, "draw", draw_some)
     redraw.redraw_recorded(tmp_path)
     again, there = contents(tmp_path), contents(FIGURES)

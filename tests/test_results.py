@@ -375,9 +375,11 @@ def test_a_run_killed_in_the_middle_goes_on_from_there(tmp_path, small, sandbox_
     done = len(cached(place))
     assert process.returncode == -signal.SIGKILL and 1 <= done < 10
 
-    request.getfixturevalue("no_workers")
     resumed = results.compute("faces", place.experiment, [0])
     assert resumed.summary() == f"{10 - done} computed, {done} reused (of 10 pairs of arm and seed)"
+    assert all_gone()
+
+    request.getfixturevalue("no_workers")
     enter(replace(place, folder=tmp_path / "whole"))
     whole = results.compute("faces", place.experiment, [0])
     assert whole.summary().startswith("10 computed, 0 reused")

@@ -17,7 +17,7 @@ from scipy import stats
 
 from dml.evidence.answers import FAILED, HELD, OPEN
 from dml.evidence.mixed import by_kind
-from dml.evidence.skew import MARGIN, STANDS_FOR, by_seed, recorded
+from dml.evidence.skew import MARGIN, by_seed, cell_of, recorded, twin_of
 from dml.evidence.words import estimate, joined, table
 from dml.stats import ALPHA, Difference, holm_corrected, paired
 from dml.studies.study import STUDIES
@@ -67,8 +67,8 @@ class Cells:
 
     def of(self, arm: str, level: float, fold: str, extra: str = "") -> pd.Series:
         """Of an arm at a level of skew; an arm that uses no public fold is the same whatever that is."""
-        there = STANDS_FOR.get(fold, fold) if arm in ("local", "fedavg") else fold
-        return self.made[f"label_alpha {level:g}; public_fold {there}{extra}"][arm].dropna()
+        named = twin_of if arm in ("local", "fedavg") else cell_of
+        return self.made[named(f"{level:g}", fold) + extra][arm].dropna()
 
     def gap(self, arm: str, other: str, levels: Sequence[float], fold: str, other_fold: str = "") -> pd.Series:
         """An arm minus another, mean over the levels."""

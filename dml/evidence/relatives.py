@@ -11,13 +11,15 @@ from dml.evidence.skew import (
     MAIN,
     NOTHING,
     RULES,
-    STANDS_FOR,
     alike,
     by_seed,
+    cell_of,
     fields_of,
     marked,
+    on_the_map,
     recorded,
     to_best,
+    twin_of,
 )
 from dml.evidence.words import estimate, table
 from dml.files import read_table
@@ -56,7 +58,7 @@ def beside(results: pd.DataFrame, costs: pd.DataFrame, alpha: str, fold: str) ->
     """Every arm that was run at a level of skew with a public fold, the most accurate first, on the seeds that all of
     them have: columns `BESIDE`, where mean, low and high are those of DML minus the arm.
     """
-    cell, twin = (f"label_alpha {alpha}; public_fold {name}" for name in (fold, STANDS_FOR.get(fold, fold)))
+    cell, twin = cell_of(alpha, fold), twin_of(alpha, fold)
     pairs = results[["cell", "arm"]].drop_duplicates()
     arms = {name: set(pairs.loc[pairs["cell"] == name, "arm"]) for name in (cell, twin, f"{cell}; {CLIP}")}
     places = {arm: (cell, arm) for arm in sorted(arms[cell])}
@@ -117,7 +119,7 @@ def _regimes(results: pd.DataFrame, costs: pd.DataFrame) -> Iterator[tuple]:
     """The rows of every main arm in every cell of the map, the least skewed first."""
     pairs = results[["cell", "arm"]].drop_duplicates()
     arms = {cell: set(part) for cell, part in pairs.groupby("cell")["arm"]}
-    cells = [(fields_of(cell), cell) for cell in arms if fields_of(cell).keys() == {"label_alpha", "public_fold"}]
+    cells = [(fields_of(cell), cell) for cell in arms if on_the_map(cell)]
     folds = list(LABELLED)
     cells.sort(key=lambda each: (folds.index(each[0]["public_fold"]), -float(each[0]["label_alpha"])))
     for changed, cell in cells:
@@ -146,7 +148,7 @@ def _unequal(results: pd.DataFrame) -> list[str]:
     cells, rows = by_seed(results), []
     for cell, own in cells.items():
         changed = fields_of(cell)
-        twin = cells.get(f"label_alpha {changed['label_alpha']}; public_fold {changed.get('public_fold')}")
+        twin = cells.get(cell_of(changed["label_alpha"], changed.get("public_fold", "")))
         rules = [arm for arm in RULES if arm in own]
         if "size_alpha" not in changed or twin is None or not rules:
             continue

@@ -33,6 +33,21 @@ def fields_of(cell: str) -> dict[str, str]:
     return dict(part.split(" ", 1) for part in cell.split("; "))
 
 
+def cell_of(alpha: object, fold: str) -> str:
+    """The name of the cell of a level of skew ("0.1") and a public fold in which nothing else was changed."""
+    return f"label_alpha {alpha}; public_fold {fold}"
+
+
+def on_the_map(cell: str) -> bool:
+    """Whether a cell differs in skew and public fold alone."""
+    return fields_of(cell).keys() == {"label_alpha", "public_fold"}
+
+
+def twin_of(alpha: object, fold: str) -> str:
+    """The name of the cell in which the arms that use no public fold were run for this one."""
+    return cell_of(alpha, STANDS_FOR.get(fold, fold))
+
+
 def by_seed(results: pd.DataFrame, metric: str = "unseen accuracy", how: str = "mean") -> dict[str, pd.DataFrame]:
     """Of every cell a table of a metric's mean (or "min") over the clients: a row a seed, a column an arm."""
     rows = results[results["metric"] == metric]
@@ -50,11 +65,10 @@ def skew_map(results: pd.DataFrame, cells: pd.DataFrame, metric: str = "unseen a
     main = results[results["arm"].isin(MAIN)]
     values, apart, rows = distinct(by_seed(main, metric)), cells.groupby("cell")["distance"].mean(), []
     for cell, own in values.items():
-        changed = fields_of(cell)
-        if changed.keys() != {"label_alpha", "public_fold"} or "dml" not in own:
+        if not on_the_map(cell) or "dml" not in own:
             continue
-        fold = changed["public_fold"]
-        twin = f"label_alpha {changed['label_alpha']}; public_fold {STANDS_FOR.get(fold, fold)}"
+        fold = fields_of(cell)["public_fold"]
+        twin = twin_of(fields_of(cell)["label_alpha"], fold)
         if twin != cell and twin in values:
             free = values[twin].reindex(own.index)
             own = own.assign(**{arm: free[arm] for arm in ("local", "fedavg") if arm in free})

@@ -1,6 +1,5 @@
 """When mutual learning helps, in words: a finding, a table "if your clients ... then ...", and the predictions."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -169,10 +168,10 @@ def text(folder: Path = STUDIES) -> str:
 def same(folder: Path, map_: pd.DataFrame) -> str:
     """How much of the map says what another part of it says, in words; and what few seeds do to an interval."""
     cells = read_table(folder / "skew" / "cells.csv")["cell"].unique()
-    repeated = sum(skew.fields_of(cell).keys() == {"label_alpha", "public_fold"} for cell in cells) - len(map_)
+    repeated = sum(map(skew.on_the_map, cells)) - len(map_)
     told = f" {repeated} more repeat the deal of another to the last image and are left out." if repeated else ""
-    values = skew.by_seed(read_table(folder / "skew" / "results.csv.gz"))
-    shared = {fold: deals for fold in ("balanced", "skewed") if (deals := _shared(values, fold))}
+    results = read_table(folder / "skew" / "results.csv.gz")
+    shared = {fold: deals for fold in ("balanced", "skewed") if (deals := _shared(results, fold))}
     if shared and not repeated:
         counted = "; ".join(f"{LABELLED[fold]}: {deals}" for fold, deals in shared.items())
         told += f" Levels 0.1 and 0.01 are the very same deal on some seeds ({counted})."
@@ -180,9 +179,11 @@ def same(folder: Path, map_: pd.DataFrame) -> str:
     return told + (few if map_["n"].min() < 4 else "")
 
 
-def _shared(values: Mapping[str, pd.DataFrame], fold: str) -> str:
+def _shared(results: pd.DataFrame, fold: str) -> str:
     """On how many seeds the two highest levels are the same deal, by what the same arms measured: "3 of 4"."""
-    first, second = (values.get(f"label_alpha {alpha}; public_fold {fold}") for alpha in ("0.1", "0.01"))
+    levels = [skew.cell_of(alpha, fold) for alpha in ("0.1", "0.01")]
+    values = skew.by_seed(results[results["cell"].isin(levels)])
+    first, second = map(values.get, levels)
     if first is None or second is None:
         return ""
     arms = [arm for arm in skew.MAIN if arm in first and arm in second]

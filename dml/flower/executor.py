@@ -83,9 +83,9 @@ def main() -> None:
 
 def _write_to(log: str) -> None:
     """Let this process print into a file of its own."""
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    for number in (1, 2):
-        os.dup2(file, number)
+    with open(log, "wb") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ for key in sys.argv[1:]:
 
 
 class Deployment:
-    """A run that has been submitted. `processes` has superlink, executors, supernode-0, supernode-1, ..."""
+    """A run that has been submitted. `processes` has superlink, executor, supernode-0, supernode-1, ..."""
 
     def __init__(self, settings: Settings, processes: Processes, relays: list[Relay]):
         self.settings, self.processes, self.relays, self.out = settings, processes, relays, Path(settings.out)
@@ -49,14 +49,14 @@ class Deployment:
         told = 0
         while self.processes.running["run"].poll() is None:
             time.sleep(LOOK)
-            self.processes.check("superlink", "executors")  # without them it would wait for ever
+            self.processes.check("superlink", "executor")  # without them it would wait for ever
             rounds = len(self._times()) - 1  # the set-up is round 0
             while told < min(rounds, self.settings.experiment.rounds):
                 told += 1
                 progress(self, told)
         if len(self._times()) != self.settings.experiment.rounds + 3:  # set-up, rounds, report, end
-            self.processes.check("superlink", "executors", "run")
-            raise DeploymentError(f"the run has not come to its end: {self.processes.report('executors')}")
+            self.processes.check("superlink", "executor", "run")
+            raise DeploymentError(f"the run has not come to its end: {self.processes.report('executor')}")
         wire = self.wire()
         with replacing(self.out / "wire.csv") as part:
             wire.to_csv(part, index=False)
@@ -108,7 +108,7 @@ def deployed(config: dict, clients: int) -> Iterator[Deployment]:
         processes.start("superlink", *_flower("flower-superlink"), *tls, *link, *apart)
         address = ("--runtime-api-address", f"{HOST}:{port}", "--root-certificates", keys.authority)
         beside = [("--beside", f"{HOST}:{runtime[index]}", logs / f"executor-{index}.log") for index in range(clients)]
-        processes.start("executors", *executor, *secret, *address, *chain(*beside))
+        processes.start("executor", *executor, *secret, *address, *chain(*beside))
         wait_for(port, processes, BEGIN)
         processes.start("register", sys.executable, "-c", REGISTER, *(f"{node}.pub" for node in keys.nodes))
         processes.finish("register", BEGIN)

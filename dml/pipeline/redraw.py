@@ -54,6 +54,11 @@ PAGES = (
 )  # in which such blocks stand
 JOINT = ("09_story", "04_bytes")  # drawn once for all recorded runs
 ALIKE = ("01_fold_plan", "01_style_confound", "04_overview", "04_formulas", "04_links", "04_scaling")  # for the first
+DIFFERING = {  # of clients that differ: the study, the table beside its results, and what draws both
+    "05_map": ("skew", "cells.csv", the_map),
+    "05_relatives": ("skew", "costs.csv", by_relative),
+    "05_models": ("models", "cells.csv", who_gains),
+}
 WIRES = RECORDED / "flower"  # what crossed the sockets, one table a deployment (see dml/flower)
 
 
@@ -104,9 +109,10 @@ def redraw_recorded(to: Path) -> None:
     ]
     tasks += [Task(draw_liars, (name, to)) for name in hostile_page.TITLES if hostile.several(name) is not None]
     tasks += [
-        Task(draw_differing, (name, to)) for name in ("skew", "models") if (STUDIES / name / "costs.csv").is_file()
+        Task(draw_differing, (name, to))
+        for name, (study, *_) in DIFFERING.items()
+        if (STUDIES / study / "costs.csv").is_file()
     ]
-    tasks += [Task(draw_relatives, (to,))] if (STUDIES / "skew" / "costs.csv").is_file() else []
     tasks += [Task(draw_gaps, (to,))] if generalisation.recorded("gaps") is not None else []
     tasks += privately.tasks(to)
     tasks += [Task(draw_crowd, (to,))]
@@ -173,17 +179,11 @@ def draw_gaps(to: Path) -> None:
     gaps(generalisation.recorded("gaps"), "facemask, study generalisation").save(to, "08_gaps")
 
 
-def draw_differing(study: str, to: Path) -> None:
-    """The map of the study of skewed clients, or who gains in that of different models."""
-    tables = (read_table(STUDIES / study / name) for name in ("results.csv.gz", "cells.csv"))
-    name, drawn = {"skew": ("05_map", the_map), "models": ("05_models", who_gains)}[study]
+def draw_differing(name: str, to: Path) -> None:
+    """A figure of `DIFFERING`: the map of skewed clients, DML beside its relatives, or who gains among models."""
+    study, more, drawn = DIFFERING[name]
+    tables = (read_table(STUDIES / study / table) for table in ("results.csv.gz", more))
     drawn(*tables, f"facemask, reduced protocol, study {study}", skew_text.state(study=study)).save(to, name)
-
-
-def draw_relatives(to: Path) -> None:
-    """DML beside its relatives, in the study of skewed clients."""
-    tables = (read_table(STUDIES / "skew" / name) for name in ("results.csv.gz", "costs.csv"))
-    by_relative(*tables, "facemask, reduced protocol, study skew", skew_text.state()).save(to, "05_relatives")
 
 
 def draw_crowd(to: Path) -> None:
