@@ -239,8 +239,8 @@ def test_the_first_task_goes_first_and_then_the_longest():
 
 
 @pytest.fixture
-def cluster(sandbox, tmp_path):
-    """A scheduler and two workers as processes on loopback: its address and the workers' processes."""
+def cluster(sandbox, tmp_path, request):
+    """A scheduler and workers, two of them, as processes on loopback: its address and the workers' processes."""
     pytest.importorskip("distributed", reason="Dask is not installed (the extra `cluster`)")
     environment = sandbox.environment() | {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "3"}
     address, started = tmp_path / "scheduler.json", []
@@ -253,7 +253,7 @@ def cluster(sandbox, tmp_path):
 
     start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(address))
     options = ("--scheduler-file", str(address), "--nthreads", "1", "--no-nanny", "--no-dashboard")
-    crew = [start("dask_worker", *options, "--name", name) for name in ("one", "two")]
+    crew = [start("dask_worker", *options, "--name", name) for name in ("one", "two")[: getattr(request, "param", 2)]]
     until = time.monotonic() + 60
     while not address.is_file() and time.monotonic() < until:
         time.sleep(0.1)
@@ -287,6 +287,7 @@ def test_a_cluster_that_loses_a_worker_gives_the_bytes_of_this_machine(cluster, 
     assert far == near
 
 
+@pytest.mark.parametrize("cluster", [1], indirect=True, ids=["one worker"])
 def test_a_worker_with_other_code_or_images_is_refused_by_name(cluster, sandbox, monkeypatch, capsys):
     from dml.cluster import scheduler
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from dml import config
 from dml.arms.catalogue import run
 from dml.arms.federation import Federation
 from dml.crowd import arms, ranks
@@ -140,14 +141,18 @@ def test_every_client_has_one_rank():
         ranks.slice_of(2, 2, 3)
 
 
-def test_two_ranks_end_in_the_bytes_of_one(tmp_path):
-    told = []
-    for count in (1, 2):
-        out = tmp_path / f"{count}.json"
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-        command += ["-m", "dml.crowd.ranks", str(out), "--clients=5", "--share=0.7", "--size=20"]
-        environment = {**os.environ, "DML_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-        assert done.returncode == 0, done.stderr
-        told.append(out.read_bytes())
-    assert told[0] == told[1] and len(set(json.loads(told[0]).values())) == 5
+def test_two_ranks_end_in_the_bytes_of_one(tmp_path, monkeypatch):
+    """Two processes under torchrun; the one is this process."""
+    options = ["--clients=5", "--share=0.7", "--size=20"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += ["-m", "dml.crowd.ranks", str(tmp_path / "two.json"), *options]
+    environment = {**os.environ, "DML_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(config, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(sys, "argv", ["ranks", str(tmp_path / "one.json"), *options])
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}.items():
+        monkeypatch.setenv(name, value)
+    ranks.main()
+    one, two = ((tmp_path / f"{name}.json").read_bytes() for name in ("one", "two"))
+    assert one == two and len(set(json.loads(one).values())) == 5

@@ -35,6 +35,7 @@ from dml.studies import crowd as many
 from dml.studies import skew
 from dml.studies.generalisation import GAPS
 from dml.studies.hostile import KEYS
+from dml.training import machine
 
 EXPERIMENT = Experiment(rounds=2, epochs=3)
 SCORES = ("accuracy", "precision", "recall", "auc", "log loss", "calibration error")
@@ -210,9 +211,11 @@ def four(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def redrawn(four):
-    """One figure a module, drawn by other processes; all are compared with what is committed, in test_readme.py."""
+    """One figure a module, drawn by another process; all are compared with what is committed, in test_readme.py."""
     others = catalogue.FIGURES.keys() - {*ONE_A_MODULE}
-    redraw.carry_out(redraw.drawing(four, four.parent / "figures", [*others]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "cores", lambda: 1)
+        redraw.carry_out(redraw.drawing(four, four.parent / "figures", [*others]))
     return four.parent / "figures"
 
 
