@@ -9,7 +9,7 @@ little here: BCa about 87 % at eight seeds, 70 % at three). Equivalence is two o
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -79,7 +79,7 @@ def paired(arm: np.ndarray, other: np.ndarray, margin: float) -> Difference:
     return _tested(tuple((np.asarray(arm, float) - np.asarray(other, float)).round(12)), margin)  # ties stay ties
 
 
-@lru_cache(maxsize=None)  # findings, verdicts, notebooks and figures ask for the same ones
+@cache  # findings, verdicts, notebooks and figures ask for the same ones
 def _tested(differences: tuple[float, ...], margin: float) -> Difference:
     difference = np.array(differences)
     one = interval(difference)

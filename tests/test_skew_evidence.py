@@ -261,7 +261,9 @@ def test_clients_of_unequal_size_stand_beside_those_of_equal_size(tables, tmp_pa
     pd.concat([both, *more]).to_csv(tmp_path / "skew" / "results.csv.gz", index=False)
     costs = both[["cell", "seed", "arm"]].drop_duplicates().assign(up=1.0, down=1.0, setup=1.0, epochs=1)
     costs.to_csv(tmp_path / "skew" / "costs.csv", index=False)
-    *_, line = relatives.lines(tmp_path)
+    *others, line = relatives.lines(tmp_path)
+    (control,) = [row for row in others if row.startswith("| 0.1 | `def-kt, only moved`")]
+    assert control.endswith("merely moves | +0.13 [-0.15, +0.40] | 4 |")
     assert line.strip("| ").split(" | ")[:4] == ["Dirichlet 0.1", "80.0", "`local+public`", "-5.00 [-5.00, -5.00]"]
     assert line.endswith("| +5.00 [+5.00, +5.00] | -10.00 [-10.00, -10.00] | 4 |")
 

@@ -40,6 +40,14 @@ MEASURES = {  # of the unseen images: metric, and how over the clients
 }
 SPENT = ["up", "down", "setup", "epochs"]  # bytes of a client in a round and at set-up; epochs of all clients
 BESIDE = ["arm", *MEASURES, "mean", "low", "high", "n", *SPENT]
+CONTROLS = {  # of Def-KT: what it has less than Def-KT
+    "def-kt, only moved": "no teaching: the model merely moves",
+    "def-kt, receiver frozen": "the receiver's model does not learn",
+    "def-kt, averaged": "the mean of the pair, not two models",
+    "def-kt, own kept": "the model that came does not stay",
+    "def-kt, stranger": "nothing sent: the pupil is a new model",
+    "def-kt's fedavg": "FedAvg of the same clients and images",
+}
 SHARES = ("accuracy, %", "own mixture, %", "worst client, %", "disagreement, %", "log loss")
 BYTES = ("bytes up / down", "set-up", "epochs")
 TOLD = (
@@ -107,12 +115,26 @@ def lines(folder: Path = STUDIES, so_far: str = "") -> Iterator[str]:
             )
             yield from ["", f"**Dirichlet {alpha}, public images {LABELLED[fold]}**", ""]
             yield from table(titles, told) if len(found) else [NOTHING]
+    yield from ["", f"**Def-KT minus its controls**, public images {LABELLED[FOLDS[0]]}; planned: the first (P7)", ""]
+    yield from table(("Dirichlet", "control", "what it is", "Def-KT minus it, points", "n"), _controls(results))
     yield from ["", "**Every main arm in every regime**", ""]
     yield from table(("public images", "Dirichlet", "arm", *SHARES, *BYTES, "n"), _regimes(results, costs))
     yield from ["", "**Clients of unequal size** (Dirichlet 0.5 of the sizes), public images labelled and balanced", ""]
     yield "The best of `local+public` and `fedavg+public`, the rules that were run; FedAvg is the plain mean, whatever"
     yield from ["a client's size.", ""]
     yield from _unequal(results) or [NOTHING]
+
+
+def _controls(results: pd.DataFrame) -> Iterator[tuple]:
+    """Def-KT minus each of its controls at each level of skew, on the seeds that both have."""
+    cells = by_seed(results)
+    for alpha in LEVELS:
+        here = cells.get(cell_of(alpha, FOLDS[0]), pd.DataFrame())
+        for control, what in CONTROLS.items():
+            if {"def-kt", control} <= set(here):
+                pair = here[["def-kt", control]].dropna()
+                gain = interval((pair["def-kt"] - pair[control]).to_numpy())
+                yield alpha, f"`{control}`", what, estimate(gain.mean, gain.low, gain.high), gain.n
 
 
 def _regimes(results: pd.DataFrame, costs: pd.DataFrame) -> Iterator[tuple]:
