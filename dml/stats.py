@@ -82,11 +82,9 @@ def paired(arm: np.ndarray, other: np.ndarray, margin: float) -> Difference:
 @cache  # findings, verdicts, notebooks and figures ask for the same ones
 def _tested(differences: tuple[float, ...], margin: float) -> Difference:
     difference = np.array(differences)
-    one = interval(difference)
-    share = float((difference > 0).mean() + (difference == 0).mean() / 2)
+    one, share = interval(difference), float((difference > 0).mean() + (difference == 0).mean() / 2)
     if one.n < 2:
-        none = float("nan")
-        return Difference(one.mean, one.low, one.high, one.n, none, none, none, none, none, share)
+        return Difference(one.mean, one.low, one.high, one.n, *[float("nan")] * 5 + [share])
     flips = stats.permutation_test(
         (difference, np.zeros(one.n)),
         lambda x, y, axis: np.mean(x - y, axis=axis),
@@ -100,10 +98,9 @@ def _tested(differences: tuple[float, ...], margin: float) -> Difference:
             stats.ttest_1samp(difference, place, alternative=side)
             for place, side in ((0, "two-sided"), (-margin, "greater"), (margin, "less"))
         )
-    least, most = two.confidence_interval(2 * LEVEL - 1)
-    p = np.nan_to_num(two.pvalue, nan=1.0)  # all of them zero
-    p, flip, same, low, high = map(float, (p, flips.pvalue, max(above.pvalue, below.pvalue), least, most))
-    return Difference(one.mean, one.low, one.high, one.n, p, flip, same, low, high, share)
+    p, same = np.nan_to_num(two.pvalue, nan=1.0), max(above.pvalue, below.pvalue)  # NaN: all of them zero
+    found = map(float, (p, flips.pvalue, same, *two.confidence_interval(2 * LEVEL - 1), share))
+    return Difference(one.mean, one.low, one.high, one.n, *found)
 
 
 def holm(differences: Sequence[Difference]) -> list[Difference]:
