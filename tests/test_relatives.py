@@ -1,5 +1,6 @@
 """DML's relatives against values computed by hand, and against DML where a preset is DML."""
 
+from copy import deepcopy
 from dataclasses import replace
 from itertools import chain
 from math import exp, log
@@ -19,7 +20,7 @@ from dml.arms.relatives.weights import MU, mean_of_holders, narrow
 from dml.config import Experiment
 from dml.exchange.messages import decode
 from dml.experiment.ladder import code_of, find
-from dml.training.clients import Client, Fit, fit_one, objective
+from dml.training.clients import Client, Fit, fit_one, objective, predict
 from dml.training.kinds import build
 from dml.training.stack import fit_all
 
@@ -105,6 +106,46 @@ def test_kta_by_hand():
     loss, gradient = loss_and_gradient(rule, table)
     assert loss.tolist() == pytest.approx(kl(teacher, NOW).tolist(), abs=1e-5)
     assert gradient.tolist() == pytest.approx((NOW - teacher).tolist(), abs=1e-6)
+
+
+def test_who_is_certain_of_everything_hardly_counts_by_hand(federation, monkeypatch):
+    """A client that is certain of 3, 0 and 1 of its public images of three."""
+    sure = torch.tensor([[9.0, -9, 9], [0.5, -1, 2], [5, 1, 0]])
+    fed = federation()
+    monkeypatch.setattr(outputs, "predict", lambda client, images: sure[client.index][:, None])
+    merits = [outputs.doubt(fed, client, 1) for client in fed.clients]
+    assert merits == pytest.approx([-5, 0, -5 / 3])
+    weights = np.exp(merits[1:]) / np.exp(merits[1:]).sum()  # client 0 hears the two others
+    pool = sum(w * torch.stack((1 - p, p), 1).log() for w, p in zip(weights, SAID[1:], strict=True))
+    rule = replace(DML, merit=outputs.doubt)
+    assert torch.allclose(table_of(rule, merits), pool.float(), atol=1e-5)
+    (arm,) = [arm for name, arm in outputs.ARMS.items() if name == "dml, certain discounted"]
+    assert arm.keywords["rule"] == rule
+
+
+def test_feddf_by_hand(federation):
+    """The server starts from the mean of the weights and learns KL(ensemble || itself) from the mean of the logits."""
+    seen = []
+
+    def watched(fed):
+        for fits in RELATIVES["feddf"](fed):
+            if fits[0].phase == "public":
+                images = fed.train[fed.public(fits[0].round)]
+                said = torch.stack([predict(client, images)[:3, 0] for client in fed.clients]).double()
+                seen.append((fits[0], said, *(deepcopy(c.parameters()) for c in (fits[0].client, *fed.clients))))
+            yield fits
+
+    run(watched, [fed := federation()])
+    assert len(seen) == fed.experiment.rounds
+    fit, said, server, *clients = seen[0]
+    for name, value in server.items():
+        assert torch.allclose(value, torch.stack([each[name] for each in clients]).mean(0), atol=1e-6)
+    teacher = torch.sigmoid(said.mean(0))
+    z = logit(NOW).double()[:, None].requires_grad_()
+    loss = objective(fit, z, LABELS, fit.table[:3].double())
+    (gradient,) = torch.autograd.grad(loss.sum(), z)
+    assert not fit.labelled and loss.tolist() == pytest.approx(kl(teacher, NOW.double()).tolist(), abs=1e-5)
+    assert gradient[:, 0].tolist() == pytest.approx((NOW.double() - teacher).tolist(), abs=1e-5)
 
 
 def test_dml_and_its_two_changed_switches_by_hand():

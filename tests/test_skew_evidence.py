@@ -132,14 +132,14 @@ def test_a_study_on_record_is_told_in_words(tables, tmp_path):
     cells.to_csv(folder / "cells.csv", index=False)
     results[["cell", "seed", "arm"]].drop_duplicates().to_csv(folder / "costs.csv", index=False)
     told = finding(tmp_path)
-    assert told.startswith("reduced protocol, n = 4 seeds each; interim: 40 of 1,896 runs planned. Of 2 regimes DML")
+    assert told.startswith("reduced protocol, n = 4 seeds each; interim: 40 of 1,928 runs planned. Of 2 regimes DML")
     assert "above the best arm that exchanges no outputs in 1, below it in 1, within a point in 0; 0 are un" in told
     assert "most: public images without labels, clients 0.380 apart, +9.98 [" in told and "to `local`;" in told
     assert "least: public images labelled and balanced, clients 0.380 apart, -2.0" in told
     assert on_record(tmp_path)[0].startswith("Reduced protocol") and "DML so far" in on_record(tmp_path)[1]
     (row,) = judged_on_record(tmp_path)
     assert row["claim"] == "F3" and row["held"] == row["refuted"] == "" and "without labels" in row["open"]
-    assert row["short"].startswith("interim: 40 of 1,896 runs planned; 2 regimes of skew")
+    assert row["short"].startswith("interim: 40 of 1,928 runs planned; 2 regimes of skew")
     own = results.assign(metric="unseen personal accuracy", value=1 - results["value"])  # where DML was best, it is not
     more = [results.assign(metric=metric) for metric in METRICS if "accuracy" not in metric]
     pd.concat([results, own, *more]).to_csv(folder / "results.csv.gz", index=False)
@@ -176,7 +176,7 @@ def test_def_kt_is_judged_by_its_prediction(taught, status, tmp_path, monkeypatc
     (interim,) = def_kt(tmp_path)
     assert interim["open"] and interim["held"] == interim["refuted"] == ""
     assert interim["short"].startswith(
-        "interim: 16 of 1,896 runs planned; points, n = 4: Def-KT minus models that only"
+        "interim: 16 of 1,928 runs planned; points, n = 4: Def-KT minus models that only"
     )
     monkeypatch.setattr("dml.evidence.skew_text.state", lambda *_: "")
     (row,) = def_kt(tmp_path)

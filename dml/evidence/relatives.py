@@ -52,7 +52,8 @@ SHARES = ("accuracy, %", "own mixture, %", "worst client, %", "disagreement, %",
 BYTES = ("bytes up / down", "set-up", "epochs")
 TOLD = (
     "On the seeds that all arms of a table have. Intervals are of one comparison each, not corrected; the order is by",
-    "the mean. The plan tests only P6, which is relatives minus DML, and P7, `def-kt` minus `def-kt, only moved`.",
+    "the mean. The plan tests only P6, which is relatives minus DML, and P7, `def-kt` minus `def-kt, only moved`;",
+    "`dml, certain discounted` was added when all else had been seen: peers certain of all public images weigh less.",
     "Our optimiser throughout; *authors'*: their number of public epochs. RHFL comes without its exchange in every",
     "batch, SCARLET without its cache, KT-A without its similarity. Def-KT trains on private and public images",
     "together, as does its control without exchange, `def-kt, stranger`. Own mixture: recalls weighted by a client's",

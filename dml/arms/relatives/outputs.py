@@ -178,6 +178,14 @@ def public_loss(fed: Federation, client: Client, round_index: int) -> float:
     return -model_loss(log_p, messaging.public_labels(fed, round_index)).mean().item()
 
 
+def doubt(fed: Federation, client: Client, round_index: int) -> float:
+    """Minus five times the share of the round's public images of which a client is certain, beyond 0.98: who is certain
+    of all weighs e^-5 of who doubts all. Ours, against honest vetoes; the server can work it out from the scores.
+    """
+    p = log_probabilities(predict(client, fed.train[fed.public(round_index)])).exp()
+    return -5 * (p.amax(-1) > 0.98).double().mean().item()
+
+
 DML = Rule()
 PRESETS: Mapping[str, Rule] = {
     "fedmd": Rule("logits", "absolute", labels=False, own=True),
@@ -191,5 +199,6 @@ ARMS = {name: partial(exchange, rule=rule) for name, rule in PRESETS.items()}
 ARMS |= {f"{name}+labels": partial(exchange, rule=replace(rule, labels=True)) for name, rule in PRESETS.items()}
 ARMS |= {f"{name}, authors'": partial(exchange, rule=replace(PRESETS[name], epochs=n)) for name, n in AUTHORS.items()}
 ARMS |= {"dml, own kind": partial(exchange, rule=replace(DML, kin=True))}
+ARMS |= {"dml, certain discounted": partial(exchange, rule=replace(DML, merit=doubt))}
 ARMS |= {"dml, log, peer first": partial(exchange, rule=replace(DML, loss="peer first"))}
 ARMS |= {"dml, linear, own first": partial(exchange, rule=replace(DML, pool="linear"))}
