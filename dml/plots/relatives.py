@@ -11,7 +11,7 @@ from dml.plots.looks import INK, dot
 from dml.plots.style import BETTER, DOUBLE, INTERVAL, about, drawn, legend_above, letters, percent
 
 ALPHA = LEVELS[0]  # the other often deals the same images
-ROW, HEAD = 0.136, 0.35  # inches
+ROW, HEAD = 0.13, 0.35  # inches
 RIGHT, OWN = ("accuracy", "all images alike"), ("personal", "the client's own classes")
 
 
