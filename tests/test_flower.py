@@ -413,10 +413,16 @@ def test_terms_that_cannot_be_are_refused(wrong, config):
 
 
 def living(*groups):
-    """The processes of process groups, but for those that only wait to be buried."""
-    listed = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True).stdout
-    found = [line.split(None, 2) for line in listed.splitlines()]
-    return [each for each in found if int(each[0]) in groups and not each[1].startswith("Z")]
+    """The processes of process groups, but for those that only wait to be buried. Who was killed and not yet given a
+    core to die on is waited for: up to five seconds, less than any of them would live.
+    """
+    for _ in range(50):
+        listed = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+        found = [line.split(None, 2) for line in listed.splitlines()]
+        if not (left := [each for each in found if int(each[0]) in groups and not each[1].startswith("Z")]):
+            break
+        time.sleep(0.1)
+    return left
 
 
 def test_processes_end_with_their_block_and_their_children_too(tmp_path):
