@@ -23,6 +23,7 @@ README = ROOT / "README.md"
 
 
 PUBLIC_FOLDS = ("balanced", "skewed", "unlabelled", "other")
+CLIP = 0.02  # the recommended `Experiment.clip`: no single peer can veto an image (data/plan_hostile.md)
 FEATURE_SKEWS = ("", "brightness", "blur", "noise", "look")
 
 

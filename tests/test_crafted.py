@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from dml.arms import steps
-from dml.config import Draw, Experiment
+from dml.config import CLIP, Draw, Experiment
 from dml.evidence import crafted as text
 from dml.evidence import games
 from dml.evidence.answers import FAILED, HELD, OPEN
@@ -66,7 +66,7 @@ def test_every_table_is_a_distribution_and_says_what_its_name_says(classes):
     made = crafted.tables(peers, labels)
     assert all(torch.allclose(table.exp().sum(-1), torch.ones(4, dtype=table.dtype)) for table in made.values())
     assert torch.equal(made["honest"], peers)
-    for name, clip in (("wrong", FLOOR), ("wrong, clipped", crafted.CLIP)):
+    for name, clip in (("wrong", FLOOR), ("wrong, clipped", CLIP)):
         assert torch.equal(made[name].argmax(-1), (labels + 1) % classes)
         assert made[name].exp().max(-1).values.numpy() == pytest.approx(1 - clip, abs=1e-6)
         assert model_loss(made[name], labels).numpy() == pytest.approx(-np.log(clip / (classes - 1)), rel=1e-3)

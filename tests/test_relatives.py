@@ -20,6 +20,7 @@ from dml.arms.relatives.weights import MU, mean_of_holders, narrow
 from dml.config import Experiment
 from dml.exchange.messages import decode
 from dml.experiment.ladder import code_of, find
+from dml.losses import log_probabilities
 from dml.training.clients import Client, Fit, fit_one, objective, predict
 from dml.training.kinds import build
 from dml.training.stack import fit_all
@@ -108,19 +109,17 @@ def test_kta_by_hand():
     assert gradient.tolist() == pytest.approx((NOW - teacher).tolist(), abs=1e-6)
 
 
-def test_who_is_certain_of_everything_hardly_counts_by_hand(federation, monkeypatch):
+def test_who_is_certain_of_everything_hardly_counts_by_hand(federation):
     """A client that is certain of 3, 0 and 1 of its public images of three."""
     sure = torch.tensor([[9.0, -9, 9], [0.5, -1, 2], [5, 1, 0]])
     fed = federation()
-    monkeypatch.setattr(outputs, "predict", lambda client, images: sure[client.index][:, None])
-    merits = [outputs.doubt(fed, client, 1) for client in fed.clients]
+    merits = [outputs.doubt(fed, client, 1, log_probabilities(sure[client.index][:, None])) for client in fed.clients]
     assert merits == pytest.approx([-5, 0, -5 / 3])
     weights = np.exp(merits[1:]) / np.exp(merits[1:]).sum()  # client 0 hears the two others
     pool = sum(w * torch.stack((1 - p, p), 1).log() for w, p in zip(weights, SAID[1:], strict=True))
     rule = replace(DML, merit=outputs.doubt)
     assert torch.allclose(table_of(rule, merits), pool.float(), atol=1e-5)
-    (arm,) = [arm for name, arm in outputs.ARMS.items() if name == "dml, certain discounted"]
-    assert arm.keywords["rule"] == rule
+    assert outputs.ARMS["dml, certain discounted"].keywords["rule"] == rule
 
 
 def test_feddf_by_hand(federation):

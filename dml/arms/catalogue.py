@@ -13,6 +13,7 @@ from dml.arms.controls import local, pooled
 from dml.arms.federation import Federation
 from dml.arms.outputs import dml, self_distillation, shuffled, smoothing
 from dml.arms.weights import asynchronous, fedavg
+from dml.config import CLIP
 from dml.training.clients import Fit
 from dml.training.stack import carry_out
 
@@ -35,7 +36,7 @@ CONTROLS: dict[str, Arm] = {  # more of them, for the studies of the analysis pl
     "smoothing": smoothing,
     "fedavg, then public": partial(fedavg, public="after"),
     "fedavg+mixed": partial(fedavg, public="mixed"),
-    "dml, clipped": partial(dml, clip=0.02),  # no single peer can veto an image: data/plan_hostile.md
+    "dml, clipped": partial(dml, clip=CLIP),
 }
 
 

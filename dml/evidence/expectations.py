@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from dml.config import CLIP
 from dml.evidence.answers import FAILED, HELD, OPEN
 from dml.evidence.words import estimate, table
 from dml.stats import Estimate, interval
-from dml.studies.hostile import BASE, CLIP
+from dml.studies.hostile import BASE
 
 TITLE = "What was expected"
 TITLES = ("expectation", "answer", "by", "expected, %", "found, % [95 %]", "this part", "n")

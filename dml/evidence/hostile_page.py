@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from dml.config import CLIP
 from dml.evidence import expectations, hostile_panels, sweep
 from dml.evidence.answers import FAILED, HELD, OPEN
 from dml.evidence.hostile import ALONE, GUARD, NOTHING, alone, break_even, by_seed, differences, recorded, several
 from dml.evidence.words import estimate, joined, table
 from dml.stats import interval
-from dml.studies.hostile import BASE, CLIP, STUDIES_BY_NAME
+from dml.studies.hostile import BASE, STUDIES_BY_NAME
 from dml.studies.study import STUDIES
 
 TITLES = {

@@ -103,7 +103,7 @@ def lines(folder: Path = STUDIES, so_far: str = "") -> Iterator[str]:
     if (results := recorded(folder, NAME)) is None:
         yield NOTHING
         return
-    costs = read_table(folder / NAME / "costs.csv")
+    costs, cells = read_table(folder / NAME / "costs.csv"), by_seed(results)
     yield f"{marked(so_far)}Photographs, reduced protocol, 5 clients; Student's t over seeds."
     yield from TOLD
     titles = ("arm", SHARES[0], "DML minus it, points [95 %]", *SHARES[1:], *BYTES, "n")
@@ -117,18 +117,17 @@ def lines(folder: Path = STUDIES, so_far: str = "") -> Iterator[str]:
             yield from ["", f"**Dirichlet {alpha}, public images {LABELLED[fold]}**", ""]
             yield from table(titles, told) if len(found) else [NOTHING]
     yield from ["", f"**Def-KT minus its controls**, public images {LABELLED[FOLDS[0]]}; planned: the first (P7)", ""]
-    yield from table(("Dirichlet", "control", "what it is", "Def-KT minus it, points", "n"), _controls(results))
+    yield from table(("Dirichlet", "control", "what it is", "Def-KT minus it, points", "n"), _controls(cells))
     yield from ["", "**Every main arm in every regime**", ""]
     yield from table(("public images", "Dirichlet", "arm", *SHARES, *BYTES, "n"), _regimes(results, costs))
     yield from ["", "**Clients of unequal size** (Dirichlet 0.5 of the sizes), public images labelled and balanced", ""]
     yield "The best of `local+public` and `fedavg+public`, the rules that were run; FedAvg is the plain mean, whatever"
     yield from ["a client's size.", ""]
-    yield from _unequal(results) or [NOTHING]
+    yield from _unequal(cells) or [NOTHING]
 
 
-def _controls(results: pd.DataFrame) -> Iterator[tuple]:
-    """Def-KT minus each of its controls at each level of skew, on the seeds that both have."""
-    cells = by_seed(results)
+def _controls(cells: Mapping[str, pd.DataFrame]) -> Iterator[tuple]:
+    """Def-KT minus each of its controls at each level of skew, on the seeds that both have, from accuracy by seed."""
     for alpha in LEVELS:
         here = cells.get(cell_of(alpha, FOLDS[0]), pd.DataFrame())
         for control, what in CONTROLS.items():
@@ -166,9 +165,9 @@ def _endpoints(row: dict) -> tuple[str, ...]:
     return *shares, f"{row['log loss']:.2f}", *spent
 
 
-def _unequal(results: pd.DataFrame) -> list[str]:
+def _unequal(cells: Mapping[str, pd.DataFrame]) -> list[str]:
     """DML minus the best rule without outputs among clients of unequal size, of equal size, and the change between."""
-    cells, rows = by_seed(results), []
+    rows = []
     for cell, own in cells.items():
         changed = fields_of(cell)
         twin = cells.get(cell_of(changed["label_alpha"], changed.get("public_fold", "")))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dml.config import RECORDED
+from dml.config import CLIP, RECORDED
 from dml.evidence import (
     crowd_text,
     games_text,
@@ -18,7 +18,6 @@ from dml.evidence.answers import STATUSES, brief
 from dml.evidence.findings import RUNS, deciding
 from dml.evidence.transmission import OURS, PUBLISHED, SMALL
 from dml.evidence.words import joined, table
-from dml.studies.hostile import CLIP
 
 CLAIMS = (  # a row: code, system or figure that tells two rows apart, claim, what the paper says
     ("C1", "", "More accurate on unseen images than sharing weights", ""),

@@ -15,12 +15,11 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
-from dml.config import PROFILES, RUNS
+from dml.config import CLIP, PROFILES, RUNS
 from dml.flower import toml
 from dml.flower.processes import DeploymentError
 from dml.flower.settings import DEPLOYABLE, Settings
 
-CLIP = 0.02  # what the recommended arm "dml, clipped" takes; 1e-7 is as published
 TABLES = ("results", "ledger", "events", "wire", "times")  # that the server writes into the run's folder
 
 if TYPE_CHECKING:  # what takes seconds to import is imported in `run`, where Ctrl-C is expected

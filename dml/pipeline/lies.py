@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 
+from dml.config import CLIP
 from dml.exchange.messages import FLOOR
 from dml.experiment import jobs as work
 from dml.experiment.jobs import Job
@@ -30,7 +31,7 @@ def cells(run: Run) -> list[Cell]:
     clients, published = run.experiment.clients, run.experiment.clip
     return [
         Cell("dml", clients, liars, "veto" if liars else "", clip=clip)
-        for clip in (published, hostile.CLIP)
+        for clip in (published, CLIP)
         for liars in ((0, 1) if clip == published else (1,))
     ]
 
@@ -71,7 +72,7 @@ def one_lie(margin: float = 2.0) -> pd.DataFrame:
     published and with the clip, and where a client ends that learns from it, with the label and without.
     """
     rows = []
-    for clip in (FLOOR, hostile.CLIP):
+    for clip in (FLOOR, CLIP):
         said = torch.stack([_told(margin, clip)] * 3 + [_told(-_sure(), clip)])  # log-probabilities: other, true
         mean = float((said[:, 1] - said[:, 0]).mean())
         rows.append((f"{clip:g}", mean, "right" if mean > -2 else "wrong", "right" if mean > 0 else "wrong"))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dml.arms import steps
+from dml.config import CLIP
 from dml.exchange.messages import FLOOR
 from dml.losses import contribution, log_probabilities, model_loss
 from dml.privacy.adversaries import QUERIES, Scored
@@ -29,7 +30,6 @@ from dml.training.stack import carry_out
 
 CRAFTS, ONE_LOOK = "server crafts", "one look"
 FORM = "student-first"
-CLIP = 0.02  # what the deployment believes at most
 IMAGES = ("fresh", "kept")  # what the victim trains on in the second round
 Arrays = Mapping[str, np.ndarray]
 

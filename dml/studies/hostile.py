@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from dml.config import SMALL, Experiment
+from dml.config import CLIP, SMALL, Experiment
 from dml.data.images import images_of, require
 from dml.experiment import cache, jobs, results
 from dml.experiment.jobs import Job
@@ -24,7 +24,6 @@ if TYPE_CHECKING:  # an annex: imported inside functions alone
     from dml.hostile.cells import Cell
 
 BASE = replace(SMALL, unseen_images=2000, glance=0)  # the reduced protocol; only the end is looked at
-CLIP = 0.02
 OF = 10  # clients of the grid
 FIELDS = ("arm", "clients", "liars", "attack", "rule", "expected", "clip", "labels", "label_alpha")
 KEYS = ["seed", *FIELDS]

@@ -25,6 +25,7 @@ from torch import Tensor
 from dml.arms import messaging, record, steps
 from dml.arms.federation import Federation
 from dml.arms.relatives.messages import Scores, WeightedSum
+from dml.config import CLIP
 from dml.exchange.messages import MessageError, Predictions
 from dml.losses import contribution, log_probabilities, model_loss
 from dml.streams import SERVER
@@ -47,7 +48,8 @@ def power(exponent: float) -> Sharpen:
 
 @dataclass(frozen=True)
 class Rule:
-    """The switches. `merit` measures a client for the server, which weighs it by softmax(merit); None: all alike.
+    """The switches. `merit` measures a client for the server, from its log-probabilities of the round's public images
+    [N, C]; the server weighs it by softmax(merit). None: all alike.
 
     `kin`: only peers with a model of one's own kind. `epochs` of the public phase; None: as many as DML's.
     """
@@ -57,7 +59,7 @@ class Rule:
     labels: bool = True  # whether the public labels are learned from, too
     sharpen: Sharpen | None = None
     own: bool = False  # whether a client's own share stays in its pool
-    merit: Callable[[Federation, Client, int], float] | None = None
+    merit: Callable[[Federation, Client, int, Tensor], float] | None = None
     kin: bool = False
     epochs: int | None = None
 
@@ -152,8 +154,9 @@ def _check(fed: Federation, expected: Scores, message: Scores) -> None:
 
 def _scores(fed: Federation, rule: Rule, client: Client, round_index: int) -> Scores:
     logits = predict(client, fed.train[fed.public(round_index)])
-    values = logits if rule.pool == "logits" else log_probabilities(logits).exp()
-    merit = rule.merit(fed, client, round_index) if rule.merit else 0.0
+    log_p = log_probabilities(logits)
+    values = logits if rule.pool == "logits" else log_p.exp()
+    merit = rule.merit(fed, client, round_index, log_p) if rule.merit else 0.0
     return Scores(round=round_index, sender=client.index, values=values, merit=merit)
 
 
@@ -164,26 +167,25 @@ def _read(rule: Rule, message: Scores) -> Tensor:
     return Predictions(round=message.round, sender=message.sender, probabilities=message.values).log_probabilities()
 
 
-def private_fall(fed: Federation, client: Client, round_index: int) -> float:
+def private_fall(fed: Federation, client: Client, round_index: int, log_p: Tensor) -> float:
     """By how much of itself a client's loss fell in its last private training (RHFL's confidence)."""
     losses = [e.loss for e in fed.history if (e.round, e.phase, e.client) == (round_index, "local", client.index)]
     return (losses[0] - losses[-1]) / max(losses[0], 1e-12) if losses else 0.0
 
 
-def public_loss(fed: Federation, client: Client, round_index: int) -> float:
+def public_loss(fed: Federation, client: Client, round_index: int, log_p: Tensor) -> float:
     """Minus a client's mean loss on the round's labelled public images. Raises ValueError where they have no labels."""
     if not fed.labelled:
         raise ValueError("public_fold='unlabelled': this arm scores clients by the public labels")
-    log_p = log_probabilities(predict(client, fed.train[fed.public(round_index)]))
     return -model_loss(log_p, messaging.public_labels(fed, round_index)).mean().item()
 
 
-def doubt(fed: Federation, client: Client, round_index: int) -> float:
-    """Minus five times the share of the round's public images of which a client is certain, beyond 0.98: who is certain
-    of all weighs e^-5 of who doubts all. Ours, against honest vetoes; the server can work it out from the scores.
+def doubt(fed: Federation, client: Client, round_index: int, log_p: Tensor) -> float:
+    """Minus five times the share of the round's public images of which a client is certain, beyond the clip (0.98):
+    who is certain of all weighs e^-5 of who doubts all. Ours, against honest vetoes; the server can work it out from
+    the scores.
     """
-    p = log_probabilities(predict(client, fed.train[fed.public(round_index)])).exp()
-    return -5 * (p.amax(-1) > 0.98).double().mean().item()
+    return -5 * (log_p.exp().amax(-1) > 1 - CLIP).double().mean().item()
 
 
 DML = Rule()
