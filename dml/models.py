@@ -13,8 +13,7 @@ from torch.nn.utils import skip_init
 
 DROPOUT = 0.2
 WIDTHS = {"visionnet": 1.0, "visionnet-half": 0.5, "visionnet-quarter": 0.25}  # a part of every layer's channels
-SHALLOW = ("conv1", "conv2", "conv3")  # the asynchronous arm exchanges these two groups separately
-DEEP = ("dense1", "dense2")
+SHALLOW = ("conv1", "conv2", "conv3")  # the asynchronous arm exchanges these and the dense layers separately
 
 
 class Net(nn.Module):

@@ -49,9 +49,8 @@ def power(exponent: float) -> Sharpen:
 @dataclass(frozen=True)
 class Rule:
     """The switches. `merit` measures a client for the server, from its log-probabilities of the round's public images
-    [N, C]; the server weighs it by softmax(merit). None: all alike.
-
-    `kin`: only peers with a model of one's own kind. `epochs` of the public phase; None: as many as DML's.
+    [N, C]; the server weighs it by softmax(merit). None: all alike. `kin`: only peers with a model of one's own kind.
+    `epochs` of the public phase; None: as many as DML's.
     """
 
     pool: str = "log"  # what is averaged: "log" probabilities, probabilities ("linear"), or "logits"
@@ -181,9 +180,8 @@ def public_loss(fed: Federation, client: Client, round_index: int, log_p: Tensor
 
 
 def doubt(fed: Federation, client: Client, round_index: int, log_p: Tensor) -> float:
-    """Minus five times the share of the round's public images of which a client is certain, beyond the clip (0.98):
-    who is certain of all weighs e^-5 of who doubts all. Ours, against honest vetoes; the server can work it out from
-    the scores.
+    """Minus five times the share of the round's public images of which a client is certain, beyond the clip: certain of
+    all weighs e^-5 of doubting all. Ours, against honest vetoes; the server can work it out from the scores.
     """
     return -5 * (log_p.exp().amax(-1) > 1 - CLIP).double().mean().item()
 
