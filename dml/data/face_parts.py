@@ -82,10 +82,8 @@ def mask(brush: Brush, dice):
     for x in (-1, 1):
         brush.line(curve((0.8 * x, corner), (0.95 * x, 0.1), (1.04 * x, 0.0)), strap, 0.05)
         brush.line(curve((0.75 * x, 0.95), (0.98 * x, 0.6), (1.04 * x, 0.3)), strap, 0.05)
-    edge, nose = (
-        0.62 if kind in ("dome", "cloth") else 0.78,
-        curve((0, top), (0.3, corner - 0.02), (0.84, corner)),
-    )
+    edge = 0.62 if kind in ("dome", "cloth") else 0.78
+    nose = curve((0, top), (0.3, corner - 0.02), (0.84, corner))
     right = np.array([*nose, (edge + 0.1, 0.95), *curve((edge, 1.05), (0.4, low), (0, low))])
     shape = [*right, *(right * (-1, 1))[::-1]]
     brush.fill(shape, colour)
