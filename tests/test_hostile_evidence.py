@@ -274,3 +274,37 @@ def test_the_figure_of_the_grid_has_a_row_a_rule_and_says_what_is_refused():
     wobble = 0.001 * np.mean([seed % 3 for seed in range(20, 30)])
     assert [means["mean", 2], means["score", 2]] == pytest.approx([0.3 + wobble, 0.93 + wobble])
     assert set(drawn["arm"]) == {"dml", "fedavg"} and "n = 10 seeds." in caption
+
+
+def test_what_the_clip_and_a_rule_cost_while_nobody_lies():
+    free = {("dml", "mean", 1e-7): 0.93, ("dml", "mean", 0.02): 0.928, ("dml", "score", 0.02): 0.898}
+    free |= {("fedavg", "mean", 1e-7): 0.94, ("fedavg", "median", 1e-7): 0.94, ("local", "mean", 1e-7): 0.9}
+    cells = [(*guard, 0, "", "accuracy", value) for guard, value in free.items()]
+    cells += [(*guard, 0, "", way, value) for guard in free for way, value in (("up", 1264), ("down", 480))]
+    cells += [("dml", "score", 0.02, f, "flip", "liar weight", 0.05 * f) for f in (1, 4)]
+    table = ten(cells)
+    noisy = (table["rule"] == "median") & (table["metric"] == "accuracy")
+    table.loc[noisy, "value"] += 0.03 * np.array([1, -1] * 5)  # costs nothing on average, but who knows
+    told = list(hostile_panels.prices(table))
+    assert "weight of 1 liar, % | weight of 4 liars, % | n |" in told[3]
+    clip, score, median = told[5:]
+    assert clip == "| `dml` |  | 0.02 | no clip | -0.20 [-0.20, -0.20] | yes | 1,264 / 480 |  |  | 10 |"
+    assert score == "| `dml` | score | 0.02 | no rule | -3.00 [-3.00, -3.00] | no | 1,264 / 480 | 5.1 | 20.1 | 10 |"
+    own = interval(0.03 * np.array([1, -1] * 5))
+    assert f"no rule | +0.00 [{100 * own.low:.2f}, +{100 * own.high:.2f}] | not shown |" in median
+
+
+def test_how_many_of_ten_are_borne_is_said_when_all_seeds_are_there(tmp_path):
+    cells = [("local+public", "mean", 1e-7, 0, "", "accuracy", 0.9)]
+    for arm, clip, lied in (("dml", 1e-7, (0.3, 0.3)), ("dml", 0.02, (0.92, 0.91)), ("fedavg", 1e-7, (0.92, 0.5))):
+        for f, value in zip((0, 1, 2), (0.93, *lied), strict=True):
+            cells.append((arm, "mean", clip, f, "veto" if f else "", "accuracy", value))
+    table = ten(cells)
+    table.loc[table["arm"] == "local+public", "value"] = 0.9 + 0.001 * (np.arange(10) % 2)
+    for name, rows in (("hostile", table), ("hostile-veto", veto(range(20, 40), plain=0.6, clipped=0.02, price=0.0))):
+        (tmp_path / name).mkdir()
+        rows.to_csv(tmp_path / name / "results.csv", index=False)
+    said = "Of ten, `local+public` beats DML from 1, clipped never up to 2, FedAvg from 2 liars (n = 10)."
+    assert hostile.brief(tmp_path).endswith(f"(n = 20). {said}") and said in hostile.on_record(tmp_path)[0]
+    table[table["seed"] < 29].to_csv(tmp_path / "hostile" / "results.csv", index=False)
+    assert hostile.brief(tmp_path).endswith("(n = 20).") and "Of ten" not in hostile.on_record(tmp_path)[0]

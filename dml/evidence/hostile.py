@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from dml.config import CLIP, SMALL
 from dml.evidence.answers import HELD, OPEN, REFUTED, lists, points
 from dml.evidence.expectations import BORNE
 from dml.evidence.transmission import PUBLISHED
@@ -80,6 +81,11 @@ def break_even(rows: pd.DataFrame) -> int | None:
     return None if beaten.empty else int(beaten["liars"].min())
 
 
+def break_evens(results: pd.DataFrame) -> dict[tuple, int | None]:
+    """The `break_even` of every arm, rule and clip."""
+    return {guard: break_even(part) for guard, part in differences(results).groupby(GUARD, sort=False)}
+
+
 def state(name: str, results: pd.DataFrame) -> str:
     """For a caption: how many of a study's seeds are on record."""
     return progress(results["seed"].nunique(), len(STUDIES_BY_NAME[name].seeds), "seeds")
@@ -103,7 +109,7 @@ def one_liar(folder: Path = STUDIES) -> str:
 
 
 def brief(folder: Path = STUDIES) -> str:
-    """The same for the README, without the price of the clip."""
+    """The same for the README, without the price of the clip, and how many of ten liars are borne."""
     rows = _veto(folder)
     if rows is None:
         return ""
@@ -111,8 +117,22 @@ def brief(folder: Path = STUDIES) -> str:
     interim = "" if n == len(STUDIES_BY_NAME["hostile-veto"].seeds) else ", interim"
     return (
         f"one veto among five leaves others {_cell(rows, usual, 1)} % right; clipped at {clip:g}, "
-        f"{_cell(rows, clip, 1)} (n = {n}{interim})."
+        f"{_cell(rows, clip, 1)} (n = {n}{interim}). {_of_ten(folder)}"
+    ).rstrip()
+
+
+def _of_ten(folder: Path) -> str:
+    """At how many liars of the grid hearing nobody is better than three arms; "" while the grid is not complete."""
+    results = recorded("hostile", folder)
+    if results is None or (n := results["seed"].nunique()) < len(STUDIES_BY_NAME["hostile"].seeds):
+        return ""
+    even, most = break_evens(results), results["liars"].max()
+    asked = {"DML": ("dml", SMALL.clip), "clipped": ("dml", CLIP), "FedAvg": ("fedavg", SMALL.clip)}
+    told = (
+        f"{name} from {liars}" if (liars := even[arm, "mean", clip]) else f"{name} never up to {most}"
+        for name, (arm, clip) in asked.items()
     )
+    return f"Of ten, `{ALONE}` beats {', '.join(told)} liars (n = {n})."
 
 
 def _veto(folder: Path) -> pd.DataFrame | None:
@@ -181,4 +201,4 @@ def _under(found: Estimate, bound: float) -> str:
 def on_record(folder: Path = STUDIES) -> list[str]:
     """Notebook 06: one liar, in words."""
     told = one_liar(folder)
-    return [capital(told) if told else NOTHING, pages("hostile")]
+    return [" ".join((capital(told), _of_ten(folder))).rstrip() if told else NOTHING, pages("hostile")]

@@ -8,7 +8,18 @@ import pandas as pd
 from dml.config import CLIP
 from dml.evidence import expectations, hostile_panels, sweep
 from dml.evidence.answers import FAILED, HELD, OPEN
-from dml.evidence.hostile import ALONE, GUARD, NOTHING, alone, break_even, by_seed, differences, recorded, several
+from dml.evidence.hostile import (
+    ALONE,
+    GUARD,
+    NOTHING,
+    alone,
+    break_even,
+    break_evens,
+    by_seed,
+    differences,
+    recorded,
+    several,
+)
 from dml.evidence.words import estimate, joined, table
 from dml.stats import interval
 from dml.studies.hostile import BASE, STUDIES_BY_NAME
@@ -28,6 +39,8 @@ def text(folder: Path = STUDIES) -> str:
     lines = []
     for name, title in TITLES.items():
         lines += [f"### {title}", "", *_study(name, recorded(name, folder)), ""]
+    if (grid := recorded("hostile", folder)) is not None:
+        lines += [*hostile_panels.prices(grid), ""]
     for name, title in hostile_panels.TITLES.items():
         there = recorded(name, folder)
         lines += [f"### {title}", "", *([NOTHING] if there is None else hostile_panels.lines(name, there)), ""]
@@ -42,8 +55,7 @@ def counted(results: pd.DataFrame | None, complete: bool) -> Iterator[str]:
     """The row on H6, which is a count: at how many liars hearing nobody is better than each of three arms."""
     if results is None or not {("dml", "mean", CLIP), ("dml", "mean", BASE.clip)} <= set(by_seed(results)):
         return
-    rows = differences(results)
-    even = {guard: break_even(part) for guard, part in rows.groupby(GUARD, sort=False)}
+    rows, even = differences(results), break_evens(results)
     asked = {("dml", "mean", CLIP): (4, None), ("dml", "mean", BASE.clip): (1,), ("fedavg", "mean", BASE.clip): (1, 2)}
     right = all(even[guard] in expected for guard, expected in asked.items())
     said = (HELD if right else FAILED) if complete else f"{OPEN}: interim"

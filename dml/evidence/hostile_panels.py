@@ -1,14 +1,14 @@
 """The smaller studies of data/plan_hostile.md in tables: which attack is an arm's worst, clients that differ, lies in
-training.
+training; and what a rule costs while nobody lies.
 """
 
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from dml.evidence.hostile import GUARD
+from dml.evidence.hostile import GUARD, MARGIN, by_seed
 from dml.evidence.words import estimate, table
-from dml.stats import interval
+from dml.stats import Estimate, interval
 from dml.studies.hostile import STUDIES_BY_NAME
 
 TITLES = {
@@ -74,6 +74,38 @@ NOTES = {
     "hostile-skewed": "Dirichlet concentration 0.3. Accuracy of honest clients, mean [95 %, Student's t over seeds].",
 }
 TABLES = {"hostile-screen": _screen, "hostile-training": _training, "hostile-skewed": _skewed}
+
+
+def prices(results: pd.DataFrame) -> Iterator[str]:
+    """What the clip and each rule cost while nobody lies: accuracy minus the same arm's without it, and the bytes of a
+    client in a round; beside it the part that liars have of the sum where the server weighs clients.
+    """
+    accuracy, weight = by_seed(results), by_seed(results, "liar weight")
+    spent = {way: by_seed(results, way) for way in ("up", "down")}
+    numbers, made = sorted(set(results["liars"].tolist()) - {0}), []
+    for guard, values in accuracy.items():
+        arm, rule, clip = guard
+        without = arm, "mean", results["clip"].min() if rule == "mean" else clip
+        if without == guard or without not in accuracy:
+            continue
+        cost = interval((values[0] - accuracy[without][0]).dropna().to_numpy())
+        sent = " / ".join(f"{ways[guard][0].mean():,.0f}" for ways in spent.values())
+        share = (f"{100 * weight[guard][f].mean():.1f}" if guard in weight else "" for f in numbers)
+        told = estimate(cost.mean, cost.low, cost.high), _free(cost), sent, *share, cost.n
+        made.append((*cells(guard), "no clip" if rule == "mean" else "no rule", *told))
+    yield "**What the clip and each rule cost while nobody lies.** A rule is told to expect 2; *no rule* is the mean."
+    yield "Bytes: of one client in a round. Weight: of the liars in the sum, at the row's worst attack (alike: 10 each)."
+    yield ""
+    shares = (f"weight of {f} liar{'s' * (f > 1)}, %" for f in numbers)
+    titles = ("arm", "rule", "clip", "against", "accuracy minus it, points", "within 1 point", "bytes up / down")
+    yield from table((*titles, *shares, "n"), made)
+
+
+def _free(cost: Estimate) -> str:
+    """Whether a price lies within `MARGIN`, as the plan has it: the whole interval."""
+    if cost.low > -MARGIN and cost.high < MARGIN:
+        return "yes"
+    return "no" if cost.high < -MARGIN or cost.low > MARGIN else "not shown"
 
 
 def cells(guard: Sequence) -> tuple[str, str, str]:
