@@ -94,7 +94,7 @@ def prices(results: pd.DataFrame) -> Iterator[str]:
         told = estimate(cost.mean, cost.low, cost.high), _free(cost), sent, *share, cost.n
         made.append((*cells(guard), "no clip" if rule == "mean" else "no rule", *told))
     yield "**What the clip and each rule cost while nobody lies.** A rule is told to expect 2; *no rule* is the mean."
-    yield "Bytes: of one client in a round. Weight: of the liars in the sum, at the row's worst attack (alike: 10 each)."
+    yield "Bytes of one client in a round. Weight of the liars in the sum at the row's worst attack (alike: 10 each)."
     yield ""
     shares = (f"weight of {f} liar{'s' * (f > 1)}, %" for f in numbers)
     titles = ("arm", "rule", "clip", "against", "accuracy minus it, points", "within 1 point", "bytes up / down")
