@@ -132,8 +132,10 @@ def test_a_study_on_record_is_told_in_words(tables, tmp_path):
     cells.to_csv(folder / "cells.csv", index=False)
     results[["cell", "seed", "arm"]].drop_duplicates().to_csv(folder / "costs.csv", index=False)
     told = finding(tmp_path)
-    assert told.startswith("reduced protocol, n = 4 seeds each; interim: 40 of 1,928 runs planned. Of 2 regimes DML")
-    assert "above the best arm that exchanges no outputs in 1, below it in 1, within a point in 0; 0 are un" in told
+    assert told.startswith(
+        "reduced protocol, n = 4 seeds each; interim: 40 of 1,928 runs planned. Of 2 regimes, 2 with"
+    )
+    assert "above the best arm that exchanges no outputs in 1, below it in 1, within a point in 0; 0 undecided" in told
     assert "most: public images without labels, clients 0.380 apart, +9.98 [" in told and "to `local`;" in told
     assert "least: public images labelled and balanced, clients 0.380 apart, -2.0" in told
     assert on_record(tmp_path)[0].startswith("Reduced protocol") and "DML so far" in on_record(tmp_path)[1]
@@ -146,7 +148,7 @@ def test_a_study_on_record_is_told_in_words(tables, tmp_path):
     costs = results[["cell", "seed", "arm"]].drop_duplicates()
     costs.assign(**dict.fromkeys(COSTS[3:8], 1.0)).to_csv(folder / "costs.csv", index=False)
     assert text(tmp_path).startswith("**Interim: 40 of") and "| P1 |" not in text(tmp_path)
-    assert "own classes DML is above the best rule there in 0 of 2, below in 2, within" in finding(tmp_path)
+    assert "own classes DML is above the best of them in 0 of 2, below in 2, within" in finding(tmp_path)
     own_part = text(tmp_path).partition("### On each client's own classes")[2].partition("###")[0]
     assert "| 0.380 | labelled and balanced | 10.0 | below |" in own_part and "to `fedavg` | 4 |" in own_part
     regimes = text(tmp_path).partition("**Every main arm in every regime**")[2].partition("**Clients of")[0]
@@ -202,7 +204,7 @@ def test_different_models_are_told_with_every_stand_in(tmp_path):
     (tmp_path / "models").mkdir()
     results = pd.DataFrame(rows, columns=RESULTS)
     results.to_csv(tmp_path / "models" / "results.csv.gz", index=False)
-    head, _, _, _, _, _, _, alike, skewed, all_one, *gains = mixed.lines(tmp_path, "interim: 3 of 144 runs planned")
+    head, _, _, _, _, _, _, _, alike, skewed, all_one, *gains = mixed.lines(tmp_path, "interim: 3 of 144 runs planned")
     assert head.startswith("**Interim: 3 of 144 runs planned; decides nothing.**")
     assert (
         alike.startswith("| 2 kinds of model, classes alike | 91.5 |  | 86.5 |") and "to `local+public` | 4 |" in alike
@@ -214,7 +216,7 @@ def test_different_models_are_told_with_every_stand_in(tmp_path):
         for where in ("classes alike", "Dirichlet 0.1")
         for kind in ("visionnet", "resnet8")
     ]
-    told = "kinds above `local+public`: alike 2 of 2; skewed 0 of 2, below 2 (n = 4{})."
+    told = "kinds above `local+public`, after Holm: alike 2 of 2; skewed 0 of 2, below 2 (n = 4{})."
     assert mixed.brief(tmp_path) == told.format("") and mixed.brief(tmp_path, True) == told.format(", interim")
     (row,) = mixed.judged((results, None))
     assert row["held"] == "visionnet (2 kinds of model, classes alike), resnet8 (2 kinds of model, classes alike)"

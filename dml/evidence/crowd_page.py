@@ -11,7 +11,7 @@ from dml.evidence.crowd import SETTING
 from dml.evidence.crowd_text import NOTHING, STATE, complete, costs, recorded
 from dml.evidence.words import estimate, joined, table
 from dml.files import read_table
-from dml.studies.crowd import NAME
+from dml.studies.crowd import ALONE, NAME
 from dml.studies.study import STUDIES
 
 COSTS = {"seconds": "CPU seconds", "refine_ms": "refinement of one client", "state_mb": "memory"}
@@ -32,7 +32,9 @@ def text(folder: Path = STUDIES) -> str:
 def _accuracy(clients: pd.DataFrame) -> Iterator[str]:
     yield (
         f"{STATE[complete(clients)]} Accuracy on unseen images, %, mean [95 %, Student's t] (n seeds), of a sample of "
-        "at most 50 clients drawn before the run; 24 images a client; last round."
+        "at most 50 clients drawn before the run; 24 images a client; last round. Arms in which nobody hears of "
+        f"anybody ({', '.join(f'`{arm}`' for arm in ALONE)}) are run once: their cells are of the first clients of "
+        "that run. Arms with different n are not on the same seeds; the predictions below pair them."
     )
     rows = crowd.accuracy(clients)
     arms = list(dict.fromkeys(rows["arm"]))

@@ -56,44 +56,42 @@ def expectation(folder: Path = STUDIES) -> str:
     clients = recorded(folder)
     if clients is None or clients["seed"].nunique() < 2:
         return ""
-    rows, gains = crowd.accuracy(clients), crowd.gains(clients)
+    gains, values = crowd.gains(clients), crowd.by_seed(clients).reset_index()
     told = ["drawn faces, 24 images a client."]
     for setting, words in ((EVERYBODY, "all a round"), (TENTH, "a tenth of them a round")):
-        own = rows[_in(rows, setting)]
+        own = values[_in(values, setting)]
         for count in dict.fromkeys((own["clients"].min(), own["clients"].max())):
-            told += _reached(own[own["clients"] == count].set_index("arm"), f"{count:,.0f} clients, {words}")
+            told += _reached(own[own["clients"] == count], f"{count:,.0f} clients, {words}")
     own = gains[(gains["against"] == "self") & _in(gains, EVERYBODY)]
     ends = own.iloc[[0, -1]].drop_duplicates() if len(own) else own
-    worth = [f"{points(row)} with {row.clients:,}" for row in ends.itertuples()]
-    told += [f"The peers are worth, beyond own predictions, {' and '.join(worth)} clients (points)."] if worth else []
+    worth = [f"{points(row)} with {row.clients:,} clients (n = {row.n})" for row in ends.itertuples()]
+    told += [f"The peers are worth, beyond own predictions, in points: {'; '.join(worth)}."] if worth else []
     return " ".join([*told, *_each_pays(read_table(folder / NAME / "costs.csv")), STATE[complete(clients)]])
 
 
 def brief(folder: Path = STUDIES) -> str:
-    """The same for the README: DML minus FedAvg with the most clients, all of them a round and a tenth; "" before two
-    seeds.
+    """The same for the README: DML minus FedAvg with the most clients, all of them a round and a tenth, also of one
+    seed; "" before two seeds are on record.
     """
     clients = recorded(folder)
     if clients is None or clients["seed"].nunique() < 2:
         return ""
-    gains, told, state = crowd.gains(clients), [], "" if complete(clients) else ", interim"
-    apart = gains[(gains["against"] == "fedavg") & (gains["n"] > 1)]
-    for setting, words in ((EVERYBODY, "all a round"), (TENTH, "a tenth a round")):
-        for row in apart[_in(apart, setting) & (apart["clients"] == apart["clients"].max())].itertuples():
-            told.append(f"{row.clients:,}, {words}, {points(row)} (n = {row.n}{state})")
-    return f"DML minus FedAvg, drawn faces: {'; '.join(told)}." if told else ""
+    gains, told, state = crowd.gains(clients), [], "" if complete(clients) else " (interim)"
+    apart = gains[gains["against"] == "fedavg"]
+    apart = apart[apart["clients"] == apart["clients"].max()]
+    for setting, words in ((EVERYBODY, "all a round"), (TENTH, "a tenth")):
+        told += [f"{words} {points(row)} (n = {row.n})" for row in apart[_in(apart, setting)].itertuples()]
+    most = f"{apart['clients'].max():,}"
+    return f"DML minus FedAvg, drawn faces{state}, {most} clients: {'; '.join(told)}." if told else ""
 
 
-def _reached(by_arm: pd.DataFrame, who: str) -> list[str]:
-    """A sentence on the accuracy of a crowd, by arm; none where DML is not there."""
-    if "dml" not in by_arm.index:
+def _reached(values: pd.DataFrame, who: str) -> list[str]:
+    """A sentence on the accuracy of a crowd, by arm, all on DML's seeds; none where DML is not there."""
+    if "dml" not in values or (own := values[values["dml"].notna()]).empty:
         return []
-    shown = ", ".join(f"{SHOWN[arm]} {100 * by_arm.loc[arm, 'mean']:.1f}" for arm in SHOWN if arm in by_arm.index)
-    return [f"{capital(who)}: {shown} % right ({_seeds(by_arm.loc['dml', 'n'])})."]
-
-
-def _seeds(count: float) -> str:
-    return "n = 1 seed" if count == 1 else f"n = {count:.0f} seeds"
+    arms = [arm for arm in SHOWN if arm in own and own[arm].notna().all()]
+    shown = ", ".join(f"{SHOWN[arm]} {100 * own[arm].mean():.1f}" for arm in arms)
+    return [f"{capital(who)}: {shown} % right (n = {len(own)}{', the same seeds' * (len(own) > 1)})."]
 
 
 def _in(rows: pd.DataFrame, setting: tuple) -> pd.Series:

@@ -93,8 +93,8 @@ def lines(games: pd.DataFrame, points: pd.DataFrame) -> list[str]:
     shares = ", ".join(f"{each} {100 * taken(points, each):.0f} %" for each in SHARES)
     return [
         "The predictions, from before the first game; the rule that decides them is from after the last (post hoc): an "
-        "interval over games wholly on the claimed side. The leak is AUC above 0.5, the server that chooses; of the "
-        f"means these take {shares} of it.",
+        "interval over games wholly on the claimed side. A *part* of the leak is of AUC above 0.5, the server that "
+        f"chooses; of the means these take {shares} of it.",
         "",
         *table(("", "prediction", "found [95 %]", "answer"), rows),
     ]

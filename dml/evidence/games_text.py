@@ -144,7 +144,7 @@ def brief(folder: Path = STUDIES) -> str:
     state = ", interim" if games.interim(rates) else ""
     both = f"{losses:.3f} from losses, {weights:.3f} from weights"
     return (
-        f"Several rounds ({told['n'].max()} games{state}): {numbers}. A server that picks the images reads "
+        f"Several rounds ({told['n'].max()} games{state}): {numbers}. A server that picks the images: "
         f"{f'{losses:.3f} from either' if losses == weights else both}."
     )
 
@@ -207,6 +207,7 @@ def on_record(folder: Path = STUDIES) -> list[str]:
         shown = [f"![what each adversary finds](../figures/{FIGURE}.png)", caption.read_text(encoding="utf-8").strip()]
     return [
         f"{head} {capital(found)}",
+        "*Held*: the first of two is shown to read more. *Refuted*: less, or the same within 0.01.",
         "\n".join(told),
         *shown,
         crafted.on_record(folder),

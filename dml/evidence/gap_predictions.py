@@ -25,7 +25,7 @@ PREDICTIONS = {
     "P1": "DML's out-of-sample gap is larger than FedAvg's",
     "P2": "Local has the largest participation gap",
     "P3": "DML's participation gap is larger than FedAvg's with own nets, within a point of it with every net",
-    "P4": "clients alike: no participation gap in at least four of five arms",
+    "P4": "clients alike: the participation gap's interval holds zero in four of five arms or more (no proof of none)",
     "P5": "cellwise estimates exceed their floor by less than half of it",
     "P6": "the pooled estimate orders the arms as the size of the out-of-sample gap does, but for one exchange",
 }

@@ -122,17 +122,15 @@ def brief(folder: Path = STUDIES) -> str:
 
 
 def _of_ten(folder: Path) -> str:
-    """At how many liars of the grid hearing nobody is better than three arms; "" while the grid is not complete."""
+    """The break-even of three arms of the grid; "" while that is not complete."""
     results = recorded("hostile", folder)
     if results is None or (n := results["seed"].nunique()) < len(STUDIES_BY_NAME["hostile"].seeds):
         return ""
     even, most = break_evens(results), results["liars"].max()
     asked = {"DML": ("dml", SMALL.clip), "clipped": ("dml", CLIP), "FedAvg": ("fedavg", SMALL.clip)}
-    told = (
-        f"{name} from {liars}" if (liars := even[arm, "mean", clip]) else f"{name} never up to {most}"
-        for name, (arm, clip) in asked.items()
-    )
-    return f"Of ten, `{ALONE}` beats {', '.join(told)} liars (n = {n})."
+    found = {name: even[arm, "mean", clip] for name, (arm, clip) in asked.items()}
+    told = (f"{name} {f'none up to {most}' if fewest is None else fewest}" for name, fewest in found.items())
+    return f"Fewest liars of ten at which `{ALONE}` is shown better: {', '.join(told)} (n = {n})."
 
 
 def _veto(folder: Path) -> pd.DataFrame | None:

@@ -85,8 +85,8 @@ def _study(name: str, results: pd.DataFrame | None) -> Iterator[str]:
     yield (
         f"{hostile_panels.head(name, int(rows['n'].max()))} Accuracy of honest clients, %, mean [95 %, Student's t], "
         f"reduced protocol, photographs; `{ALONE}`, which hears nobody: {hears_nobody}. "
-        "Break-even: the fewest liars at which it is above the arm (paired t, p < 0.05 after Holm over the arm's "
-        "numbers of liars)."
+        "Break-even: the fewest liars at which it is shown to be above the arm (paired t, p < 0.05 after Holm over the "
+        "arm's numbers of liars); *not shown* does not mean that cooperating pays."
     )
     yield ""
     titles = (
@@ -117,7 +117,7 @@ def _line(guard: Sequence, rows: pd.DataFrame, counts: Sequence[int]) -> tuple:
         mean, low, high = by_count.loc[liars, ["mean", "low", "high"]]
         return estimate(mean, low, high, ".1f")
 
-    even = break_even(rows)
+    even, n, most = break_even(rows), rows["n"].max(), rows["liars"].max()
     attack = rows.loc[rows["liars"] > 0, "attack"].max() if lied_to else ""
-    last = "" if not lied_to else f"not up to {rows['liars'].max()}" if even is None else f"{even}"
-    return *hostile_panels.cells(guard), attack, *map(cell, counts), last, rows["n"].max()
+    last = "" if not lied_to else f"{even}" if even is not None else f"not shown up to {most}" if n > 1 else "no test"
+    return *hostile_panels.cells(guard), attack, *map(cell, counts), last, n

@@ -33,7 +33,8 @@ def lines(folder: Path = STUDIES, so_far: str = "") -> Iterator[str]:
         return
     yield f"{marked(so_far)}Reduced protocol, 5 clients, common accuracy, %; Student's t over seeds."
     yield ""
-    titles = ("clients", "classes", *(f"`{arm}`" for arm in ARMS), "DML minus the best rule, points [95 %]", "n")
+    arms = (f"`{arm}`" for arm in ARMS)
+    titles = ("clients", "classes", *arms, "DML minus the best arm without outputs, points [95 %]", "n")
     yield from table(titles, [_row(cell, arms) for cell, arms in by_seed(results).items()])
     yield from ["", *predictions.shown(predictions.answered(asked(results)))]
 

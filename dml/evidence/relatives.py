@@ -121,7 +121,7 @@ def lines(folder: Path = STUDIES, so_far: str = "") -> Iterator[str]:
     yield from ["", "**Every main arm in every regime**", ""]
     yield from table(("public images", "Dirichlet", "arm", *SHARES, *BYTES, "n"), _regimes(results, costs))
     yield from ["", "**Clients of unequal size** (Dirichlet 0.5 of the sizes), public images labelled and balanced", ""]
-    yield "The best of `local+public` and `fedavg+public`, the rules that were run; FedAvg is the plain mean, whatever"
+    yield "The best of `local+public` and `fedavg+public`, the arms that were run; FedAvg is the plain mean, whatever"
     yield from ["a client's size.", ""]
     yield from _unequal(cells) or [NOTHING]
 
@@ -183,5 +183,5 @@ def _unequal(cells: Mapping[str, pd.DataFrame]) -> list[str]:
             found = (estimate(one.mean, one.low, one.high) for one in (gain, *pair))
             where = "alike" if alike(cell) else f"Dirichlet {changed['label_alpha']}"
             rows.append((where, _share(here["dml"].mean()), f"`{rule}`", *found, gain.n))
-    titles = ("classes", "`dml`, %", "best rule", "DML minus it, points", "among clients of equal size", "change", "n")
+    titles = ("classes", "`dml`, %", "best arm", "DML minus it, points", "among clients of equal size", "change", "n")
     return table(titles, rows) if rows else []

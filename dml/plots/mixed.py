@@ -50,8 +50,8 @@ def who_gains(
     text = about(
         data,
         f"Accuracy on unseen images of DML minus that of the same model with public labels alone, {counted}"
-        f"{f' ({state})' if state else ''}, mean and {INTERVAL}; small dots: seeds. In brackets the model's accuracy "
-        "with public labels alone, %.",
+        f"{f' ({state})' if state else ''}, mean and {INTERVAL}, not corrected; small dots: seeds. In brackets the "
+        "model's accuracy with public labels alone, %.",
         "Clients with different models exchange only outputs.",
         rows.beyond_text(cut),
     )

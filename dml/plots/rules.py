@@ -57,6 +57,6 @@ def by_rule(hostile: pd.DataFrame, data: str, state: str = "") -> tuple[Figure, 
         f"n = {between(table['n'])} seeds{f' ({state})' if state else ''}.",
         f"Each row at its worst attack of the screen, which stands at the right. {clipped}",
         f"Marker: mean; bar: {INTERVAL}; dots: seeds. Dashed, with its interval: {name(ALONE)}, which hears nobody.",
-        "Break-even: the fewest liars at which that is better (paired t, Holm over a row); –: at none of these.",
+        "Break-even: the fewest liars at which that is shown to be better (paired t, Holm over a row); –: not shown.",
     )
     return fig, table, text

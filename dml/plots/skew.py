@@ -22,7 +22,7 @@ FOOT = 0.1  # of a cell: where it is hatched
 @figure("05_map", *TABLES)
 def the_map(results: pd.DataFrame, cells: pd.DataFrame, data: str, state: str = "") -> tuple[Figure, pd.DataFrame, str]:
     """A grid: to the right, clients whose classes are further apart; downward, what the public fold is. Colour and
-    first line are DML minus the best rule that exchanges no outputs; below it the best arm; the foot of a cell is
+    first line are DML minus the best arm that exchanges no outputs; below it the best arm; the foot of a cell is
     hatched where the interval decides nothing.
     """
     map_ = skew_map(results, cells)
@@ -44,7 +44,7 @@ def the_map(results: pd.DataFrame, cells: pd.DataFrame, data: str, state: str = 
     axes.grid(False)
     bar = fig.colorbar(scale, ax=axes, extend="both", fraction=0.03, pad=0.01)
     bar.ax.yaxis.set_major_formatter(lambda value, _: signed(value, "g"))
-    bar.set_label(f"DML − best rule, pp{BETTER}")
+    bar.set_label(f"DML − best arm, pp{BETTER}")
     axes.set_title(f"{counted}; hatched foot: undecided")
     text = about(
         data,
