@@ -37,10 +37,10 @@ class Progress:
 
     def to(self, done: float, note: str = "", at_once: bool = False) -> None:
         """So much is done; `note` says it in words, in a log only now and then if not `at_once`."""
-        self.done, self.note, now = done, note, time.monotonic()
+        self.done, self.note, now = min(done, self.total), note, time.monotonic()
         if self._bar is not None:
             self._bar.set_postfix_str(note, refresh=False)
-            self._bar.update(done - self._bar.n)
+            self._bar.update(self.done - self._bar.n)
         elif at_once or now - self.told >= (SHOW_EVERY if self._display is not None else LOG_EVERY):
             self.told = now
             self._tell(self._line())

@@ -230,7 +230,7 @@ def test_predictions_follow_from_the_tables(tmp_path):
 def test_the_figure_shows_both_levels_of_both_gaps(tmp_path):
     both = pd.concat([record(tmp_path, range(3)), record(tmp_path, range(3), alpha=inf)])
     drawn = drawn_gaps(both, "drawn for a test")
-    assert len(drawn.table) == 2 * 2 * 2 and "n = 3 outer draws" in drawn.caption and "algebra" in drawn.caption
+    assert len(drawn.table) == 2 * 2 * 2 and "n = 3 outer draws" in drawn.caption and "By construction" in drawn.caption
     assert set(drawn.table["asked"]) == {OWN} and drawn.png
 
 

@@ -258,7 +258,7 @@ def test_the_numbers_on_accuracy_computed_another_way(record):
         assert f": {found}, " in where and "?** Open. DML minus" in where
     reported = published.published().groupby("arm")["accuracy"].mean()
     theirs = 100 * (reported["dml"] - reported["fedavg"])
-    excluded = "is excluded as a *mean*; as one seed by the paper's equation, not by its code."
+    excluded = "is excluded as a *mean*; as one seed by the paper's equation alone."
     assert f"The published {theirs:+.2f} {excluded}" in told
     for arm in ("dml", "dml-one-term"):  # one more seed
         gap = 100 * (means[arm] - means["fedavg"])
@@ -280,7 +280,7 @@ def test_the_published_gap_is_excluded_only_where_both_forms_of_the_loss_exclude
     [
         (0.0, -0.03, "by both forms"),
         (0.006, 0.0, "by neither form"),
-        (0.006, -0.03, "by its code, not by the paper's equation"),
+        (0.006, -0.03, "by its code alone"),
     ],
 )
 def test_each_form_of_the_loss_says_for_itself_whether_one_seed_could_be_the_published_one(record, ours, theirs, word):
@@ -344,12 +344,12 @@ def test_a_liar_is_told_of_as_soon_as_two_seeds_are_on_record(record):
         table.to_csv(record / "studies" / "hostile-veto" / "results.csv", index=False)
         return told_of(record)
 
-    assert "**With a liar?**" not in study([20])
+    assert "**With liars?**" not in study([20])
     told = study([20, 21])
-    assert "One veto among five leaves others 30.5 [24.1, 36.9] % right; clipped at 0.02, 88.5" in told
+    assert "One veto among five leaves others 30.5 [24.1, 36.9] % right; clipped, 88.5" in told
     assert "88.5 [82.1, 94.9] (n = 2, interim)" in told
     assert "from 90.5 [84.1, 96.9] to 30.5 [24.1, 36.9] %. Where no" in hostile.one_liar(record / "studies")
-    assert "interim" not in study(range(20, 40)).partition("**With a liar?**")[2]
+    assert "interim" not in study(range(20, 40)).partition("**With liars?**")[2]
 
 
 def test_the_finding_on_bytes_turns_with_the_ladder(record):

@@ -132,8 +132,8 @@ def on_record(folder: Path = STUDIES) -> str:
     return (
         f"**The server that also crafts its answer** ({state}; [plan](../data/plan_crafted.md); exact images alone, no "
         "near copies). It reads the losses of candidates, answers with certainty of a wrong class, and asks again "
-        "after the next private training. That it reads more then than after an honest answer, AUC: on fresh images, "
-        f"as published, {adds('fresh')}; where clients train on their own images again, {adds('kept')}. A second look "
+        "after the next private training. Does it read more then than after an honest answer? AUC on fresh images, as "
+        f"published, {adds('fresh')}. Where clients train on their own images again, {adds('kept')}. A second look "
         f"there, after an honest answer, adds to the first ({area(ONE_LOOK)}) {_area(twice, '+.3f')}, "
         f"**{twice['answer']}**."
     )

@@ -32,8 +32,8 @@ RUNS = {"published": "paper-facemask", "reduced": "reduced-facemask"}  # the rec
 TOP = "fedavg, top 1 %"
 ONE_SEED = {  # excluded by (the paper's equation, its code)
     (True, True): "by both forms",
-    (True, False): "by the paper's equation, not by its code",
-    (False, True): "by its code, not by the paper's equation",
+    (True, False): "by the paper's equation alone",
+    (False, True): "by its code alone",
     (False, False): "by neither form",
 }
 SHORT = {HELD: "Yes", REFUTED: "No", OPEN: "Open"}  # a comparison's answer
@@ -104,7 +104,7 @@ def findings(record: Path = RECORDED) -> str:
         "With many clients?": crowd_text.brief(studies),
         "Cheaper?": traffic(times),
         "More private?": privacy(readers, studies),
-        "With a liar?": hostile.brief(studies),
+        "With liars?": hostile.brief(studies),
         "When to use it?": advice(speaking, times, heard(readers, studies)),
     }
     told = {question: capital(answer) for question, answer in asked.items() if answer}
@@ -157,8 +157,8 @@ def one_seed(results: pd.DataFrame, reported: pd.DataFrame) -> str:
     gaps = [values[form] - values["fedavg"] for form in ("dml", "dml-one-term")]
     if not all(interval(gap).high < theirs for gap in gaps):
         return f"The published {100 * theirs:+.2f} is not excluded as a *mean*."
-    seed = tuple(bool(prediction(gap.to_numpy())["high"] < theirs) for gap in gaps)
-    return f"The published {100 * theirs:+.2f} is excluded as a *mean*; as one seed {ONE_SEED[seed]}."
+    first, second = (bool(prediction(gap.to_numpy())["high"] < theirs) for gap in gaps)
+    return f"The published {100 * theirs:+.2f} is excluded as a *mean*; as one seed {ONE_SEED[first, second]}."
 
 
 def models(studies: Path) -> str:

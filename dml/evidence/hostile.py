@@ -116,7 +116,7 @@ def brief(folder: Path = STUDIES) -> str:
     (usual, clip), n = _clips(rows), int(rows["n"].max())
     interim = "" if n == len(STUDIES_BY_NAME["hostile-veto"].seeds) else ", interim"
     return (
-        f"one veto among five leaves others {_cell(rows, usual, 1)} % right; clipped at {clip:g}, "
+        f"one veto among five leaves others {_cell(rows, usual, 1)} % right; clipped, "
         f"{_cell(rows, clip, 1)} (n = {n}{interim}). {_of_ten(folder)}"
     ).rstrip()
 
@@ -127,10 +127,10 @@ def _of_ten(folder: Path) -> str:
     if results is None or (n := results["seed"].nunique()) < len(STUDIES_BY_NAME["hostile"].seeds):
         return ""
     even, most = break_evens(results), results["liars"].max()
-    asked = {"DML": ("dml", SMALL.clip), "clipped": ("dml", CLIP), "FedAvg": ("fedavg", SMALL.clip)}
+    asked = {"DML": ("dml", SMALL.clip), "FedAvg": ("fedavg", SMALL.clip), "clipped": ("dml", CLIP)}
     found = {name: even[arm, "mean", clip] for name, (arm, clip) in asked.items()}
-    told = (f"{name} {f'none up to {most}' if fewest is None else fewest}" for name, fewest in found.items())
-    return f"Fewest liars of ten at which `{ALONE}` is shown better: {', '.join(told)} (n = {n})."
+    told = (f"{f'none to {most}' if fewest is None else fewest} ({name})" for name, fewest in found.items())
+    return f"Of ten, `{ALONE}` is shown better from {', '.join(told)} liars (n = {n})."
 
 
 def _veto(folder: Path) -> pd.DataFrame | None:

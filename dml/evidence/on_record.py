@@ -28,8 +28,7 @@ from dml.stats import interval, per_seed
 NOTEBOOKS = ROOT / "notebooks"
 START, END = "<!-- on record -->", "<!-- end -->"
 BLOCK = re.compile(f"(?<={START}).*?(?={END})", re.DOTALL)
-# answers in brief, in this order
-ORDER = ("held", "held in part", "held and refuted in part", "refuted", "refuted in part", "open")
+ORDER = ("held", "held in part", "held and refuted in part", "refuted", "refuted in part", "open")  # of answers
 
 
 @dataclass(frozen=True)
@@ -121,16 +120,15 @@ def privacy(published: Recorded, reduced: Recorded) -> list[str]:
     words = rows.apply(lambda row: more[side(row["low"], row["high"])], axis=1)
     server, _, peer, *_ = QUESTIONS.values()
     rates = published.read("privacy_rates")
-    several = rates[(rates["attack"] == "FedMIA") & (rates["against"] == "members") & (rates["metric"] == "auc")]
-    found = several[several["dial"] == "as trained"].set_index("view")
-    areas, clients = found["value"], found.loc["weights", "n"]
+    kinds = {"attack": "FedMIA", "against": "members", "metric": "auc", "dial": "as trained"}
+    areas = rates[(rates[[*kinds]] == pd.Series(kinds)).all(axis=1)].set_index("view")[["value", "n"]]
     return [
         f"**{published.name}, one round, black box, n = {rows.loc[server, 'n']} targets.** Differences in membership "
         f"AUC, with 95 % intervals as if the {ALIKE} targets of a group were one: a *server* that reads FedAvg's "
         f"weights learns {words[server]} than one that reads DML's losses, {numbers[server]}. A *peer* of FedAvg, who "
         f"gets the average, learns {words[peer]} than a peer of DML as published, who gets everybody's losses, "
-        f"{numbers[peer]}. Over three rounds the recorded attack without shadows (FedMIA, n = {clients:.0f} "
-        f"clients) finds an AUC of {areas['weights']:.3f} in the weights and {areas['losses']:.3f} in the losses.",
+        f"{numbers[peer]}. Over three rounds the recorded attack without shadows (FedMIA, n = {areas['n'].max():.0f} "
+        f"clients) finds an AUC of {areas.value.weights:.3f} in the weights and {areas.value.losses:.3f} in the losses.",
         *games_text.on_record(published.studies),
         *defences_text.on_record(published.studies),
         *pictures.on_record(published.studies),
@@ -170,8 +168,8 @@ def verdict(published: Recorded, reduced: Recorded) -> list[str]:
         told = ", ".join(f"{counts[answer]} {answer}" for answer in ORDER if answer in counts)
         seeds = (fresh.results if fresh else run.read("results"))["seed"].nunique()
         kind = f"confirmatory seeds of {fresh.title.rpartition(', ')[0]}" if fresh else "exploratory seeds"
-        asked = f"C1 and C2 by n = {seeds} {kind}, the rest exploratory"
-        paragraphs.append(f"**{run.name}; {asked}.** Of {len(rows)} answers: {told}.")
+        asked = f"{run.name}; C1 and C2 by n = {seeds} {kind}, the rest exploratory"
+        paragraphs.append(f"**{asked}.** Of {len(rows)} answers: {told}.")
     wide = pd.concat(tables).pivot(index=["claim", "system", "says"], columns="run", values="answer")
     head = ("claim", "DML", "in words", *(f"{protocol} protocol" for protocol in wide))
     rows = wide.fillna("not asked").reset_index().itertuples(index=False)

@@ -134,14 +134,14 @@ def on_record() -> pd.DataFrame:
     return comparison(read_table(folder / "results.csv"), read_table(folder / "history.csv"))
 
 
-def one_seed(results: pd.DataFrame, metric: str = LAST) -> pd.DataFrame:
-    """How often one seed would have shown a published gap in this metric: columns against, published, mean, low, high
-    (of one more seed), n, reached (seeds whose gap is at least the published one), share_low and share_high (Wilson's
-    95 %).
+def one_seed(results: pd.DataFrame, metric: str = LAST, form: str = "dml") -> pd.DataFrame:
+    """How often one seed of DML in a form would have shown a published gap in this metric: columns against, published,
+    mean, low, high (of one more seed), n, reached (seeds whose gap is at least the published one), share_low and
+    share_high (Wilson's 95 %).
     """
     measured, means, rows = values(results, metric), published().groupby("arm")["accuracy"].mean(), []
     for arm in ("fedavg", "asynchronous"):
-        found, gap = (measured["dml"] - measured[arm]).to_numpy(), means["dml"] - means[arm]
+        found, gap = (measured[form] - measured[arm]).to_numpy(), means["dml"] - means[arm]
         reached = int((found >= gap).sum())
         low, high = stats.binomtest(reached, len(found)).proportion_ci(method="wilson")
         row = {"against": arm, "published": gap, **prediction(found), "reached": reached}

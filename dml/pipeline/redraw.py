@@ -168,8 +168,12 @@ def draw_faces(to: Path) -> None:
 
 
 def draw_liars(study: str, to: Path) -> None:
-    """Accuracy by the number of liars, in a study on record; that of the grid has a row for each of its many rules."""
+    """Accuracy by the number of liars, in a study on record; that of the grid has a row for each of its many rules,
+    that of relatives leaves out the form of DML that the figure of the veto has.
+    """
     table, title = hostile.recorded(study), f"facemask, reduced protocol, study {study}"
+    if table is not None and study == "hostile-relatives":
+        table = table[table["arm"] != "dml-peer-first"]
     draw = by_rule if study == "hostile" else by_liars
     draw(table, title, hostile.state(study, table)).save(to, f"06_{study.replace('-', '_')}")
 

@@ -41,15 +41,15 @@ def accuracy_for_bytes(curves: pd.DataFrame, data: str) -> tuple[Figure, pd.Data
     nothing = means.loc[means["sent"] > 0, "sent"].min() / ZERO
     for arm in arms:
         line, keys = means[means["arm"] == arm], {**look(arm), "markersize": 3.2, "linewidth": 0.6}
-        sends = line["sent"].max() > 0
-        alone = {} if sends else {"linestyle": ""}
-        left.plot(line["sent"].clip(lower=nothing), line["accuracy"], label=name(arm), **(keys | alone))
-        right.plot(line["total"], line["accuracy"], **keys)
+        for axes, bytes_ in ((left, line["sent"].clip(lower=nothing)), (right, line["total"])):
+            grows = {} if bytes_.nunique() > 1 else {"linestyle": ""}
+            axes.plot(bytes_, line["accuracy"], **(keys | grows))
+        left.plot([], [], label=name(arm), **(keys | grows))
     for axes in (left, right):
         axes.set_xscale("log")
     _broken(left, nothing)
     left.set(xlabel="bytes of one client's messages so far", ylabel=f"accuracy on unseen images, %\n{BETTER.strip()}")
-    right.set(xlabel="… with the first model and the public images")
+    right.set(xlabel="bytes so far, with the first model and the public images")
     low, high = means["accuracy"].min(), means["accuracy"].max()
     left.set_ylim(max(low, high - 3 * APART) - 0.01, high + 0.01)
     below = int((means["accuracy"] < left.get_ylim()[0]).sum())
@@ -96,8 +96,8 @@ def front(ladder: pd.DataFrame, accuracy: pd.DataFrame, data: str) -> tuple[Figu
         data,
         f"a: mean and {INTERVAL} over n = {ladder['n'].max()} seeds; grey line: the "
         f"Pareto front of the means; bytes of messages in a run, without the set-up{apart}.",
-        "b: paired differences, what an exchange brings (DML − self-distillation, FedAvg − local) or what a rung "
-        "costs; markers as in a, dots one seed each.",
+        "b: paired differences, what an exchange brings (named) or what a rung costs, less the arm without it; markers "
+        "as in a, dots one seed each; a row without a difference names its marker.",
         rows.beyond_text(hidden),
     )
     return fig, ladder, text

@@ -17,6 +17,7 @@ from dml.studies.crowd import ALONE
 
 LEFT = ("dml", "fedavg", "local+public", "self", "local")
 RIGHT = ("self", "smoothing", "fedavg", "local+public")
+ENOUGH, FEW = 3, "n = 1 or 2"  # seeds: Student's interval of two would hide the rest
 DODGE = 0.012  # of the axis, from one arm to the next
 
 
@@ -37,8 +38,9 @@ def by_clients(clients: pd.DataFrame, data: str, state: str = "") -> tuple[Figur
         _lines(right, gains[(gains["share"] == share)], "against", RIGHT)
         right.axhspan(-crowd.MARGIN, crowd.MARGIN, color="0.93", zorder=0)
         right.axhline(0, color=INK, linewidth=0.7)
-        who = "all in every round" if share == 1 else f"{100 * share:g} % a round"
-        left.set_ylabel(f"accuracy, %{BETTER}\n{who}")
+        who = "all clients in every round" if share == 1 else f"{100 * share:g} % of the clients a round"
+        left.set_ylabel(f"accuracy, %{BETTER}")
+        left.set_title(who)
         right.set_ylabel("DML minus the arm, pp\nDML better →")
     ticks = sorted(means["clients"].unique())
     for axes in grid[-1]:
@@ -46,19 +48,19 @@ def by_clients(clients: pd.DataFrame, data: str, state: str = "") -> tuple[Figur
         axes.set_xticks(ticks, [f"{count:,}" for count in ticks])
         axes.set_xlim(ticks[0] / 1.4, ticks[-1] * 1.4)
     letters(list(grid.ravel()), left=-22)
-    handles = [Line2D([], [], label=name(arm), **look(arm)) for arm in dict.fromkeys(LEFT + RIGHT)]
-    handles.append(Line2D([], [], color="0.4", marker="o", markerfacecolor="white", linestyle="", label="n = 1"))
+    handles = [Line2D([], [], label=name(arm), **_look(arm, arm in LEFT)) for arm in dict.fromkeys(LEFT + RIGHT)]
+    handles.append(Line2D([], [], color="0.4", marker="o", markerfacecolor="white", linestyle="", label=FEW))
     counts = means.loc[means["arm"].isin(LEFT), "n"]
-    shown = {name(arm) for arm in {*means["arm"], *gains["against"]}} | ({"n = 1"} if counts.min() == 1 else set())
+    shown = {name(arm) for arm in {*means["arm"], *gains["against"]}} | ({FEW} if counts.min() < ENOUGH else set())
     fig.legend(handles=[one for one in handles if one.get_label() in shown], loc="outside upper center", ncols=7)
     text = about(
         data,
         f"Accuracy on unseen images after the last round, of a sample of at most 50 clients, n = {between(counts)} "
         "seeds. Right: DML's paired differences; the marker is that of the arm DML is compared with. "
-        f"Mean and {INTERVAL}; hollow: n = 1, no interval; ▴: it goes on beyond 100 %. {state}",
+        f"Mean and {INTERVAL}; hollow: n = 1 or 2, no interval shown; ▴: it goes on beyond 100 %. {state}",
         "Each client has 24 images of its own and keeps them, as many at every K. Grey: within a point.",
-        f"{', '.join(name(arm) for arm in LEFT if arm in ALONE)}: run once, of K clients the first count; without a "
-        "marker where that repeats what stands at a smaller K.",
+        f"{', '.join(name(arm) for arm in LEFT if arm in ALONE)} do not depend on K: they were run once, and the first "
+        "K clients are averaged; without a marker where that repeats a smaller K.",
     )
     return fig, pd.concat([means.assign(panel="accuracy"), gains.assign(panel="difference")]), " ".join(text.split())
 
@@ -71,7 +73,7 @@ def _lines(axes: Axes, rows: pd.DataFrame, column: str, arms: tuple[str, ...]) -
         if own.empty:
             continue
         x = own["clients"].to_numpy() * np.exp(width * (place - len(arms) / 2))
-        keys = look(arm) if column == "arm" else {**look("dml"), "marker": look(arm)["marker"], "linestyle": ":"}
+        keys = _look(arm, column == "arm")
         axes.plot(x, own["mean"], linewidth=0.9, color=keys["color"], linestyle=keys["linestyle"])
         again = own.duplicated(["mean", "low", "high"]) if column == "arm" and arm in ALONE else own["n"] < 0
         for here, row, repeated in zip(x, own.itertuples(), again, strict=True):
@@ -83,9 +85,14 @@ def _lines(axes: Axes, rows: pd.DataFrame, column: str, arms: tuple[str, ...]) -
     percent(axes)
 
 
+def _look(arm: str, itself: bool) -> dict[str, Any]:
+    """An arm's look, or where DML is compared with it, DML's with the arm's marker."""
+    return look(arm) if itself else {**look("dml"), "marker": look(arm)["marker"], "linestyle": ":"}
+
+
 def _mark(axes: Axes, x: float, row, keys: dict[str, Any], most: float) -> None:
-    """A mean and its interval, which ends in an arrow at `most`; hollow where there is no interval."""
-    colour, known = keys["color"], not np.isnan(row.low)
+    """A mean and its interval, which ends in an arrow at `most`; hollow and without it where seeds are too few."""
+    colour, known = keys["color"], row.n >= ENOUGH
     if known:
         error = [[row.mean - row.low], [min(row.high, most) - row.mean]]
         axes.errorbar(x, row.mean, yerr=error, color=colour, linewidth=0.8, capsize=1.5)

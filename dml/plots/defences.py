@@ -1,94 +1,84 @@
-"""The figure of data/plan_defences.md: leakage against accuracy, every point attacked with the same strength."""
+"""The figure of data/plan_defences.md: what a defence leaves to find, and to use, attacked with the same strength."""
 
 from math import isinf
 from typing import Any
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from dml.evidence.defences import STRENGTHS, by_game, points, state
-from dml.plots.looks import look
+from dml.plots import rows as chart
+from dml.plots.looks import INK, look
 from dml.plots.privacy import GUESS
-from dml.plots.style import BETTER, DOUBLE, INTERVAL, about, drawn, letters, percent, spread
+from dml.plots.style import BETTER, DOUBLE, INTERVAL, about, drawn, legend_above, letters, percent
 
-MARKERS = {  # of a defence; those with a number share one
-    **{"noise 1": "v", "noise 4": "v", "4 bits": "d", "hard labels": "^", "ideal secure sum": "P"},
-    **{"every 2nd round": "<", "DP-SGD 0.03": "s", "DP-SGD 0.3": "s", "DP-SGD 1": "s", "FedAvg, DP-SGD 1": "s"},
-}
-SIZES = {"noise 4": 5.5, "DP-SGD 0.03": 3, "DP-SGD 0.3": 4.2, "DP-SGD 1": 5.5, "FedAvg, DP-SGD 1": 5.5}
-TITLES = {"chooses": "server that chooses the public images", "honest": "honest server"}
-SEEN = 0.3  # intervals that end further outside all marks than this part of their reach are cut
+SERVERS = {"chooses": "server that chooses the public images", "honest": "honest server"}
+SHIFT = {"chooses": -0.2, "honest": 0.2}  # of a row
 
 
 @drawn
 def leak_and_accuracy(rates: pd.DataFrame, worth: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
-    """Two panels, the server that chooses and the honest one: membership AUC against accuracy, a marker a defence, blue
-    for DML and orange for FedAvg, filled without a defence; faint dots are games.
+    """A row a defence, blue for DML and orange for FedAvg: on the left the membership AUC of the server that chooses,
+    filled, and of the honest one, hollow; on the right the accuracy that is left. Small dots are games.
     """
     games = by_game(rates, worth)
-    rows = points(games, worth)
-    fig = Figure(figsize=(DOUBLE, 3.0))
-    grid = fig.subplots(1, len(STRENGTHS), sharey=True, sharex=True)
-    for axes, strength in zip(grid, STRENGTHS.values(), strict=True):
-        for row in rows.to_dict("records"):
-            here = games[games["point"] == row["point"]]
-            colour = look(row["arm"])["color"]
-            axes.plot(here["accuracy"], here[f"{strength} auc"], "o", color=colour, markersize=1.6, alpha=0.4)
-            _point(axes, row, f"{strength} auc")
-        axes.axhline(0.5, **GUESS)
-        axes.set_title(TITLES[strength])
-        axes.set_xlabel(f"accuracy on unseen images, %{BETTER}")
-        percent(axes, "x")
-    cut = _limits(grid[0], games, rows)
-    grid[0].set_ylabel("membership AUC\n← more private")
-    fig.legend(handles=[_key(row) for row in rows.to_dict("records")], loc="outside right upper")
-    letters(grid, left=-4)
-    counts = " or ".join(map(str, sorted(rows["n"].unique())))
+    table = points(games, worth)
+    fig = Figure(figsize=(DOUBLE, 0.7 + 0.25 * len(table)))
+    left, right = fig.subplots(1, 2, sharey=True, width_ratios=(1.2, 1))
+    of_point = {name: part for name, part in games.groupby("point", sort=False)}
+    right.set_xlim(
+        *chart.reach(
+            [part["accuracy"].to_numpy() for part in of_point.values()], [*table["accuracy"], *_near(table, "accuracy")]
+        )
+    )
+    hidden = 0
+    for place, row in enumerate(table.to_dict("records")):
+        here, colour = of_point[row["point"]], look(row["arm"])["color"]
+        for server in STRENGTHS.values():
+            at, face = place + SHIFT[server], colour if server == "chooses" else "white"
+            found = here[f"{server} auc"]
+            left.scatter(found, [at] * len(found), s=3, color=colour, alpha=0.4, linewidth=0)
+            chart.mean(left, at, _estimate(row, f"{server} auc"), row["arm"], markerfacecolor=face)
+        chart.mean(right, place - 0.1, _estimate(row, "accuracy"), row["arm"])
+        chart.seeds(right, place - 0.1, here["accuracy"].to_numpy(), row["arm"])
+        hidden += chart.beyond(right, place - 0.1, here["accuracy"].to_numpy(), row["arm"])
+    left.axvline(0.5, **GUESS)
+    left.set_xlabel("← more private   membership AUC")
+    right.set_xlabel(f"accuracy on unseen images, %{BETTER}")
+    percent(right, "x")
+    for axes in (left, right):
+        chart.names(axes, list(table["point"]), [_title(row) for row in table.to_dict("records")])
+    for server, told in SERVERS.items():
+        face = INK if server == "chooses" else "white"
+        left.plot([], [], "o", color=INK, markerfacecolor=face, markersize=4, label=told)
+    legend_above(fig, left)
+    letters((left, right), left=-4)
+    counts = " or ".join(map(str, sorted(table["n"].unique())))
     text = about(
         data,
-        f"Leakage against accuracy, n = {counts} games at every point ({state(rates)}), with the same pools, targets "
-        "and shadows. Blue: DML, orange: FedAvg; filled: no defence; a larger marker: more noise.",
+        f"What servers find, and what accuracy is left, n = {counts} games at every point ({state(rates)}), with the "
+        "same pools, targets and shadows. Blue: DML, orange: FedAvg.",
+        "A server that chooses asks for the losses of its candidates, and so learns what weights would tell: equal "
+        "numbers of DML and FedAvg are no error.",
         f"Accuracy: mean of {worth['clients'].max()} clients on {worth['unseen'].max():,} unseen images after the "
         f"whole protocol. Markers: means; bars: {INTERVAL} over games; small dots: games; dashed: guessing. ε: of "
-        "DP-SGD; no other defence has a bound. The attack of a game is chosen on all other games.",
-        "Bars that reach the edge go on." if cut else "",
+        "DP-SGD in a round, δ = 0.001; no other defence has a bound. The attack of a game is chosen on all others.",
+        chart.beyond_text(hidden),
     )
-    return fig, rows, text
+    return fig, table, text
 
 
-def _looks(row: dict) -> dict[str, Any]:
-    colour, marker = look(row["arm"])["color"], MARKERS.get(row["point"])
-    face = colour if marker is None else "white"
-    keys = {"color": colour, "marker": marker or look(row["arm"])["marker"], "markerfacecolor": face}
-    return {**keys, "markersize": SIZES.get(row["point"], 4.2), "linestyle": ""}
+def _estimate(row: dict[str, Any], name: str) -> tuple[float, float, float]:
+    return row[name], row[f"{name}_low"], row[f"{name}_high"]
 
 
-def _point(axes: Axes, row: dict, name: str) -> None:
-    bars = [spread(row[key], row[f"{key}_low"], row[f"{key}_high"]) for key in ("accuracy", name)]
-    axes.errorbar(row["accuracy"], row[name], xerr=bars[0], yerr=bars[1], **_looks(row), elinewidth=0.6, capsize=0)
+def _near(table: pd.DataFrame, name: str) -> list[float]:
+    """The ends of the intervals, but of the widest quarter: few games can give one that would hide the rest."""
+    width = table[f"{name}_high"] - table[f"{name}_low"]
+    near = table[width <= width.quantile(0.75)]
+    return [*near[f"{name}_low"], *near[f"{name}_high"]]
 
 
-def _key(row: dict) -> Line2D:
-    """What a marker means."""
-    label = row["point"] if isinf(row["epsilon"]) else f"{row['point']} (ε = {row['epsilon']:,.0f})"
-    return Line2D([], [], **_looks(row), label=label)
-
-
-def _limits(axes: Axes, games: pd.DataFrame, rows: pd.DataFrame) -> bool:
-    """Limits that hold all marks of both panels, and intervals but where few games make them wide. Returns whether
-    any is cut.
-    """
-    cut = False
-    for set_limits, names in (
-        (axes.set_xlim, ["accuracy"]),
-        (axes.set_ylim, [f"{one} auc" for one in STRENGTHS.values()]),
-    ):
-        low, high = games[names].min().min(), games[names].max().max()
-        reach = SEEN * (high - low)
-        ends = pd.concat([rows[f"{name}_{end}"] for name in names for end in ("low", "high")])
-        near = ends[ends.between(low - reach, high + reach)]
-        low, high, cut = min([low, *near]), max([high, *near]), cut or len(near) < len(ends)
-        set_limits(low - 0.04 * (high - low), high + 0.04 * (high - low))
-    return cut
+def _title(row: dict[str, Any]) -> str:
+    """A defence, with the ε of a round where it has one."""
+    return str(row["point"]) if isinf(row["epsilon"]) else f"{row['point']} (ε = {row['epsilon']:,.0f})"

@@ -24,8 +24,8 @@ FLOOR: dict[str, Any] = {"color": "0.55", "marker": "|", "markersize": 5, "lines
 @figure("08_gaps", "generalisation_gaps")
 def gaps(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
     """One row an arm, two panels: on the left the gap to images that a client did not train on, on the right to clients
-    that never took part. A filled dot is the measured gap where clients differ, a hollow one where they are alike; an
-    open triangle under it is its diagnostic, a grey stroke the floor of that.
+    that never took part. A filled dot is the measured gap where clients differ, a hollow one where they are alike; a
+    triangle under it is its diagnostic, a grey stroke the floor of that.
     """
     drawn = summary(table)
     drawn = drawn[[(row.gap, row.asked) in PANELS for row in drawn.itertuples()]]
@@ -53,8 +53,9 @@ def gaps(table: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
         data,
         f"Dots: gap of the 0/1 loss, mean over outer draws and {INTERVAL}; small dots: the draws. {capital(counted)}. "
         "Who took part is asked by its own net, who did not by every net of the federation.",
-        "Triangles: evaluated-CMI diagnostic after Wang et al., pooled estimator ours (form root); strokes: its floor, "
-        "the same after whole runs of masks were permuted. With balanced masks an estimate above the gap is algebra.",
+        "Triangles: evaluated-CMI diagnostic after Wang et al., with our pooled estimator; strokes: its floor, what it "
+        "is when the masks (who and what was trained on) of whole runs are permuted. By construction it exceeds the "
+        "gap: only its distance from the floor tells anything. Arms without hollow marks were not run on like clients.",
         "Intervals that reach the edge go on." if cut else "",
     )
     return fig, drawn, text
@@ -78,7 +79,7 @@ def _row(axes: Axes, place: float, row, draws: pd.Series) -> None:
     axes.plot(draws, [place] * len(draws), "o", color=colour, markersize=1.6, alpha=0.5)
     keys: dict[str, Any] = {"color": colour, "marker": "o", "markerfacecolor": face, "markersize": 4, "linestyle": ""}
     axes.errorbar(row.mean, place, xerr=spread(row.mean, row.low, row.high), **keys)
-    axes.plot(row.bound, place + UNDER, color=colour, marker="^", markerfacecolor="white", markersize=4, linestyle="")
+    axes.plot(row.bound, place + UNDER, color=colour, marker="^", markerfacecolor=face, markersize=4, linestyle="")
     axes.plot(row.floor, place + UNDER, **FLOOR)
 
 
@@ -86,7 +87,7 @@ def _legend(drawn: pd.DataFrame) -> list[Line2D]:
     """What the marks mean, in grey: the colours are the arms'."""
     counts = drawn.groupby(drawn["label_alpha"].map(_who))["n"].agg(between)
     shown = {f"{who} (n = {counts[who]})": ("o", "white" if who == ALIKE else INK) for who in counts.index[::-1]}
-    shown["diagnostic"] = ("^", "white")
+    shown["diagnostic"] = ("^", INK)
     lines = [
         Line2D([], [], color=INK, marker=marker, markerfacecolor=face, markersize=4, linestyle="", label=words)
         for words, (marker, face) in shown.items()

@@ -16,6 +16,10 @@ MARKERS, STROKES = "sD^vPXh*<>", ("-", ":", "-.", (0, (3, 1, 1, 1, 1, 1)))  # of
 REACH, STEP = 0.12, 0.04  # liars: from the middle of a column to its outermost line, and at most to the next line
 PROPER = {"alie": "ALIE", "fltrust": "FLTrust", "multi-krum": "Multi-Krum"}  # attacks and rules; all others as they are
 OUTPUTS = ("dml", "self", "fedmd", "dsfl")  # how arms' names begin that exchange outputs; all others, weights
+MEANING = {  # of attacks that captions explain
+    "veto": "Veto: a liar is sure of a wrong class on every public image.",
+    "flip": "Flip: a liar sends the mirror image of its model about the first common one.",
+}
 HEADS = ("outputs exchanged, attack: ", "weights exchanged, attack: ")
 
 
@@ -66,6 +70,7 @@ def by_liars(hostile: pd.DataFrame, data: str, state: str = "") -> tuple[Figure,
         f"Accuracy on unseen images after the last round, honest clients only; {_counts(table)}"
         f"{f' ({state})' if state else ''}.",
         f"Clipped: no probability below {floors[-1]:g} is believed." if len(floors) > 1 else "",
+        *(told for attack, told in MEANING.items() if attack in set(rows["attack"])),
         f"Marker: mean; bar: {INTERVAL}; dots: seeds; lines stand side by side at each number of liars. Dashed, with "
         "its interval: clients that hear nobody.",
     )

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dml.evidence.mixed import ALONE, by_kind, different, gains, who
-from dml.evidence.skew import TABLES
+from dml.evidence.skew import TABLES, UNDECIDED
 from dml.evidence.words import between
 from dml.plots import rows
 from dml.plots.looks import INK
@@ -39,7 +39,8 @@ def who_gains(
         for place, row in enumerate(here.itertuples()):
             values = differences[cell, row.kind]
             rows.seeds(axes, place, values, "dml")
-            rows.mean(axes, place, (row.mean, row.low, row.high), "dml")
+            face = {"markerfacecolor": "white"} if row.state == UNDECIDED else {}
+            rows.mean(axes, place, (row.mean, row.low, row.high), "dml", **face)
             cut += rows.beyond(axes, place, values, "dml")
         axes.axvline(0, color=INK, linewidth=0.7)
         axes.set_title(who(cell), loc="left")
@@ -50,7 +51,8 @@ def who_gains(
     text = about(
         data,
         f"Accuracy on unseen images of DML minus that of the same model with public labels alone, {counted}"
-        f"{f' ({state})' if state else ''}, mean and {INTERVAL}, not corrected; small dots: seeds. In brackets the "
+        f"{f' ({state})' if state else ''}, mean and {INTERVAL}, not corrected; filled where it is decided after "
+        "Holm over all rows; small dots: seeds. In brackets the "
         "model's accuracy with public labels alone, %.",
         "Clients with different models exchange only outputs.",
         rows.beyond_text(cut),

@@ -46,6 +46,7 @@ SHOWN_VIEWS = {
 }
 DIALS = ("as trained", "overfit")
 STRONGEST = "strongest"
+BLIND = "ridge"  # sees no model: the images themselves, a control
 GUESS: dict[str, Any] = {"color": "0.4", "linestyle": (0, (4, 3)), "linewidth": 0.8}
 
 
@@ -187,17 +188,18 @@ def roc(curves: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
 @figure("03_controls", "privacy_rates")
 def controls(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
     """One panel an attack and one row a view: membership AUC against members, filled, and against three controls in
-    which there is nothing to find, hollow.
+    which there is nothing to find, hollow; the last of them is an attack of its own, a regression on the pixels.
     """
     kinds = {"members": "o", "wrong model": "s", "untrained model": "D", "no model": "v"}
     rows = rates[(rates["dial"] == "as trained") & (rates["metric"] == "auc") & (rates["candidates"] == "all")]
     rows = rows[rows["view"].isin([*VIEWS, "pixels"]) & (rows["attack"] != STRONGEST)]
-    attacks = [attack for attack in rows["attack"].unique() if attack != "ridge"]
+    attacks = sorted(rows["attack"].unique(), key=lambda attack: attack == BLIND)
     shown = [*(view for view in VIEWS if view in set(rows["view"])), "pixels"]
     fig = Figure(figsize=(DOUBLE, 2.7))
-    grid = fig.subplots(1, len(attacks), sharey=True, sharex=True)
+    widths = [0.6 if attack == BLIND else 1 for attack in attacks]
+    grid = fig.subplots(1, len(attacks), sharey=True, sharex=True, width_ratios=widths)
     for axes, attack in zip(grid, attacks, strict=True):
-        for row in rows[rows["attack"].isin([attack, "ridge"])].itertuples():
+        for row in rows[rows["attack"] == attack].itertuples():
             shift = 0.24 * (list(kinds).index(row.against) % 3 - 1)
             member = row.against == "members"
             colour = look(VIEWS[row.view])["color"] if member else GREYS[2]
@@ -206,7 +208,7 @@ def controls(rates: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]
             place = shown.index(row.view) + shift
             axes.errorbar(row.value, place, xerr=error, marker=kinds[row.against], elinewidth=0.8, capsize=1.2, **keys)
         axes.axvline(0.5, **GUESS)
-        axes.set_title(attack, fontsize=6.5)
+        axes.set_title("pixels" if attack == BLIND else attack, fontsize=6.5)
         axes.tick_params(axis="y", length=0)
         axes.grid(False, axis="y")
     letters(grid, left=-3)

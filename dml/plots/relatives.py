@@ -20,7 +20,7 @@ def by_relative(
     results: pd.DataFrame, costs: pd.DataFrame, data: str, state: str = ""
 ) -> tuple[Figure, pd.DataFrame, str]:
     """One row an arm, the most accurate on top; above with labelled public images, below without labels. From left to
-    right: accuracy, filled for all images and hollow for a client's own classes; DML minus the arm; bytes of a round.
+    right: accuracy, a dot for all images and a stroke for a client's own classes; DML minus the arm; bytes of a round.
     """
     found = {fold: beside(results, costs, ALPHA, fold) for fold in FOLDS}
     parts = {fold: part for fold, part in found.items() if len(part)}
@@ -30,10 +30,9 @@ def by_relative(
     for (right, less, sent), (fold, part) in zip(panels, parts.items(), strict=False):
         for axes in (right, less, sent):
             rows.names(axes, [*part["arm"]], [] if axes is right else [""] * len(part))
-        for (measure, told), face in ((OWN, "white"), (RIGHT, INK)):
-            right.plot(
-                part[measure], range(len(part)), "o", color=INK, markerfacecolor=face, markersize=3.5, label=told
-            )
+        for (measure, told), mark in ((RIGHT, "o"), (OWN, "|")):  # the stroke shows through the dot
+            keys = {"color": "0.45" if mark == "o" else INK, "markersize": 3.5 if mark == "o" else 7}
+            right.plot(part[measure], range(len(part)), mark, label=told, **keys)
         for place, row in enumerate(part.to_dict("records")):
             if row["arm"] != "dml":
                 rows.mean(less, place, (row["mean"], row["low"], row["high"]), row["arm"])
@@ -59,8 +58,8 @@ def by_relative(
     text = about(
         data,
         f"Clients whose classes differ (Dirichlet {ALPHA}), {counted}{f' ({state})' if state else ''}, the most "
-        "accurate arm on top. Left: accuracy on unseen images, of all classes alike (filled) and weighted by a "
-        "client's own (hollow).",
+        "accurate arm on top. Left: accuracy on unseen images, of all classes alike (dot) and weighted by a "
+        "client's own (stroke); clients that end with one model have about the same in both.",
         f"Middle: DML minus the arm on all images, mean and {INTERVAL}, without correction. Right: bytes of a client "
         "in a round, up and down, without set-up.",
     )

@@ -11,13 +11,14 @@ from dml.plots.looks import dot, ink, name
 from dml.plots.style import SMALLEST, spread
 
 REACH = 3  # interquartile ranges beyond the quartiles: a dot further out does not stretch the axis
+COUNTED = 2.5  # times the margin, where dots beyond it are counted at the edge
 CLOSE = 0.006  # of the axis: dots that are as good as equal
 
 
 def names(axes: Axes, arms: Sequence[str], titles: Sequence[str] = (), places: Sequence[float] = ()) -> None:
     """One row an arm, the first on top, by its name or else by its title; one under the other, or at `places`."""
     axes.set_yticks(places or range(len(arms)), titles or [name(arm) for arm in arms])
-    axes.set_ylim(places[-1] + 0.55 if places else len(arms) - 0.45, -0.55)
+    axes.set_ylim(places[-1] + 0.65 if places else len(arms) - 0.35, -0.55)
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
 
@@ -46,7 +47,9 @@ def reach(values: Sequence[np.ndarray], ends: Sequence[float]) -> tuple[float, f
         inside += [float(value) for value in some if first - far <= value <= third + far]
     low, high = min(inside), max(inside)
     margin = 0.04 * (high - low) or 0.01
-    return low - margin, high + margin
+    everything = np.concatenate(list(values))
+    below, above = (COUNTED if cut else 1 for cut in (everything.min() < low, everything.max() > high))
+    return low - below * margin, high + above * margin
 
 
 def beyond(axes: Axes, place: float, values: np.ndarray, arm: str) -> int:

@@ -14,7 +14,7 @@ from dml.evidence.words import between, capital
 from dml.plots.looks import INK, name, signed
 from dml.plots.style import BETTER, DOUBLE, INTERVAL, SMALLEST, about, figure, legend_above, percent
 
-WIDEST = 0.2  # of accuracy: where the map's colours end
+STEP = 0.05  # of accuracy: the map's colours end at the next one beyond the largest difference
 COLOURS = "PiYG"  # pink: another rule is better, green: DML is; no arm has these
 FOOT = 0.1  # of a cell: where it is hatched
 
@@ -32,7 +32,8 @@ def the_map(results: pd.DataFrame, cells: pd.DataFrame, data: str, state: str = 
     counted = f"n = {between(map_['n'])} seeds a cell" if len(map_) else "no cell on record"
     fig = Figure(figsize=(DOUBLE, 1.0 + 0.6 * max(1, len(folds))))
     axes = fig.subplots()
-    scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(-100 * WIDEST, 100 * WIDEST), COLOURS)
+    widest = 100 * STEP * max(1, np.ceil(map_["mean"].abs().max() / STEP)) if len(map_) else 100 * STEP
+    scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(-widest, widest), COLOURS)
     for row in map_.itertuples():
         _cell(axes, alphas.index(row.alpha), folds.index(row.public_fold), row, scale.to_rgba(100 * row.mean))
     axes.set(xlim=(0, max(1, len(alphas))), ylim=(max(1, len(folds)), 0), facecolor="0.93")
@@ -42,17 +43,18 @@ def the_map(results: pd.DataFrame, cells: pd.DataFrame, data: str, state: str = 
     axes.set_yticks(np.arange(len(folds)) + 0.5, [LABELLED[fold].replace(", ", ",\n") for fold in folds])
     axes.tick_params(length=0)
     axes.grid(False)
-    bar = fig.colorbar(scale, ax=axes, extend="both", fraction=0.03, pad=0.01)
+    bar = fig.colorbar(scale, ax=axes, fraction=0.03, pad=0.01)
     bar.ax.yaxis.set_major_formatter(lambda value, _: signed(value, "g"))
-    bar.set_label(f"DML − best arm, pp{BETTER}")
+    bar.set_label(f"DML − best of four, pp{BETTER}")
     axes.set_title(f"{counted}; hatched foot: undecided")
     text = about(
         data,
         "Colour and first line: accuracy on unseen images, DML minus the best of Local, Local + public labels, FedAvg "
         f"and FedAvg + public labels, pp, {counted}. {capital(state)}{'. ' if state else ''}Green: DML is better; "
         "pink: it is not.",
-        "Below it the one of the six main arms with the highest mean, %. Distance: total variation between a client's "
-        f"classes and the whole's. Hatched foot: undecided ({INTERVAL}). Empty: nothing of its own on record.",
+        "Below it the one of six arms, these four and both forms of DML, with the highest mean, %. Distance: total "
+        "variation between a client's classes and the whole's, over the rows of a column. Hatched foot: undecided "
+        f"({INTERVAL}).",
     )
     return fig, map_.drop(columns="alpha"), text
 

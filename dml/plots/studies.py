@@ -19,7 +19,7 @@ SHOWN = ["protocol", "kind", "family", "measure", "against", "mean", "low", "hig
 @drawn
 def studies(answers: Mapping[tuple[str, str], pd.DataFrame]) -> tuple[Figure, pd.DataFrame, str]:
     """One panel a protocol, one row an arm: DML minus that arm in accuracy, filled for the fresh seeds of the plan,
-    hollow for those seen before it; to the right, on which share of the seeds DML is better.
+    hollow for those seen before it; to the right, on how many seeds DML is better.
     """
     tables = [table.assign(protocol=protocol, kind=kind) for (protocol, kind), table in answers.items() if len(table)]
     table = pd.concat(tables, ignore_index=True)
@@ -46,8 +46,8 @@ def studies(answers: Mapping[tuple[str, str], pd.DataFrame]) -> tuple[Figure, pd
     text = (
         "Accuracy on unseen images, DML minus another arm, percentage points, paired by seed: mean and "
         f"{INTERVAL}, not corrected. Seeds: {counted}; only all confirmatory ones decide. Those: mean of the last "
-        f"{plan().late_rounds} rounds; exploratory: the last round. Grey: within half a point. Share: of seeds on "
-        "which DML is better. Data: Face-mask photos."
+        f"{plan().late_rounds} rounds; exploratory: the last round. Grey: within half a point. Right: on how many "
+        "seeds DML is better; ties count half. Data: Face-mask photos."
     )
     return fig, table, text
 
@@ -61,10 +61,15 @@ def _panel(axes: Axes, table: pd.DataFrame, arms: list[str]) -> None:
             place = arms.index(row.against) + shift
             rows.mean(axes, place, (row.mean, row.low, row.high), row.against, **face)
             axes.text(
-                1.01, place, f"{row.better:.2f}", va="center", fontsize=SMALLEST, transform=axes.get_yaxis_transform()
+                1.01,
+                place,
+                f"{row.better * row.n:g}/{row.n:.0f}",
+                va="center",
+                fontsize=SMALLEST,
+                transform=axes.get_yaxis_transform(),
             )
     axes.set_xlabel(f"DML − arm, pp{BETTER}")
-    axes.text(1.01, -0.75, "share", va="center", fontsize=SMALLEST, transform=axes.get_yaxis_transform())
+    axes.text(1.01, -0.75, "better on", va="center", fontsize=SMALLEST, transform=axes.get_yaxis_transform())
     axes.tick_params(axis="y", length=0)
     percent(axes, "x")
     axes.grid(False, axis="y")

@@ -32,6 +32,7 @@ STEPS = (  # arm, less that arm, from where the bar starts, what it adds
     ("dml", "local", "", "= DML"),
     ("fedavg", "local", "", "FedAvg: averaging weights"),
 )
+FORMS = {"dml": "{}", "dml-one-term": "its code's one-term form"}  # of DML, less FedAvg: the row's title
 Run = tuple[pd.DataFrame, str, str]  # results, title, which kind of seeds
 PREDICTED = ["published", "low", "high", "reached"]  # of one more seed
 FILLS: tuple[dict[str, Any], ...] = ({"alpha": 1.0}, {"alpha": 0.35})  # of the first and the second protocol
@@ -57,11 +58,11 @@ def stories(runs: Sequence[Run], width: float = DOUBLE) -> tuple[Figure, pd.Data
 
 def _waterfall(runs: Sequence[Run], width: float = DOUBLE) -> tuple[Figure, pd.DataFrame, str]:
     narrow = width < DOUBLE
-    fig = Figure(figsize=(width, 2.15 + (0.95 if narrow else 0.55) * len(runs)))
-    upper, lower = fig.subplots(2, 1, height_ratios=(len(STEPS), 2 if narrow else 1.25), sharex=True)
+    fig = Figure(figsize=(width, 2.35 + (1.2 if narrow else 0.7) * len(runs)))
+    upper, lower = fig.subplots(2, 1, height_ratios=(len(STEPS), 3.2 if narrow else 2), sharex=True)
     table, texts, hidden = [], [], 0
     shift = np.linspace(-0.2, 0.2, len(runs)) if len(runs) > 1 else np.zeros(1)
-    height, differences = 0.66 / len(runs), []
+    height, differences, names = 0.66 / len(runs), [], []
     for i, (results, data, _) in enumerate(runs):
         measure = accuracy.measured(results, accuracy.LATE)
         values = accuracy.values(results, measure)
@@ -74,36 +75,42 @@ def _waterfall(runs: Sequence[Run], width: float = DOUBLE) -> tuple[Figure, pd.D
                 upper.plot([base] * 2, place + shift[i] + height * np.array([-0.6, 0.6]), **foot)
             row = {"run": data, "arm": arm, "minus": less, "from": base, **stats.compared(estimate)}
             table.append(row)
-        gap = (values["dml"] - values["fedavg"]).to_numpy()
-        differences.append((gap, stats.paired(values["dml"].to_numpy(), values["fedavg"].to_numpy(), plan().margin)))
-        said = published.one_seed(results, measure).set_index("against").loc["fedavg"]
-        told = stats.compared(differences[-1][1])
-        table.append(
-            {"run": data, "arm": "dml", "minus": "fedavg", "from": 0.0, **told, **said[PREDICTED].add_prefix("one ")}
-        )
-        reached = f"{said['reached']:.0f} of n = {len(values)} seeds reach the published difference"
+        reached = []
+        for form, title in FORMS.items():
+            if form not in values:
+                continue
+            estimate = stats.paired(values[form].to_numpy(), values["fedavg"].to_numpy(), plan().margin)
+            said = published.one_seed(results, measure, form).set_index("against").loc["fedavg", PREDICTED]
+            row = {"run": data, "arm": form, "minus": "fedavg", "from": 0.0, **stats.compared(estimate)}
+            table.append(row | said.add_prefix("one ").to_dict())
+            differences.append(((values[form] - values["fedavg"]).to_numpy(), estimate, table[-1], FACES[i]))
+            names.append(title.format(f"{protocol(data) or 'this run'}, n = {len(values)}"))
+            reached.append(f"{said['reached']:.0f}")
         when = "last round" if measure == accuracy.LAST else f"mean of the last {plan().late_rounds} rounds"
-        texts.append(f"{data_name(data)}: {when}; {reached}")
+        forms = f", {reached[1]} in the one-term form" if len(reached) > 1 else ""
+        texts.append(
+            f"{data_name(data)}: {when}; {reached[0]} of n = {len(values)} seeds reach the published difference{forms}"
+        )
     upper.set_yticks(range(len(STEPS)), [folded(title, width, 22) for *_, title in STEPS])
     upper.set_ylim(len(STEPS) - 0.5, -0.6)
     upper.axhline(len(STEPS) - 1.5, color="0.75", linewidth=0.6)
     upper.set_title(folded("From training alone (Local, at 0) to DML, and FedAvg", width, 32), pad=5)
     far = rows.reach(
-        [gap for gap, _ in differences], [x for row in table for x in _extent(row)] + [table[-1]["one published"]]
+        [gap for gap, _, row, _ in differences if row["arm"] == "dml"],
+        [x for row in table for x in _extent(row)] + [table[-1]["one published"]],
     )
     upper.set_xlim(*far)
     lower.axvspan(-plan().margin, plan().margin, color="0.93", zorder=0)
-    for place, (values_of, estimate) in enumerate(differences):
-        row = table[(place + 1) * (len(STEPS) + 1) - 1]
-        hidden += _difference(lower, place, values_of, estimate, row, FACES[place])
+    for place, difference in enumerate(differences):
+        hidden += _difference(lower, place, *difference)
     gap = table[-1]["one published"]
-    top = -0.7 if narrow else -0.55
+    top = -0.8
     lower.plot(gap, top, linestyle="", markersize=8, **PUBLISHED, clip_on=False)
     star = folded(f"{signed(100 * gap)} published, one seed", width, 17)
     lower.text(1.01, top, star, va="center", transform=lower.get_yaxis_transform())
     titles = [f"{protocol(data) or 'this run'}, n = {results['seed'].nunique()}" for results, data, _ in runs]
-    lower.set_yticks(range(len(runs)), [folded(title, width, 18) for title in titles])
-    lower.set_ylim(len(runs) - 0.3, top - 0.4)
+    lower.set_yticks(range(len(names)), [folded(title, width, 18) for title in names])
+    lower.set_ylim(len(names) - 0.3, top - 0.4)
     within = f"DML − FedAvg, paired by seed (grey: within ± {100 * plan().margin:g} points)"
     lower.set_title(folded(within, width, 32), pad=5)
     if len(runs) > 1:
@@ -123,12 +130,13 @@ def _waterfall(runs: Sequence[Run], width: float = DOUBLE) -> tuple[Figure, pd.D
     upper.tick_params(labelbottom=False)
     letters((upper, lower), left=-6)
     which = "Solid bars, filled markers: the first run; pale, hollow: the second. " if len(runs) > 1 else ""
-    seeds = " and ".join(f"{len(gap)} {kind}".strip() for (gap, _), (*_, kind) in zip(differences, runs, strict=True))
+    seeds = " and ".join(f"{results['seed'].nunique()} {kind}".strip() for results, _, kind in runs)
     text = (
         f"Paired means and {INTERVAL}, n = {seeds} seeds: differences between arms, not causes. {which}a: bars; the "
         "first three add up to the fourth; an interval is its step's alone and is read from the bar's foot, the thick "
-        "stroke or 0, not from 0. b: dots, one seed each; thin grey bar, where one more seed would fall "
-        "(Student's 95 % prediction interval); star, the published difference, whose run used the one-term form. "
+        "stroke or 0, not from 0. b: dots, one seed each; broad grey bar, where one more seed would fall "
+        "(Student's 95 % prediction interval, cut at the axis); star, the published difference, whose run used the "
+        "one-term form. "
         f"{rows.beyond_text(hidden)} {'. '.join(texts)}."
     )
     return fig, pd.DataFrame(table), " ".join(text.split())
@@ -153,13 +161,15 @@ def _extent(row: dict) -> tuple[float, float, float]:
 
 
 def _difference(axes: Axes, place: float, gap: np.ndarray, estimate: stats.Difference, row: dict, face: dict) -> int:
+    """A row of the lower panel, in the form's look. Returns how many dots lie beyond the axis."""
+    form = row["arm"]
     axes.plot(
         [row["one low"], row["one high"]], [place, place], color="0.72", linewidth=2.2, solid_capstyle="butt", zorder=1
     )
-    rows.seeds(axes, place + 0.08, gap, "dml")
-    rows.mean(axes, place, (estimate.mean, estimate.low, estimate.high), "dml", **face)
+    rows.seeds(axes, place + 0.08, gap, form)
+    rows.mean(axes, place, (estimate.mean, estimate.low, estimate.high), form, **face)
     axes.text(1.01, place, _words(estimate), va="center", transform=axes.get_yaxis_transform())
-    return rows.beyond(axes, place + 0.08, gap, "dml")
+    return rows.beyond(axes, place + 0.08, gap, form)
 
 
 def _words(estimate: stats.Difference) -> str:
