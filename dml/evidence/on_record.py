@@ -128,7 +128,7 @@ def privacy(published: Recorded, reduced: Recorded) -> list[str]:
         f"weights learns {words[server]} than one that reads DML's losses, {numbers[server]}. A *peer* of FedAvg, who "
         f"gets the average, learns {words[peer]} than a peer of DML as published, who gets everybody's losses, "
         f"{numbers[peer]}. Over three rounds the recorded attack without shadows (FedMIA, n = {areas['n'].max():.0f} "
-        f"clients) finds an AUC of {areas.value.weights:.3f} in the weights and {areas.value.losses:.3f} in the losses.",
+        f"clients) finds an AUC of {areas.value.weights:.3f} in the weights and {areas.value.losses:.3f} in losses.",
         *games_text.on_record(published.studies),
         *defences_text.on_record(published.studies),
         *pictures.on_record(published.studies),
