@@ -2,6 +2,7 @@
 
 import math
 
+import byzfl
 import numpy as np
 import pytest
 import torch
@@ -82,7 +83,6 @@ def test_hand_computed_lies_about_weights():
 
 
 def test_the_shared_attacks_are_those_of_another_library():
-    byzfl = pytest.importorskip("byzfl")
     heard = torch.tensor(np.random.default_rng(3).normal(size=(5, 4)))
     inner = attacks.inner_product_update(heard[0], heard, None)
     np.testing.assert_allclose(inner, byzfl.InnerProductManipulation(tau=2.0)(heard), atol=1e-6)
@@ -90,12 +90,6 @@ def test_the_shared_attacks_are_those_of_another_library():
     np.testing.assert_allclose(
         attacks.alie_update(heard[0], negative, None), byzfl.ALittleIsEnough(tau=1.5)(negative), atol=1e-6
     )
-
-
-def test_the_value_that_it_gave():
-    negative = -torch.tensor([[1.0, 2.0], [4.0, 5.0], [7.0, 8.0]])
-    expected = [-4 + 1.5 * 3, -5 + 1.5 * 3]  # its documented example, mirrored
-    assert attacks.alie_update(negative[0], negative, None).tolist() == pytest.approx(expected)
 
 
 # -- on the wire -------------------------------------------------------------------------------------------------------

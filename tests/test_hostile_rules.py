@@ -2,6 +2,7 @@
 
 import math
 
+import byzfl
 import numpy as np
 import pytest
 import torch
@@ -97,16 +98,9 @@ def test_a_rule_for_each_client_alone_has_one_row_less():
         arms.check("fedavg", "score", 5, 1)
 
 
-# -- against another library (byzfl 0.0.11, where it is installed), and its values -----------------------------------
+# -- against another library ------------------------------------------------------------------------------------------
 
 SAMPLE = torch.tensor(np.random.default_rng(7).normal(size=(9, 3)), dtype=torch.float64)
-FROZEN = {
-    "Median": [0.00123015, -0.45467079, -0.45761576],
-    "TrMean": [-0.13775561, -0.50815414, -0.4489717],
-    "Krum": [0.10541425, -0.93046804, -0.02925182],
-    "NNM": [-0.12629524, -0.26685672, -0.23095816],  # of the first client
-    "CenteredClipping": [-0.24242182, -0.3739509, -0.48700714],
-}
 
 
 def ours():
@@ -119,9 +113,8 @@ def ours():
     }
 
 
-@pytest.mark.parametrize("name", FROZEN)
+@pytest.mark.parametrize("name", ["Median", "TrMean", "Krum", "NNM", "CenteredClipping"])
 def test_the_shared_rules_are_those_of_another_library(name):
-    byzfl = pytest.importorskip("byzfl")
     theirs = {
         "Median": byzfl.Median(),
         "TrMean": byzfl.TrMean(f=2),
@@ -130,8 +123,3 @@ def test_the_shared_rules_are_those_of_another_library(name):
         "CenteredClipping": byzfl.CenteredClipping(L=4, tau=1.0),
     }
     np.testing.assert_allclose(ours()[name], theirs[name](SAMPLE), atol=1e-6)  # it works in float32
-
-
-@pytest.mark.parametrize("name", FROZEN)
-def test_the_values_that_it_gave(name):
-    np.testing.assert_allclose(ours()[name], FROZEN[name], atol=1e-6)
