@@ -70,19 +70,18 @@ def expectation(folder: Path = STUDIES) -> str:
 
 
 def brief(folder: Path = STUDIES) -> str:
-    """The same for the README: DML minus FedAvg with the most clients, all of them a round and a tenth, also of one
-    seed; "" before two seeds are on record.
+    """The same for the README: DML minus FedAvg with the most clients that have two seeds, all of them a round and a
+    tenth; "" before two seeds are on record.
     """
     clients = recorded(folder)
     if clients is None or clients["seed"].nunique() < 2:
         return ""
     gains, told, state = crowd.gains(clients), [], "" if complete(clients) else " (interim)"
-    apart = gains[gains["against"] == "fedavg"]
-    apart = apart[apart["clients"] == apart["clients"].max()]
-    for setting, words in ((EVERYBODY, "all a round"), (TENTH, "a tenth")):
-        told += [f"{words} {points(row)} (n = {row.n})" for row in apart[_in(apart, setting)].itertuples()]
-    most = f"{apart['clients'].max():,}"
-    return f"DML minus FedAvg, drawn faces{state}, {most} clients: {'; '.join(told)}." if told else ""
+    apart = gains[(gains["against"] == "fedavg") & (gains["n"] > 1)]
+    for setting, words in ((EVERYBODY, " clients, all a round,"), (TENTH, ", a tenth,")):
+        most = apart[_in(apart, setting)].nlargest(1, "clients")
+        told += [f"{row.clients:,}{words} {points(row)} (n = {row.n})" for row in most.itertuples()]
+    return f"DML minus FedAvg, drawn faces{state}: {'; '.join(told)}." if told else ""
 
 
 def _reached(values: pd.DataFrame, who: str) -> list[str]:

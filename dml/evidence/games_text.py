@@ -144,7 +144,7 @@ def brief(folder: Path = STUDIES) -> str:
     state = ", interim" if games.interim(rates) else ""
     both = f"{losses:.3f} from losses, {weights:.3f} from weights"
     return (
-        f"Several rounds ({told['n'].max()} games{state}): {numbers}. If the server picks images: "
+        f"Several rounds ({told['n'].max()} games{state}): {numbers}. A choosing server: "
         f"{f'{losses:.3f} from either' if losses == weights else both}."
     )
 
