@@ -341,15 +341,18 @@ def test_the_server_receives_no_clients_table(config, tmp_path):
     asked = [each for each in masked.received if each.metadata.group_id in ("0", "1", "2")]
     kinds = {type(decode(data)).__name__ for each in asked for data in wire.encoded_in(each)}
     assert kinds == {"Keys", "Shares", "Masked", "Reveal"}
+    seen = []
     for reply in asked:
         assert wire.about_in(reply).get("rows", []) == []  # no measurement of a single client either
         for data in wire.encoded_in(reply):
             assert not any(each.numpy().tobytes() in data for each in (*tables, *losses))
             if type(message := decode(data)).__name__ == "Masked":
                 steps = message.table.double().flatten()
-                for table in tables:  # 2^32 values, all alike: no trace of any table
-                    assert torch.corrcoef(torch.stack((steps, table.double().flatten())))[0, 1].abs() < 0.9
-                assert steps.abs().median() > 2**28
+                seen.append(steps)
+                for table in tables:  # no trace of any: of a bare one it is 1, by chance above it once in 10^7
+                    assert torch.corrcoef(torch.stack((steps, table.double().flatten())))[0, 1].abs() < 0.98
+    seen = torch.cat(seen)
+    assert len(seen) > 50 and seen.abs().median() > 2**28  # of 2^32 values, all alike
 
 
 # -- images of one's own ----------------------------------------------------------------------------------------------
