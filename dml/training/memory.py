@@ -66,7 +66,7 @@ def _key(fit: Fit) -> bytes:
     if not fit.public:
         tensors += [value for state in _moments(client) for value in state.values()]
     for tensor in tensors:
-        hashed.update(tensor.contiguous().numpy().data)
+        hashed.update(tensor.cpu().contiguous().numpy().data)
     return hashed.digest()
 
 
