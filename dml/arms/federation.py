@@ -87,7 +87,8 @@ class Federation:
     def model(self, kind: str, party: int = SERVER) -> Net:
         """A new model; the server's initial weights are the same for everybody, and other arms' too."""
         weights = stream(self.seed, party, "weights")
-        return build(kind, self.experiment.size, len(self.images.classes), weights).to(self.device)
+        model = build(kind, self.experiment.size, len(self.images.classes), weights).to(self.device)
+        return model.to(memory_format=torch.contiguous_format) if self.device.type == "cuda" else model
 
     def groups(self) -> Iterator[tuple[Client, list[Client]]]:
         """Each kind of model: the server's, and the clients that have it."""

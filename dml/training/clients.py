@@ -116,8 +116,9 @@ def adam(parameters, experiment: Experiment, learning_rate: float | None = None)
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 [..., size, size, 3] to float [..., 3, size, size] in [0, 1], channels-last."""
-    return images.movedim(-1, -3).float().div_(255)
+    """uint8 [..., size, size, 3] to float [..., 3, size, size] in [0, 1], channels-last on a CPU."""
+    pixels = images.movedim(-1, -3).float().div_(255)
+    return pixels.contiguous() if pixels.is_cuda else pixels  # in float32 either device has its faster layout
 
 
 def objective(fit: Fit, logits: Tensor, labels: Tensor, table: Tensor | None) -> Tensor:
