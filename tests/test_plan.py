@@ -52,7 +52,7 @@ def test_the_plan_is_older_than_every_confirmatory_row():
     if not files:
         pytest.skip("no study is on record yet")
     rows = pd.concat(pd.read_csv(file).assign(study=file.parent.name) for file in files)
-    for name, chosen in plan().studies.items():
+    for name, chosen in (plan().studies | {"devices": plan().devices}).items():
         confirmatory = rows[(rows["study"] == name) & rows["seed"].isin(chosen.confirmatory)]
         for commit in confirmatory["commit"].unique():
             assert "+" not in commit  # of a clean checkout

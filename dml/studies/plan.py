@@ -54,13 +54,16 @@ class Tuned:
 
 @dataclass(frozen=True)
 class Plan:
-    """Level of the intervals, margin of equivalence (a share), families of comparisons by name, studies by name."""
+    """Level of the intervals, margin of equivalence (a share), families of comparisons by name, studies by name, and
+    what of a study is computed on a CPU again, beside a GPU's.
+    """
 
     level: float
     margin: float
     late_rounds: int
     families: dict[str, tuple[Comparison, ...]]
     studies: dict[str, Study]
+    devices: Study
     tuned: Tuned
 
 
@@ -78,7 +81,10 @@ def plan(file: Path = FILE) -> Plan:
     told = block(file)
     families = {name: tuple(Comparison(**row) for row in rows) for name, rows in told["families"].items()}
     studies = {name: Study(name=name, **_typed(values)) for name, values in told["studies"].items()}
-    return Plan(told["level"], told["margin"], told["late_rounds"], families, studies, Tuned(**_typed(told["tuned"])))
+    again = _typed(told["devices"])
+    devices = replace(studies[again.pop("study")], name="devices", **again)
+    tuned = Tuned(**_typed(told["tuned"]))
+    return Plan(told["level"], told["margin"], told["late_rounds"], families, studies, devices, tuned)
 
 
 def span(told: dict) -> range:
