@@ -18,10 +18,8 @@ SHALLOW = ("conv1", "conv2", "conv3")  # the asynchronous arm exchanges these an
 
 class Net(nn.Module):
     """What a client trains: logits [N, 1] or [N, C] of images of one size. `kind` is its name; models of one kind have
-    the same parameters (dml/training/kinds.py). Those that are not `stackable` are trained one by one on any device.
+    the same parameters (dml/training/kinds.py).
     """
-
-    stackable = True
 
     def __init__(self, kind: str, size: int, classes: int):
         super().__init__()

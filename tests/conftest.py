@@ -163,7 +163,7 @@ def sandbox(tmp_path, sandbox_in, enter):
 def no_workers(monkeypatch):
     """The jobs of the worker processes run in this process, one after the other."""
 
-    def engine(tasks, keep=lambda task, result: None, title="", unit="", executor=None):
+    def engine(tasks, keep=lambda task, result: None, title="", unit="", executor=None, most=None):
         for task in tasks:
             keep(task, task.work(*task.args))
 

@@ -22,7 +22,7 @@ def recording(fed):
 @pytest.mark.parametrize("arm", [*ARMS, *CONTROLS])
 def test_every_arm_runs_and_reports_every_client(arm, federation):
     fed = federation()
-    run(arm, [fed])
+    run(arm, fed)
     unseen = {row.client for row in fed.rows if row.metric == "unseen accuracy"}
     assert unseen == ({-1} if arm == "pooled" else {0, 1, 2})
     assert all(np.isfinite(row.value) for row in fed.rows)
@@ -33,7 +33,7 @@ def test_arms_share_initial_weights_folds_and_first_local_round(federation):
     histories = {}
     for arm in ("dml", "fedavg", "local+public", "asynchronous"):
         fed = federation()
-        run(arm, [fed])
+        run(arm, fed)
         histories[arm] = [e for e in fed.history if e.phase == "pretrain" or (e.phase == "local" and e.round == 1)]
     assert histories["dml"] == histories["fedavg"] == histories["local+public"]
     assert histories["asynchronous"][:2] == histories["dml"][:2]  # pre-training; it trains on 70 %, not on 80 %
@@ -43,7 +43,7 @@ def test_same_seed_same_rows_other_seed_others(federation):
     runs = []
     for seed in (0, 0, 1):
         fed = federation(seed)
-        run("dml", [fed])
+        run("dml", fed)
         runs.append((fed.rows, fed.history))
     assert runs[0] == runs[1] != runs[2]
 
@@ -51,7 +51,7 @@ def test_same_seed_same_rows_other_seed_others(federation):
 def test_the_global_random_state_is_neither_read_nor_changed(federation):
     torch.manual_seed(1)
     before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    run("dml", [federation()])
+    run("dml", federation())
     assert torch.equal(torch.get_rng_state(), before)
     assert np.array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
 
@@ -66,7 +66,7 @@ def test_fedavg_of_two_clients_by_hand():
 def test_fedavg_leaves_all_clients_with_the_mean_of_what_they_sent(federation):
     fed = federation()
     seen = recording(fed)
-    run("fedavg", [fed])
+    run("fedavg", fed)
     last = [m for sender, m in seen if m.round == 3 and sender >= 0]
     for name in last[0].values:
         expected = sum(m.values[name] for m in last) / 3
@@ -77,7 +77,7 @@ def test_fedavg_leaves_all_clients_with_the_mean_of_what_they_sent(federation):
 def test_asynchronous_schedule_and_scaling(federation):
     fed = federation()
     seen = recording(fed)
-    run("asynchronous", [fed])
+    run("asynchronous", fed)
     assert [m.group for sender, m in seen if sender == -1] == ["shallow", "shallow", "deep"]
     ups = [m for sender, m in seen if sender == 0]
     assert all(name.startswith("conv") for name in ups[0].values)
@@ -90,7 +90,7 @@ def test_asynchronous_schedule_and_scaling(federation):
 def test_dml_exchanges_losses_up_and_one_table_down_and_nothing_else(federation):
     fed = federation()
     seen = recording(fed)
-    run("dml", [fed])
+    run("dml", fed)
     assert [type(m) for _, m in seen] == ([Losses] * 3 + [Aggregate]) * 3
     size = len(fed.folds.public[0])
     up = [entry for entry in fed.post.ledger if entry.round == 1 and entry.receiver == SERVER]
@@ -102,7 +102,7 @@ def test_dml_exchanges_losses_up_and_one_table_down_and_nothing_else(federation)
 def test_controls_exchange_nothing(arm, federation):
     fed = federation()
     seen = recording(fed)
-    run(arm, [fed])
+    run(arm, fed)
     assert seen == [] and {entry.round for entry in fed.post.ledger} == {0}  # the set-up only
 
 
@@ -123,7 +123,7 @@ def test_a_malformed_message_is_refused_and_the_round_goes_on(attack, federation
         return HOSTILE[attack](decode(data)) if sender == 1 else data
 
     fed = federation(wire=wire)
-    run("dml", [fed])
+    run("dml", fed)
     assert len(fed.refusals) == 3 and all("client 1" in text for text in fed.refusals)
     refused = [(row.round, row.client) for row in fed.rows if row.metric == "refused"]
     assert refused == [(1, 1), (2, 1), (3, 1)]
@@ -132,8 +132,8 @@ def test_a_malformed_message_is_refused_and_the_round_goes_on(attack, federation
 
 def test_when_every_message_is_refused_clients_refine_alone(federation):
     alone, control = federation(wire=lambda sender, data: b"lost"), federation()
-    run("dml", [alone])
-    run("local+public", [control])
+    run("dml", alone)
+    run("local+public", control)
     assert alone.history == control.history
 
 
@@ -144,7 +144,7 @@ def test_three_classes_send_probabilities(tiny, pictures):
     images = Images("shapes", ("a", "b", "c"), three(pictures.train), three(pictures.unseen), "1" * 64, "test")
     fed = Federation(tiny, images, 0)
     seen = recording(fed)
-    run("dml", [fed])
+    run("dml", fed)
     assert seen[0][1].probabilities.shape == (len(fed.folds.public[0]), 3)
     assert "dml-one-term" not in arms_for(3) and "dml-one-term" in arms_for(2)
 
@@ -172,7 +172,7 @@ def finished(tiny, pictures):
     federations = {}
     for arm in ARMS | CONTROLS:
         federations[arm] = Federation(tiny, pictures, 0)
-        run(arm, [federations[arm]])
+        run(arm, federations[arm])
     return federations
 
 
@@ -302,6 +302,6 @@ def test_report_measures_what_trained_a_client_apart_from_what_did_not(federatio
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize("arm", ARMS)
 def test_every_arm_runs_on_a_gpu(arm, federation):
-    federations = [federation(seed, device=torch.device("cuda")) for seed in (0, 1)]
-    run(arm, federations)
-    assert all(np.isfinite(row.value) for fed in federations for row in fed.rows)
+    fed = federation(device=torch.device("cuda"))
+    run(arm, fed)
+    assert all(np.isfinite(row.value) for row in fed.rows)

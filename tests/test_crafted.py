@@ -23,7 +23,7 @@ from dml.privacy.views import Tap
 from dml.studies import crafted as study
 from dml.studies import privacy
 from dml.studies.games import RATES
-from dml.training.stack import carry_out
+from dml.training.memory import carry_out
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 CPU = torch.device("cpu")

@@ -144,7 +144,7 @@ def test_a_protocol_without_a_defence_is_the_arm_of_the_experiment(small):
 
     images = images_of("faces", small.protocol)
     fed = Federation(small.protocol, images, 5)
-    run("dml", [fed])
+    run("dml", fed)
     usual = np.mean([row.value for row in fed.rows if row.metric == "unseen accuracy"])
     plain = points.worth(images, small.protocol, 5, Point("DML"), CPU)
     assert plain == pytest.approx(usual) == points.worth(images, small.protocol, 5, Point("sum", view=points.SUM), CPU)

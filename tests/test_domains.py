@@ -98,7 +98,7 @@ def test_a_public_fold_of_drawn_faces_keeps_its_labels(tiny, photographs):
 @pytest.mark.parametrize("changes", [{"feature_skew": "blur"}, {"public_fold": "other"}])
 def test_arms_run_on_such_clients_and_their_results_have_a_key_of_their_own(tiny, photographs, changes):
     fed = Federation(replace(tiny, rounds=1, epochs=1, **changes), photographs, 1)
-    run("dml", [fed])
+    run("dml", fed)
     assert all(np.isfinite(row.value) for row in fed.rows) and fed.refusals == []
     assert "data.domains" in code_of(fed.experiment, "dml") and "data.domains" not in code_of(tiny, "dml")
 

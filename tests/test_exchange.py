@@ -100,7 +100,7 @@ def ran(tiny, pictures):
     done = {}
     for arm in ("dml", "fedavg", "asynchronous", "local", "self", "local+public", "pooled", *RUNGS):
         done[arm] = Federation(tiny, pictures, 0)
-        run(find(arm), [done[arm]])
+        run(find(arm), done[arm])
         assert not done[arm].refusals
     return done
 

@@ -125,7 +125,7 @@ def alone(arm, config):
     """The same run in this process."""
     experiment = Settings.read(config).experiment
     federation = Federation(experiment, images_of("faces", experiment), config["seed"])
-    in_process(arm, [federation])
+    in_process(arm, federation)
     return federation
 
 
@@ -720,7 +720,7 @@ def test_a_deployment_over_tls_survives_a_killed_node_behind_a_proxy_on_odd_path
     assert pd.read_csv(out / "events.csv")[["round", "client", "event"]].to_numpy().tolist() == [[2, 2, "silent"]]
     experiment = Settings.read(config).experiment
     one = Federation(experiment, images_of(str(images), experiment), config["seed"])
-    in_process("dml", [one])
+    in_process("dml", one)
     rows = pd.read_csv(out / "results.csv").query("round == 1")[["round", "client", "metric", "value"]]
     assert sorted(rows.itertuples(index=False, name=None)) == values(row for row in one.rows if row.round == 1)
     sent = pd.read_csv(out / "wire.csv").query("round == 1")

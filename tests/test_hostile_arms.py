@@ -78,8 +78,8 @@ def test_equal_weights_are_the_arm_itself(federation, monkeypatch, form):
     """The skeleton is dml's: with weights of one the models are the same, to rounding."""
     monkeypatch.setattr(rules, "score", torch.ones_like)
     own, guard = federation(), federation()
-    run("dml" if form == "student-first" else "dml-peer-first", [own])
-    run(lambda fed: arms.dml(fed, "score", 1, form), [guard])
+    run("dml" if form == "student-first" else "dml-peer-first", own)
+    run(lambda fed: arms.dml(fed, "score", 1, form), guard)
     torch.testing.assert_close(weights(guard), weights(own), atol=2e-4, rtol=0)
     assert len(guard.rows) == len(own.rows) + 3 * 3  # and the weight of three clients in three rounds
 
@@ -88,8 +88,8 @@ def test_equal_weights_are_the_arm_itself(federation, monkeypatch, form):
 def test_the_mean_of_all_is_federated_averaging(federation, monkeypatch, arm):
     monkeypatch.setitem(rules.VECTOR, "median", lambda x, f: x.mean(0))
     own, guard = federation(), federation()
-    run(arm, [own])
-    run(guarded(arm, "median", 1), [guard])
+    run(arm, own)
+    run(guarded(arm, "median", 1), guard)
     torch.testing.assert_close(weights(guard), weights(own), atol=2e-4, rtol=0)
     assert [row.metric for row in guard.rows] == [row.metric for row in own.rows]
     assert len(guard.post.ledger) == len(own.post.ledger)
@@ -101,7 +101,7 @@ def test_every_rule_on_weights_goes_through(tiny, pictures, rule):
 
     fed = Federation(replace(tiny, clients=7, rounds=1, epochs=1), pictures, 0)
     corrupt(fed, "scaled", 1)
-    run(guarded("fedavg", rule, 1), [fed])
+    run(guarded("fedavg", rule, 1), fed)
     assert torch.isfinite(weights(fed)).all() and fed.refusals == []
 
 
@@ -111,7 +111,7 @@ def test_every_rule_on_outputs_goes_through(tiny, pictures, rule):
 
     fed = Federation(replace(tiny, clients=6, rounds=1, epochs=1), pictures, 0)
     corrupt(fed, "veto", 1)
-    run(guarded("dml", rule, 1), [fed])
+    run(guarded("dml", rule, 1), fed)
     assert torch.isfinite(weights(fed)).all() and fed.refusals == []
 
 
@@ -188,9 +188,9 @@ def test_a_penalty_holds_a_client_at_its_target(federation):
 
 def test_the_star_takes_the_bytes_of_averaging_and_the_ring_no_server(federation):
     star, plain, ring = federation(), federation(), federation()
-    run(pdmm.ARMS["pdmm, c = 0.1"], [star])
-    run("fedavg", [plain])
-    run(pdmm.ARMS["pdmm on a ring, c = 0.1"], [ring])
+    run(pdmm.ARMS["pdmm, c = 0.1"], star)
+    run("fedavg", plain)
+    run(pdmm.ARMS["pdmm on a ring, c = 0.1"], ring)
     assert star.post.ledger == plain.post.ledger
     later = [entry for entry in ring.post.ledger if entry.round > 0]
     assert len(later) == 3 * 3 * 2 and all(entry.sender >= 0 and entry.receiver >= 0 for entry in later)
@@ -199,7 +199,7 @@ def test_the_star_takes_the_bytes_of_averaging_and_the_ring_no_server(federation
 
 def test_a_refused_neighbour_leaves_the_old_target(federation):
     fed = federation(wire=lambda sender, data: b"" if sender == 1 else data)
-    run(pdmm.ARMS["pdmm on a ring, c = 0.1"], [fed])
+    run(pdmm.ARMS["pdmm on a ring, c = 0.1"], fed)
     assert len(fed.refusals) == 3 * 2 and torch.isfinite(weights(fed)).all()
 
 
@@ -235,7 +235,7 @@ def test_the_clip_of_a_cell_reaches_its_guarded_arm(federation, monkeypatch):
     monkeypatch.setattr(arms, "Answer", lambda fed, rule, f, form, clip: clips.append(clip) or (lambda told: {}))
     fed = federation()
     fed.experiment = replace(fed.experiment, clip=0.02)
-    run(Cell("dml", 3, 1, "veto", "score", 1, clip=0.02).begin(), [fed])
+    run(Cell("dml", 3, 1, "veto", "score", 1, clip=0.02).begin(), fed)
     assert clips == [0.02]
 
 

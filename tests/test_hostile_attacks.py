@@ -16,7 +16,7 @@ from dml.exchange.messages import Losses, Predictions, Weights, decode
 from dml.hostile import attacks, poison
 from dml.hostile.attacks import KNOWS, PREDICTIONS, WEIGHTS, View
 from dml.hostile.liars import Liars, corrupt, flat, liars_of, unflat
-from dml.training.stack import carry_out
+from dml.training.memory import carry_out
 
 
 def margins(scores):
@@ -132,7 +132,7 @@ def test_honest_messages_pass_untouched_and_only_the_last_clients_lie(federation
     fed = federation()
     corrupt(fed, "veto", 1)
     assert list(liars_of(fed, 2)) == [1, 2]
-    run("dml", [fed])
+    run("dml", fed)
     assert fed.refusals == []
     message = Losses(round=1, sender=0, losses=torch.ones(2)).encode()
     assert fed.wire(0, message) == message
@@ -179,7 +179,7 @@ def test_an_attack_says_where_it_is_none(federation):
     fed = federation()
     corrupt(fed, "veto", 1)
     with pytest.raises(ValueError, match="veto is no attack on Weights messages"):
-        run("fedavg", [fed])
+        run("fedavg", fed)
 
 
 def test_every_attack_says_what_it_knows():

@@ -49,9 +49,9 @@ def test_one_liar_of_four_peers_outweighs_the_label_only_below_the_clip():
 def test_the_clipped_arm_is_dml_in_a_clipped_experiment(federation, tiny):
     clipped, plain, preset = (federation(wire=sure_of_the_wrong_class) for _ in range(3))
     clipped.experiment = replace(tiny, clip=0.02)
-    run("dml", [clipped])
-    run("dml", [plain])
-    run("dml, clipped", [preset])
+    run("dml", clipped)
+    run("dml", plain)
+    run("dml, clipped", preset)
     assert weights(clipped) == weights(preset) != weights(plain)
 
 

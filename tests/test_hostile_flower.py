@@ -23,7 +23,7 @@ def in_process(settings):
     if settings.liars:
         corrupt(fed, settings.attack, settings.liars, "own")
     arm = settings.arm if settings.rule == "mean" else guarded(settings.arm, settings.rule, settings.expected)
-    run(arm, [fed])
+    run(arm, fed)
     return fed
 
 

@@ -126,7 +126,7 @@ def test_the_line_of_a_liar_by_hand():
 def test_the_moves_of_def_kt_are_its_pairs_and_a_refused_net_does_not_move(federation):
     fed = federation()
     corrupt(fed, "flip", 1)
-    run(RELATIVES["def-kt"], [fed])
+    run(RELATIVES["def-kt"], fed)
     pairs = [defkt.pairs_of(fed, index) for index in fed.rounds()]
     assert lineage.moves(fed) == pairs and fed.refusals == []
     kept = values(fed, Cell("def-kt", 3, 1, "flip"))
@@ -134,7 +134,7 @@ def test_the_moves_of_def_kt_are_its_pairs_and_a_refused_net_does_not_move(feder
     assert "infected" not in values(fed, Cell("def-kt, own kept", 3, 1, "flip"))
     sender = pairs[1][0][0]
     deaf = federation(wire=lambda who, data: b"" if decode(data).round == 2 and who == sender else data)
-    run(RELATIVES["def-kt"], [deaf])
+    run(RELATIVES["def-kt"], deaf)
     assert lineage.moves(deaf) == [pairs[0], [], pairs[2]]
 
 

@@ -27,7 +27,7 @@ def public(fed):
 @pytest.mark.parametrize("seed", [0, 5])
 def test_from_scratch_gives_the_weights_of_the_arm_bit_for_bit(seed, tiny, pictures, federation):
     fed = federation(seed)
-    catalogue.run("dml", [fed])
+    catalogue.run("dml", fed)
     models = lesson.from_scratch(pictures, tiny, seed)
     assert len(models) == len(fed.clients) == tiny.clients
     for client, model in zip(fed.clients, models, strict=True):
@@ -38,7 +38,7 @@ def test_from_scratch_gives_the_weights_of_the_arm_bit_for_bit(seed, tiny, pictu
 def test_from_scratch_is_another_arm_without_the_peers(tiny, pictures, federation):
     """The equality above is no accident: labels and steps alone end elsewhere, and so does another seed."""
     fed = federation(0)
-    catalogue.run("local+public", [fed])
+    catalogue.run("local+public", fed)
     with_peers, other_seed = (lesson.from_scratch(pictures, tiny, seed)[0].dense1.weight for seed in (0, 1))
     assert not torch.equal(fed.clients[0].model.dense1.weight, with_peers)
     assert not torch.equal(other_seed, with_peers)

@@ -59,7 +59,7 @@ def test_too_few_images_are_an_error_that_counts_them(tiny):
 def test_with_everybody_there_an_arm_is_the_core_s_bit_for_bit(arm, tiny, pictures):
     fed = crowd(tiny, pictures, kept=False)
     same = Federation(fed.experiment, pictures, 0, folds=fed.folds)
-    run(arm, [same])
+    run(arm, same)
     done(arm, fed)
     if arm == "fedavg":
         assert final(fed) == {SERVER: final(same)[0]}

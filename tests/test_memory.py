@@ -62,9 +62,9 @@ def test_the_oldest_go_when_the_room_is_full(federation, monkeypatch):
 @pytest.mark.parametrize("arm", ["local", "fedavg+public", "asynchronous", "dml"])
 def test_an_arm_is_the_same_whichever_arm_ran_before(arm, federation):
     alone, after = federation(), federation()
-    run(arm, [alone])
+    run(arm, alone)
     memory._outcomes.clear()
     for other in ("self", "local+public"):
-        run(other, [federation()])
-    run(arm, [after])
+        run(other, federation())
+    run(arm, after)
     assert after.rows == alone.rows and after.history == alone.history and arm in ARMS

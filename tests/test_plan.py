@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from dml.arms.record import LATE
 from dml.config import DATA, README, ROOT
@@ -79,21 +78,6 @@ def test_a_study_adds_each_seed_to_the_record_once(planned, tmp_path):
     assert costs[["seed", "arm"]].to_numpy().tolist() == [[20, "dml"], [20, "fedavg"], [21, "dml"], [21, "fedavg"]]
     assert results[results["seed"] == 21].to_csv(index=False).encode() == first
     assert {"commit", "processor", "cpu_s"} <= set(costs) and (folder / "manifest.json").is_file()
-
-
-def test_on_a_gpu_the_seeds_of_a_study_train_as_one_stack(planned, tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(study.machine, "device", lambda _: torch.device("cuda"))
-    monkeypatch.setattr(study.machine, "processor", lambda _: "a GPU")
-    monkeypatch.setattr(study.jobs, "carry_out", asked.extend)
-    study.carry_out(planned, [20, 22], to=tmp_path)
-    assert [(job.args[4], job.args[3]) for job in asked] == [("dml", (20, 22)), ("fedavg", (20, 22))]
-    asked.clear()
-    few = replace(plan().tuned, arms=("dml",), public_epochs=(1, 2), learning_rates=(0.01,))
-    monkeypatch.setattr(tuned, "plan", lambda: replace(plan(), tuned=few))
-    with pytest.raises(OSError, match=r"No such file.*dml-seed0"):  # nothing was computed
-        tuned.carry_out(to=tmp_path, study=planned)
-    assert [(job.args[2].public_epochs, job.args[3]) for job in asked] == [(1, (0, 1)), (2, (0, 1))]
 
 
 @pytest.mark.parametrize("name", sorted({*catalogue.names()} - {"tuned", crowd_cost.NAME}))  # these have no seeds

@@ -23,7 +23,7 @@ from dml.privacy.game import VICTIM, deal
 from dml.privacy.membership import Signals
 from dml.privacy.shadows import Trained, attacker, observe, pick, play
 from dml.privacy.views import ADVERSARIES, Tap, View
-from dml.training.stack import carry_out
+from dml.training.memory import carry_out
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 CPU = torch.device("cpu")

@@ -8,6 +8,7 @@ from math import exp, log
 import numpy as np
 import pytest
 import torch
+from stacked import fit_all
 
 from dml.arms import steps
 from dml.arms.catalogue import run
@@ -23,7 +24,6 @@ from dml.experiment.ladder import code_of, find
 from dml.losses import log_probabilities
 from dml.training.clients import Client, Fit, fit_one, objective, predict
 from dml.training.kinds import build
-from dml.training.stack import fit_all
 
 # Three images, three clients: P(class 1) of each, and what the student (client 0) now says.
 SAID = torch.tensor([[0.9, 0.5, 0.2], [0.6, 0.7, 0.4], [0.8, 0.1, 0.5]])
@@ -134,7 +134,7 @@ def test_feddf_by_hand(federation):
                 seen.append((fits[0], said, *(deepcopy(c.parameters()) for c in (fits[0].client, *fed.clients))))
             yield fits
 
-    run(watched, [fed := federation()])
+    run(watched, fed := federation())
     assert len(seen) == fed.experiment.rounds
     fit, said, server, *clients = seen[0]
     for name, value in server.items():
@@ -177,8 +177,8 @@ def test_the_log_pool_cancels_opposite_priors_and_the_linear_pool_does_not():
 def test_a_rule_can_be_dml(name, federation):
     rule = DML if name == "dml" else Rule("linear", "peer first")
     ours, theirs = federation(), federation()
-    run(name, [ours])
-    run(lambda fed: outputs.exchange(fed, rule), [theirs])
+    run(name, ours)
+    run(lambda fed: outputs.exchange(fed, rule), theirs)
     for one, other in zip(ours.history, theirs.history, strict=True):
         assert (one.round, one.phase, one.client) == (other.round, other.phase, other.client)
         assert one.loss == pytest.approx(other.loss, rel=1e-2, abs=2e-3)
@@ -189,7 +189,7 @@ def test_a_rule_can_be_dml(name, federation):
 @pytest.mark.parametrize("arm", [arm for arm in RELATIVES if not arm.startswith("heterofl")])
 def test_every_relative_runs_is_found_and_counts_its_bytes(arm, federation):
     fed = federation()
-    run(find(arm), [fed])
+    run(find(arm), fed)
     assert {row.client for row in fed.rows if row.metric == "unseen accuracy"} == {0, 1, 2}
     assert all(np.isfinite(row.value) for row in fed.rows) and all(np.isfinite(e.loss) for e in fed.history)
     sent = [entry for entry in fed.post.ledger if entry.round > 0]
@@ -208,7 +208,7 @@ def test_without_public_labels_none_is_used(arm, pictures, tiny):
     for fold in turned.folds.public:
         turned.labels[fold] = 1 - turned.labels[fold]
     for each in (fed, turned):
-        run(find(arm), [each])
+        run(find(arm), each)
     for one, other in zip(fed.clients, turned.clients, strict=True):
         assert all(torch.equal(value, other.parameters()[name]) for name, value in one.parameters().items())
     assert any(e.phase == "public" for e in fed.history)
@@ -216,20 +216,20 @@ def test_without_public_labels_none_is_used(arm, pictures, tiny):
 
 def test_without_labels_and_peers_there_is_nothing_to_learn(pictures, tiny):
     fed, alone = unlabelled(pictures, tiny), Federation(tiny, pictures, 0)
-    run("local+public", [fed])
-    run("local", [alone])
+    run("local+public", fed)
+    run("local", alone)
     assert fed.history == alone.history
     with pytest.raises(ValueError, match="neither labels nor peers"):
         replace(steps.refine(Federation(tiny, pictures, 0), 1)[0], labelled=False)
     for arm in ("asynchronous", "fedavg+mixed", "kta", "def-kt"):
         with pytest.raises(ValueError, match="unlabelled"):
-            run(find(arm), [unlabelled(pictures, tiny)])
+            run(find(arm), unlabelled(pictures, tiny))
 
 
 def test_authors_schedules_are_shorter_public_phases(federation):
     for arm, epochs in (("fedmd, authors'", 1), ("fedmd", 2)):
         fed = federation()
-        run(find(arm), [fed])
+        run(find(arm), fed)
         assert max(e.epoch for e in fed.history if e.phase == "public") == epochs
 
 
@@ -248,7 +248,7 @@ def test_a_malformed_score_is_refused(federation):
         return data
 
     fed = federation(wire=wire)
-    run(find("rhfl"), [fed])
+    run(find("rhfl"), fed)
     assert len(fed.refusals) == 3 and all("client 1" in text for text in fed.refusals)
 
 
@@ -421,10 +421,10 @@ def test_the_wide_models_features_are_the_narrow_ones_first(widths):
 @pytest.mark.parametrize("arm", ["heterofl", "heterofl+public"])
 def test_heterofl_runs_and_leaves_every_client_a_corner(arm, widths):
     fed = widths()
-    run(find(arm), [fed])
+    run(find(arm), fed)
     wide, half = fed.starters.values()
     for name, value in narrow(wide, half).items():
         assert torch.equal(fed.clients[1].parameters()[name], value)
     other = Federation(replace(fed.experiment, models="visionnet-half,visionnet"), fed.images, 0)
     with pytest.raises(ValueError, match="the widest first"):
-        run(find(arm), [other])
+        run(find(arm), other)

@@ -22,8 +22,7 @@ from dml.arms.catalogue import ARMS, run
 from dml.arms.federation import Federation
 from dml.crowd import cells as crowd
 from dml.data import images
-from dml.data.images import images_of
-from dml.experiment import cache, results
+from dml.experiment import cache, jobs, results
 from dml.files import DataError
 from dml.generalisation import federations
 from dml.hostile import cells as hostile
@@ -290,28 +289,22 @@ def test_a_folder_of_three_classes_takes_every_arm_but_the_one_of_two_classes(sa
 @pytest.mark.parametrize("arm", ARMS)
 def test_the_progress_bar_knows_how_many_phases_an_arm_has(arm, small, pictures):
     fed, phases = Federation(replace(small, rounds=2), pictures, 0), []
-    run(arm, [fed], lambda: phases.append(1))
+    run(arm, fed, lambda: phases.append(1))
     assert len(phases) == results.phases(fed.experiment, arm)
 
 
-def test_the_engine_of_a_gpu_keeps_the_seeds_apart(quick, monkeypatch):
-    """On a CPU it runs the plain loop, so its records must be those of the workers, but for the time they took."""
-    monkeypatch.setattr(machine, "settle_gpu", lambda: None)
-    monkeypatch.setattr(results, "TOGETHER", 2)  # three seeds of "pooled" take two stacks
+def test_a_gpu_gets_the_same_jobs_from_a_few_processes(quick, monkeypatch):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
     monkeypatch.setattr(machine, "processor", lambda device: "a processor")
-    stacks = [results.arm_jobs("faces", quick.experiment, [0, 1, 2], torch.device("cuda"))]
-    assert [job.title for job in stacks[0]] == [
-        *("dml, seed 0, 1, K = 2", "dml, seed 2, K = 2", "pooled, seed 0, 1, K = 2", "pooled, seed 2, K = 2")
-    ]
-    facts, images = ("seed", "arm", "rows", "history", "refusals"), images_of("faces", quick.experiment)
-    for arm in ("dml", "pooled"):
-        arguments = ("faces", images.sha256, quick.experiment)
-        together = [json.loads(content) for content in results.measure(*arguments, (0, 1, 2), arm, "cpu")]
-        alone = [json.loads(results.measure(*arguments, (seed,), arm, "cpu")[0]) for seed in (0, 1, 2)]
-        assert [[part[fact] for fact in facts] for part in together] == [
-            [part[fact] for fact in facts] for part in alone
-        ]
-        assert [(part["seed"], part["arm"]) for part in together] == [(0, arm), (1, arm), (2, arm)]
+    listed = {device: results.arm_jobs("faces", quick.experiment, [0, 1], device) for device in (cpu, gpu)}
+    assert [job.title for job in listed[cpu]] == [job.title for job in listed[gpu]]
+    assert not {job.files for job in listed[cpu]} & {job.files for job in listed[gpu]}
+    asked = []
+    monkeypatch.setattr(machine, "cores", lambda: 16)
+    monkeypatch.setattr(jobs.workers, "carry_out", lambda tasks, keep, **how: asked.append((len(tasks), how["most"])))
+    for device in listed:
+        jobs.carry_out(listed[device])
+    assert asked == [(len(listed[cpu]), 16), (len(listed[gpu]), machine.ON_A_GPU)]
 
 
 # -- worker processes -------------------------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ def test_what_cannot_be_is_named():
 
 def test_personal_accuracy_is_on_record_where_clients_differ(tiny, pictures):
     fed = Federation(replace(tiny, label_alpha=0.05), pictures, 0)
-    run("local", [fed])
+    run("local", fed)
     own = {row.client: row.value for row in fed.rows if row.metric == "unseen personal accuracy"}
     common = {row.client: row.value for row in fed.rows if row.metric == "unseen accuracy"}
     assert own.keys() == common.keys() == {0, 1, 2}
@@ -137,14 +137,14 @@ def test_personal_accuracy_is_on_record_where_clients_differ(tiny, pictures):
         assert own[client.index] == pytest.approx(fed.mixture(client) @ recalls, abs=1e-6)
     assert own[1] > common[1] and max(fed.mixture(fed.clients[1])) > 0.9
     plain = Federation(tiny, pictures, 0)
-    run("local", [plain])
+    run("local", plain)
     assert not [row for row in plain.rows if "personal" in row.metric]
 
 
 @pytest.mark.parametrize("arm", ["dml", "fedavg+public", "asynchronous"])
 def test_arms_run_on_skewed_clients(arm, tiny, pictures):
     fed = Federation(replace(tiny, label_alpha=0.1, size_alpha=1.0, public_fold="skewed"), pictures, 1)
-    run(arm, [fed])
+    run(arm, fed)
     assert all(np.isfinite(row.value) for row in fed.rows)
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from stacked import fit_all
 
 from dml.arms import steps
 from dml.arms.catalogue import ARMS
 from dml.training.clients import fit_one
-from dml.training.stack import fit_all
 
 
 def run_with(engine, arm, federations):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from stacked import fit_all
 from torch import nn
 
 from dml.arms import messaging, steps
@@ -16,7 +17,7 @@ from dml.experiment import cache
 from dml.models import WIDTHS
 from dml.training.clients import fit_one, predict
 from dml.training.kinds import build
-from dml.training.stack import carry_out, fit_all
+from dml.training.memory import carry_out
 from dml.zoo.nets import NETS
 from dml.zoo.wrapped import Drop
 
@@ -106,18 +107,18 @@ def test_kinds_are_dealt_in_turn_and_each_starts_from_the_servers_of_its_kind(mi
 @pytest.mark.parametrize("arm", ["dml", "dml-peer-first", "local+public", "self", "fedavg+public"])
 def test_arms_run_with_different_models(arm, mixed):
     fed = mixed()
-    run(arm, [fed])
+    run(arm, fed)
     assert {row.client for row in fed.rows if row.metric == "unseen accuracy"} == {0, 1, 2}
     assert all(np.isfinite(row.value) for row in fed.rows)
 
 
 def test_fedavg_averages_each_kind_and_names_what_it_cannot(mixed):
     fed = mixed()
-    run("fedavg", [fed])
+    run("fedavg", fed)
     one, other, three = (client.parameters() for client in fed.clients)
     assert all(torch.equal(value, three[name]) for name, value in one.items()) and one.keys() != other.keys()
     with pytest.raises(ValueError, match="different kinds have no average"):
-        run("asynchronous", [mixed()])
+        run("asynchronous", mixed())
 
 
 def test_both_engines_agree_on_a_mixed_federation(mixed):
@@ -179,16 +180,16 @@ def own(tmp_path, monkeypatch):
 
 def test_a_users_model_runs_beside_another_with_its_statistics_in_the_messages(own, mixed):
     fed = mixed(models="own_models:good,visionnet")
-    run("dml", [fed])
+    run("dml", fed)
     mean = fed.clients[0].parameters()["module.1.running_mean"]
     assert mean.abs().sum() > 0  # it has learned on images of this client
     assert "module.1.num_batches_tracked" not in fed.clients[0].parameters()
     averaged = mixed(models="own_models:good")
-    run("fedavg", [averaged])
+    run("fedavg", averaged)
     for name, value in averaged.clients[0].parameters().items():
         assert torch.equal(value, averaged.clients[1].parameters()[name]), name
     again = mixed(models="own_models:good,visionnet")
-    run("dml", [again])
+    run("dml", again)
     assert again.rows == fed.rows
 
 
@@ -216,7 +217,7 @@ def test_a_users_model_for_three_classes(own, mixed, pictures):
 
     images = Images("shapes", ("a", "b", "c"), three(pictures.train), three(pictures.unseen), "1" * 64, "test")
     fed = Federation(mixed(models="own_models:good,visionnet-half", label_alpha=0.5).experiment, images, 0)
-    run("dml", [fed])
+    run("dml", fed)
     assert predict(fed.clients[0], fed.unseen).shape == (40, 3)
 
 

@@ -1,12 +1,11 @@
 """All arms by name, and how one is carried out.
 
 An arm is a generator over a federation. It yields lists of fits (the training that clients can do at the same time)
-and goes on when an engine has carried them out; between two yields it exchanges messages. `run` drives one arm for
-several seeds in lockstep, so that a GPU can train the clients of all seeds in one stack. To add an arm, write the
-function in one of the rooms beside this and its line in `ARMS`.
+and goes on when they are carried out; between two yields it exchanges messages. To add an arm, write the function in
+one of the rooms beside this and its line in `ARMS`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from dml.arms.controls import local, pooled
@@ -15,7 +14,7 @@ from dml.arms.outputs import dml, self_distillation, shuffled, smoothing
 from dml.arms.weights import asynchronous, fedavg
 from dml.config import CLIP
 from dml.training.clients import Fit
-from dml.training.stack import carry_out
+from dml.training.memory import carry_out
 
 Arm = Callable[[Federation], Iterator[list[Fit]]]
 
@@ -45,17 +44,12 @@ def arms_for(classes: int) -> tuple[str, ...]:
     return tuple(name for name in ARMS if classes == 2 or name != "dml-one-term")
 
 
-def run(arm: str | Arm, federations: Sequence[Federation], progress: Callable[[], None] = lambda: None) -> None:
-    """Carry out an arm (or one of `ARMS` and `CONTROLS` by name) in federations of different seeds, on a GPU in one
-    stack.
+def run(arm: str | Arm, fed: Federation, progress: Callable[[], None] = lambda: None) -> None:
+    """Carry out an arm (or one of `ARMS` and `CONTROLS` by name) in a federation.
 
-    Rows and training history are left in the federations. `progress` is called after every batch of fits.
+    Rows and training history are left in it. `progress` is called after every batch of fits.
     """
     begin = (ARMS | CONTROLS)[arm] if isinstance(arm, str) else arm
-    for turns in zip(*map(begin, federations), strict=True):
-        fits = [fit for turn in turns for fit in turn]
-        histories = carry_out(fits)
-        owners = [fed for fed, turn in zip(federations, turns, strict=True) for _ in turn]
-        for owner, history in zip(owners, histories, strict=True):
-            owner.history.extend(history)
+    for fits in begin(fed):
+        fed.history.extend(row for history in carry_out(fits) for row in history)
         progress()

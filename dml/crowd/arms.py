@@ -17,7 +17,7 @@ from dml.exchange.messages import Losses, Predictions, Weights
 from dml.exchange.topologies import add_up, peers_of
 from dml.streams import SERVER
 from dml.training.clients import Client, Fit, adam
-from dml.training.stack import carry_out
+from dml.training.memory import carry_out
 
 FORM = "student-first"
 Said = Mapping[int, Losses | Predictions]  # what clients sent in a round, by client

@@ -17,7 +17,7 @@ from dml.config import Experiment
 from dml.data import facemask
 from dml.data.images import Images
 from dml.exchange.messages import Weights
-from dml.training.stack import carry_out
+from dml.training.memory import carry_out
 
 WEIGHTS = {"fedavg": "float32", "fedavg, 8 bits": "8 bits", "fedavg, top 1 %": "top 1 %"}  # arm: encoding
 SAMPLE = 500  # images that are written as PNG: to count all takes long and changes nothing

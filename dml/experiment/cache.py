@@ -18,7 +18,7 @@ from dml.training import machine
 NUMERIC = ("torch", "numpy", "scipy", "scikit-learn")  # packages whose version can change a digit
 CODE = (
     *("streams", "models", "losses", "data.folds"),
-    *("training.clients", "training.kinds", "training.memory", "training.stack", "training.metrics"),
+    *("training.clients", "training.kinds", "training.memory", "training.metrics"),
     *("exchange.encodings", "exchange.envelope", "exchange.messages", "exchange.ledger", "exchange.topologies"),
     *("arms.federation", "arms.steps", "arms.messaging", "arms.record"),
     *("arms.outputs", "arms.weights", "arms.controls", "arms.catalogue", "experiment.ladder"),

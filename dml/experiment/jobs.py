@@ -56,11 +56,8 @@ def carry_out(jobs: Iterable[Job], executor: Executor | None = None) -> int:
     Results are written here, each when it comes and in one step, so that a killed run finds again what was finished.
     """
     missing = [job for job in unique(jobs) if not job.done]
-    if missing and missing[0].device.type == "cuda":
-        machine.settle_gpu()
-        workers.carry_out_here(missing, _write)
-    else:
-        workers.carry_out(missing, _write, executor=executor)
+    most = min((machine.processes(job.device) for job in missing), default=0)
+    workers.carry_out(missing, _write, executor=executor, most=most)
     return len(missing)
 
 

@@ -27,7 +27,7 @@ from dml.losses import log_probabilities, model_loss, peer_loss
 from dml.models import VisionNet
 from dml.streams import PURPOSES, SERVER, stream
 from dml.training.clients import Client, Fit, adam, correct, predict, to_float
-from dml.training.stack import carry_out
+from dml.training.memory import carry_out
 
 SMALL = replace(config.SMALL, rounds=1, glance=0)
 FORM = "student-first"

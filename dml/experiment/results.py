@@ -1,7 +1,7 @@
 """Tidy tables of what was measured: the rows of every arm and seed, from the cache.
 
-The unit of work is one (arm, seed). Each is computed once, by a worker process with one thread (on a GPU the seeds of
-an arm share a stack), under a key of everything that determines it.
+The unit of work is one (arm, seed). Each is computed once, by a worker process with one thread, under a key of
+everything that determines it.
 """
 
 import json
@@ -27,9 +27,6 @@ RESULTS = ["seed", "arm", "round", "client", "metric", "value"]
 LEDGER = ["seed", "arm", "round", "sender", "receiver", "kind", "payload", "encoded"]
 RIGHT = ["seed", "arm", "round", "models", "right"]
 HISTORY = ["seed", "arm", "round", "phase", "epoch", "client", "loss", "accuracy"]
-TOGETHER = (
-    8  # seeds in a stack on a GPU: 40 clients fill a large one, and memory does not grow with the number of seeds
-)
 
 
 @dataclass(frozen=True)
@@ -68,36 +65,26 @@ def places(
 def arm_jobs(
     data: str, experiment: Experiment, seeds: Sequence[int], device: torch.device, arms: Sequence[str] = ()
 ) -> list[Job]:
-    """The jobs of every arm, or of the named `arms` and rungs, for every seed. On a GPU those seeds of an arm that the
-    cache does not hold share a job.
+    """The jobs of every arm, or of the named `arms` and rungs, for every seed.
 
     Raises DataError when data and experiment do not fit.
     """
     images = images_of(data, experiment)
     require(images, experiment.folds)
     files = places(images, experiment, seeds, device, arms)
-    groups = [[pair] for pair in files]
-    if device.type == "cuda":
-        groups = [[pair] for pair, file in files.items() if file.is_file()]
-        for arm in dict.fromkeys(arm for _, arm in files):
-            missing = [pair for pair, file in files.items() if pair[1] == arm and not file.is_file()]
-            groups += [missing[start : start + TOGETHER] for start in range(0, len(missing), TOGETHER)]
-    made = []
-    for group in groups:
-        (arm,), chosen = {arm for _, arm in group}, tuple(seed for seed, _ in group)
-        made.append(
-            Job(
-                measure,
-                (data, images.sha256, experiment, chosen, arm, str(device)),
-                phases(experiment, arm),
-                cost(experiment, images, arm) * len(chosen),
-                title=f"{arm}, seed {', '.join(map(str, chosen))}, K = {experiment.clients}",
-                files=tuple(files[pair] for pair in group),
-                device=device,
-                says=reached,
-            )
+    return [
+        Job(
+            measure,
+            (data, images.sha256, experiment, seed, arm, str(device)),
+            phases(experiment, arm),
+            cost(experiment, images, arm),
+            title=f"{arm}, seed {seed}, K = {experiment.clients}",
+            files=(file,),
+            device=device,
+            says=reached,
         )
-    return made
+        for (seed, arm), file in files.items()
+    ]
 
 
 def compute(
@@ -146,16 +133,14 @@ def _table(parts: Mapping[tuple[int, str], dict], kind: str, columns: list[str])
     return pd.DataFrame(rows, columns=columns)
 
 
-def measure(data: str, sha256: str, experiment: Experiment, seeds: Sequence[int], arm: str, device: str) -> list[bytes]:
-    """An arm's record of each seed, as JSON: several seeds train as one stack."""
+def measure(data: str, sha256: str, experiment: Experiment, seed: int, arm: str, device: str) -> list[bytes]:
+    """An arm's record of a seed, as JSON."""
     began, cpu = time.perf_counter(), time.process_time()
-    images, target = jobs.same_images(data, experiment, sha256), torch.device(device)
-    federations = [Federation(experiment, images, seed, target) for seed in seeds]
-    run(find(arm), federations, workers.advance)
-    spent = time.perf_counter() - began, time.process_time() - cpu
-    wall_s, cpu_s = (round(total / len(seeds), 2) for total in spent)
+    fed = Federation(experiment, jobs.same_images(data, experiment, sha256), seed, torch.device(device))
+    run(find(arm), fed, workers.advance)
+    wall_s, cpu_s = round(time.perf_counter() - began, 2), round(time.process_time() - cpu, 2)
     facts = {"arm": arm, "commit": machine.commit(), "wall_s": wall_s, "cpu_s": cpu_s}
-    return [json.dumps({**facts, **_record(fed)}).encode() for fed in federations]
+    return [json.dumps({**facts, **_record(fed)}).encode()]
 
 
 def _record(fed: Federation) -> dict:

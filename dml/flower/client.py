@@ -29,7 +29,7 @@ from dml.flower.settings import FORM, Settings
 from dml.models import group
 from dml.streams import SERVER
 from dml.training import machine
-from dml.training.stack import carry_out
+from dml.training.memory import carry_out
 
 app = ClientApp()
 

@@ -31,8 +31,8 @@ from dml.flower.roll_call import RollCall
 from dml.flower.settings import Settings
 from dml.streams import SERVER
 from dml.training import machine
+from dml.training.memory import carry_out
 from dml.training.metrics import disagreement
-from dml.training.stack import carry_out
 
 app = ServerApp()
 

@@ -36,7 +36,7 @@ def measure(
     supersample = draw(jobs.same_images(data, experiment, sha256), design, experiment.rounds, seed)
     folds = supersample.folds(number, experiment.rounds)
     fed = Federation(experiment, supersample.images, seed, torch.device(device), folds=folds)
-    run(find(arm), [fed], workers.advance)
+    run(find(arm), fed, workers.advance)
     facts = {"arm": arm, "run": number, "commit": machine.commit()}
     return [json.dumps({**facts, **_record(fed, supersample, number), "cpu_s": time.process_time() - began}).encode()]
 

@@ -67,7 +67,7 @@ def measure(data: str, sha256: str, experiment: Experiment, cell: Cell, seed: in
     fed = Federation(experiment, images, seed, machine.device(device))
     if cell.attack:
         corrupt(fed, cell.attack, cell.liars)
-    run(cell.begin(), [fed], workers.advance)
+    run(cell.begin(), fed, workers.advance)
     facts = {"seed": seed, **asdict(cell), "commit": machine.commit()}
     return [json.dumps({**facts, "values": values(fed, cell), "cpu_s": time.process_time() - began}).encode()]
 

@@ -31,7 +31,7 @@ from dml.privacy.surrogate import TangentCopier, known_logits
 from dml.privacy.views import ADVERSARIES, Adversary, Known, Tap
 from dml.streams import SERVER, stream
 from dml.training import workers
-from dml.training.stack import carry_out
+from dml.training.memory import carry_out
 
 QUANTILES = 0.1, 0.5, 0.9
 ALPHAS = np.logspace(-2, 4, 13)

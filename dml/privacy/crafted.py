@@ -26,7 +26,7 @@ from dml.privacy.shadows import accuracy, log_odds, pick
 from dml.privacy.views import Tap
 from dml.training import workers
 from dml.training.clients import Fit, predict
-from dml.training.stack import carry_out
+from dml.training.memory import carry_out
 
 CRAFTS, ONE_LOOK = "server crafts", "one look"
 FORM = "student-first"

@@ -23,7 +23,7 @@ from dml.data.folds import Folds
 from dml.data.images import Images, Split, images_of
 from dml.files import DataError
 from dml.streams import SERVER, stream
-from dml.training.stack import carry_out
+from dml.training.memory import carry_out
 
 VICTIM = 0  # the client that is attacked; the last client is the curious peer
 SPARE = 3  # times as many images in the reserve as the bystanders of one group need, where the data allow it

@@ -32,7 +32,7 @@ from dml.privacy.surrogate import TangentCopier
 from dml.privacy.views import ADVERSARIES, Known, Tap
 from dml.training import workers
 from dml.training.clients import Fit, predict
-from dml.training.stack import carry_out
+from dml.training.memory import carry_out
 
 Arrays = Mapping[str, np.ndarray]
 SUM = "sum of predictions"  # the view that needs what the bystanders trained, too

@@ -16,7 +16,7 @@ from dml.experiment import cache, jobs
 from dml.experiment.jobs import Job
 from dml.privacy import balance, defences, membership_tables, reconstruction, shadows, tables
 from dml.privacy.game import deal
-from dml.training.stack import carry_out
+from dml.training.memory import carry_out
 
 GAME = ("data.audit", *(f"privacy.{name}" for name in ("game", "views", "shadows", "surrogate", "defences")))
 TRANSCRIPT = (*GAME, "privacy.balance")

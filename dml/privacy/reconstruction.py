@@ -22,7 +22,7 @@ from dml.privacy.views import ADVERSARIES, Known, Tap, View
 from dml.streams import SERVER, stream
 from dml.training import workers
 from dml.training.clients import Fit, to_float
-from dml.training.stack import carry_out
+from dml.training.memory import carry_out
 
 BATCH = 4
 STEPS = 3  # by which `attack` advances

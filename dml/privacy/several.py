@@ -30,7 +30,7 @@ from dml.privacy.shadows import features, log_odds, pick
 from dml.privacy.surrogate import TangentCopier, known_logits
 from dml.privacy.views import Known, Tap
 from dml.streams import SERVER
-from dml.training.stack import carry_out
+from dml.training.memory import carry_out
 
 COLLUDING = (0, 1, 2, 3)  # peers that put their own messages together; with K - 1 the victim's own message is left
 Values = dict[str, Tensor]

@@ -30,7 +30,7 @@ from dml.privacy.surrogate import TangentCopier, known_logits
 from dml.privacy.views import ADVERSARIES, Known, Tap, View
 from dml.training import workers
 from dml.training.clients import Fit, correct, predict
-from dml.training.stack import carry_out
+from dml.training.memory import carry_out
 
 METHODS = ("fedavg", "asynchronous", "dml")
 PARTS = 5  # of the cross-validation that looks at pixels alone

@@ -20,7 +20,7 @@ from dml.privacy.views import Tap
 from dml.streams import SERVER, stream
 from dml.training import workers
 from dml.training.clients import Fit, predict
-from dml.training.stack import carry_out
+from dml.training.memory import carry_out
 
 SHOWN = 4  # one candidate in so many is among the public images where a client leaves out what it was shown
 

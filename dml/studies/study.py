@@ -1,4 +1,4 @@
-"""A study of the analysis plan: its arms and seeds, computed and added to the tables on record."""
+"""A study of the analysis plan: its arms and seeds, computed seed by seed and added to the tables on record."""
 
 import json
 from collections.abc import Sequence
@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from dml.config import RECORDED
 from dml.data.images import images_of
@@ -22,28 +21,18 @@ DETAIL = {"history": ["loss", "accuracy"]}  # kept as means over the clients
 
 
 def carry_out(study: Study, seeds: Sequence[int] = (), device: str = "auto", to: Path = STUDIES) -> None:
-    """Compute what is not on record of the named seeds, all that decide by default; after each turn (`turns`), add it
-    to the tables in `to`/<study>.
+    """Compute what is not on record of the named seeds, all that decide by default; after each seed, add it to the
+    tables in `to`/<study>.
 
     A killed run goes on where it stopped: what the cache holds is not computed again. Raises ValueError for a seed that
     does not decide, DataError when the data do not fit.
     """
     target, folder = machine.device(device), to / study.name
-    for turn in turns(within(seeds, study.confirmatory), target):
-        done, listed = tables.there(folder / TABLES["costs"], PAIR), []
-        for arm in study.arms:
-            if missing := [seed for seed in turn if (seed, arm) not in done]:
-                listed += results.arm_jobs(study.data, study.experiment, missing, target, [arm])
-        if listed:
-            jobs.carry_out(listed)
-            collect(study, turn, device, to)
-
-
-def turns(seeds: Sequence[int], device: torch.device) -> list[Sequence[int]]:
-    """Which seeds are computed before they are added to the tables: one at a time, but on a GPU, where the clients of
-    several seeds train as one stack, all of them.
-    """
-    return [seeds] if device.type == "cuda" else [[seed] for seed in seeds]
+    for seed in within(seeds, study.confirmatory):
+        missing = [arm for arm in study.arms if (seed, arm) not in tables.there(folder / TABLES["costs"], PAIR)]
+        if missing:
+            jobs.carry_out(results.arm_jobs(study.data, study.experiment, [seed], target, missing))
+            collect(study, [seed], device, to)
 
 
 def collect(study: Study, seeds: Sequence[int], device: str = "auto", to: Path = STUDIES) -> None:

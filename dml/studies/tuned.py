@@ -13,12 +13,11 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from dml.data.images import images_of
 from dml.experiment import jobs, results
 from dml.files import read_table
 from dml.studies import tables
 from dml.studies.plan import Study, plan
-from dml.studies.study import STUDIES, turns
+from dml.studies.study import STUDIES
 from dml.training import machine
 
 KEY = ["arm", "public_epochs", "public_rate", "seed"]
@@ -45,12 +44,11 @@ def carry_out(device: str = "auto", to: Path = STUDIES, study: Study | None = No
     by default with the published protocol. Returns the folder of the tables. Raises DataError when data do not fit.
     """
     study, folder, tuned = study or plan().studies["published"], to / "tuned", plan().tuned
-    target = machine.device(device)
-    for turn in turns(tuned.chosen_on, target):
-        _compute(study, settings(), turn, folder, target)
+    for seed in tuned.chosen_on:
+        _compute(study, settings(), seed, folder, machine.device(device))
     chosen = list(choice(read_table(folder / "results.csv"), tuned.chosen_on).values())
-    for turn in turns(tuned.run_on, target):
-        _compute(study, chosen, turn, folder, target)
+    for seed in tuned.run_on:
+        _compute(study, chosen, seed, folder, machine.device(device))
     return folder
 
 
@@ -64,20 +62,16 @@ def choice(measured: pd.DataFrame, seeds: Sequence[int]) -> dict[str, Setting]:
     return {arm: Setting(arm, int(epochs), float(rate)) for arm, (_, epochs, rate) in best.items()}
 
 
-def _compute(study: Study, asked: Sequence[Setting], seeds: Sequence[int], folder: Path, device: torch.device) -> None:
-    done, images = tables.there(folder / "costs.csv", KEY), images_of(study.data, study.experiment)
-    listed: list[jobs.Job] = []
-    files: dict[tuple[Setting, int], Path] = {}
+def _compute(study: Study, asked: Sequence[Setting], seed: int, folder: Path, device: torch.device) -> None:
+    done, listed = tables.there(folder / "costs.csv", KEY), {}
     for setting in asked:
-        epochs, rate, arms = setting.public_epochs, setting.public_rate, [setting.arm]
-        if missing := [seed for seed in seeds if (setting.arm, epochs, rate, seed) not in done]:
+        if (setting.arm, setting.public_epochs, setting.public_rate, seed) not in done:
+            epochs, rate = setting.public_epochs, setting.public_rate
             experiment = replace(study.experiment, public_epochs=epochs, public_rate=rate)
-            listed += results.arm_jobs(study.data, experiment, missing, device, arms)
-            places = results.places(images, experiment, missing, device, arms)
-            files |= {(setting, seed): file for (seed, _), file in places.items()}
-    jobs.carry_out(listed)
-    for (setting, seed), file in files.items():
-        told = json.loads(file.read_text(encoding="utf-8"))
+            (listed[setting],) = results.arm_jobs(study.data, experiment, [seed], device, [setting.arm])
+    jobs.carry_out(listed.values())
+    for setting, job in listed.items():
+        told = json.loads(job.files[0].read_text(encoding="utf-8"))
         keys = {**vars(setting), "seed": seed}
         rows = pd.DataFrame(told["rows"])
         rows = rows[rows["metric"].isin(METRICS)].groupby(["round", "metric"], as_index=False)["value"].mean()

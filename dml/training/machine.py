@@ -12,6 +12,7 @@ import torch
 
 from dml.config import ROOT
 
+ON_A_GPU = 4  # processes: on an H200, a step of one takes two to three times as long to launch as to compute
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scipy", "scikit-learn", "matplotlib", "seaborn", "papermill")
 
@@ -21,9 +22,12 @@ def settle() -> None:
 
     One thread a process and one process a core beat one process with many threads here, and results then do not
     depend on the number of cores. By default glibc hands every large activation back to the system, and each step
-    pays for its pages again: a fifth of the step time. Elsewhere than on glibc, nothing is changed.
+    pays for its pages again: a fifth of the step time. Elsewhere than on glibc, that is not changed.
+    A GPU computes the reference: float32 as float32 (torch's default is TF32), the same way each time.
     """
     torch.set_num_threads(1)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_MAX, 0)
@@ -35,10 +39,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def settle_gpu() -> None:
-    """Make a GPU compute the reference: float32 as float32 (torch's default is TF32), the same way each time."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+def processes(device: torch.device) -> int:
+    """How many workers keep a device busy: one a core; few share a GPU, as each takes some of its memory."""
+    return min(cores(), ON_A_GPU) if device.type == "cuda" else cores()
 
 
 def device(name: str = "auto") -> torch.device:

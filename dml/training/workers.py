@@ -42,16 +42,21 @@ def carry_out(
     title: str = "training",
     unit: str = "job",
     executor: Executor | None = None,
+    most: int | None = None,
 ) -> None:
-    """Do the tasks, in as many processes as there are cores, or by an executor: the first first, so that soon something
-    is there to see, then the longest.
+    """Do the tasks, in as many processes as there are cores (or `most`), or by an executor: the first first, so that
+    soon something is there to see, then the longest.
 
     What a task raises is raised here; after a failure or an interrupt no other task goes on.
     """
     if not tasks:
         return
+    count = min(len(tasks), most or machine.cores())
     order = [tasks[0], *sorted(tasks[1:], key=lambda task: -task.cost)]  # stable: equal ones stay in their order
-    with Progress(title, sum(task.cost for task in order)) as progress, _pool(executor, len(order)) as (pool, shared):
+    with (
+        Progress(title, sum(task.cost for task in order)) as progress,
+        _pool(executor, count) as (pool, shared),
+    ):
         with _deaf():
             left = {pool.submit(_run, task): task for task in order}
         done, said = 0.0, ""
@@ -90,18 +95,8 @@ def _result(future: Future) -> Any:
         ) from error
 
 
-def carry_out_here(tasks: Sequence[Task], keep: Keep, title: str = "training", unit: str = "job") -> None:
-    """The same in this process, one after the other: on a GPU, which one process keeps busy."""
-    with Progress(title, sum(task.cost for task in tasks)) as progress:
-        done = 0.0
-        for count, task in enumerate(tasks, 1):
-            keep(task, task.work(*task.args))
-            done += task.cost
-            progress.to(done, f"{count} of {len(tasks)} {unit}s")
-
-
 @contextmanager
-def _pool(executor: Executor | None, tasks: int) -> Iterator[tuple[Executor, Any]]:
+def _pool(executor: Executor | None, count: int) -> Iterator[tuple[Executor, Any]]:
     """The executor, or processes of this machine with the count that `advance` raises. A worker whose parent dies,
     dies too.
     """
@@ -111,7 +106,7 @@ def _pool(executor: Executor | None, tasks: int) -> Iterator[tuple[Executor, Any
     chosen = multiprocessing.get_start_method(allow_none=True)  # by a program that has begun one (pipeline.ahead)
     context = multiprocessing.get_context("forkserver" if chosen == "forkserver" else "spawn")
     shared, others = context.Value("d", 0.0), set(multiprocessing.active_children())
-    with ProcessPoolExecutor(min(machine.cores(), tasks), context, _start, (shared,)) as pool:
+    with ProcessPoolExecutor(count, context, _start, (shared,)) as pool:
         try:
             yield pool, shared
         except BaseException:  # a failure or an interrupt: do not let the others finish what they have begun

@@ -35,8 +35,6 @@ class Drop(nn.Module):
 class Wrapped(Net):
     """A module behind the face of a `Net`."""
 
-    stackable = False  # it may keep statistics, which a batch of models cannot
-
     def __init__(self, kind: str, size: int, classes: int, module: nn.Module):
         super().__init__(kind, size, classes)
         self.module = module

@@ -12,13 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from stacked import fit_all
 from torch.utils.flop_counter import FlopCounterMode
 
 from dml.config import SMALL
 from dml.training import machine
 from dml.training.clients import Client, Fit, fit_one
 from dml.training.kinds import build
-from dml.training.stack import fit_all
 
 EPOCHS, TURNS = 5, 3
 

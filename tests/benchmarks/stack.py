@@ -11,6 +11,7 @@ import time
 from statistics import median
 
 import torch
+from stacked import fit_all
 
 from dml.arms import steps
 from dml.arms.federation import Federation
@@ -18,7 +19,6 @@ from dml.config import PROFILES
 from dml.experiment.results import images
 from dml.training import machine
 from dml.training.clients import fit_one
-from dml.training.stack import fit_all
 
 
 def main():

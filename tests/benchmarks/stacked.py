@@ -1,7 +1,8 @@
 """Train many same-shaped clients at once: their models become one batched model (`torch.func`), for clients and seeds.
 
-A GPU that trains one small client at a time is idle; K clients of S seeds stacked keep it busy. The arithmetic is the
-loop's (`clients.fit_one`), image for image and mask for mask; sums run in another order, so results agree to rounding.
+An engine that was measured and is not used: processes that run the loop are faster, on a CPU and on a GPU. Its
+arithmetic is the loop's (`clients.fit_one`), image for image and mask for mask; sums run in another order, so results
+agree to rounding.
 """
 
 from collections import defaultdict
@@ -13,12 +14,7 @@ from torch.func import functional_call, vmap
 from torch.nn.utils.rnn import pad_sequence
 
 from dml.training.clients import Client, Epoch, Fit, adam, autocast, correct, fit_one, objective, to_float
-from dml.training.memory import fit_remembered
-
-
-def carry_out(fits: Sequence[Fit]) -> list[list[Epoch]]:
-    """Do the fits one after the other; several processes keep a GPU as busy as a stack does."""
-    return [fit_remembered(fit) for fit in fits]
+from dml.zoo.wrapped import Wrapped
 
 
 def fit_all(fits: Sequence[Fit]) -> list[list[Epoch]]:
@@ -26,7 +22,7 @@ def fit_all(fits: Sequence[Fit]) -> list[list[Epoch]]:
     stacks = defaultdict(list)
     histories: dict[int, list[Epoch]] = {}
     for position, fit in enumerate(fits):
-        if fit.client.model.stackable:
+        if not isinstance(fit.client.model, Wrapped):  # which may keep statistics: a batch of models cannot
             stacks[_signature(fit)].append(position)
         else:
             histories[position] = fit_one(fit)
