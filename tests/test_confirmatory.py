@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from dml.evidence import accuracy, confirmatory, study_text
+from dml.evidence import accuracy, beside, confirmatory, study_text
+from dml.evidence import tuned as tuned_text
 from dml.evidence.answers import HELD, OPEN, REFUTED
 from dml.plots import studies
 from dml.stats import holm_corrected, paired
+from dml.studies import tuned
 from dml.studies.plan import Comparison, plan
 
 ABOVE, BELOW = (Comparison("late unseen accuracy", "fedavg", claimed) for claimed in ("above", "below"))
@@ -61,12 +63,16 @@ def record(tmp_path):
                 right.append((seed, arm, round_index, 5, " ".join(map(str, counts))))
                 shares = counts.mean() / 5 + np.array([-0.02, -0.01, 0, 0.01, 0.02])
                 rows += [(seed, arm, round_index, c, "late unseen accuracy", v) for c, v in enumerate(shares)]
+                rows += [(seed, arm, round_index, c, "unseen sample accuracy", v - 0.1) for c, v in enumerate(shares)]
             for metric in METRICS:
                 rows += [(seed, arm, 12, c, metric, rng.uniform(0.1, 0.2) + place / 100) for c in range(5)]
     folder = tmp_path / "published"
     folder.mkdir()
     results = pd.DataFrame(rows, columns=["seed", "arm", "round", "client", "metric", "value"])
     results.to_csv(folder / "results.csv.gz", index=False)
+    pairs = results[["seed", "arm"]].drop_duplicates()
+    costs = pairs.assign(processor=pairs["seed"].map(lambda seed: "A" if seed == 8 else "B"))
+    costs.to_csv(folder / "costs.csv", index=False)
     table = pd.DataFrame(right, columns=["seed", "arm", "round", "models", "right"])
     (folder / "right.csv.gz").write_bytes(gzip.compress(table.to_csv(index=False).encode()))
     return study, results, table, tmp_path
@@ -144,6 +150,71 @@ def test_the_page_says_how_far_a_study_is_and_turns_with_its_tables(record):
     assert "**refuted**: FedAvg, asynchronous" in study_text.text(folder)
     results[results["seed"] == 8].to_csv(folder / "published" / "results.csv.gz", index=False)
     assert study_text.ONE in study_text.text(folder)
+
+
+def test_seeds_before_the_plan_stand_beside_with_an_interval_of_their_own(record):
+    study, results, _, _ = record
+    fresh = confirmatory.complete(results, study, SEEDS)
+    sample = fresh[fresh["metric"] == "unseen sample accuracy"]
+    before = sample[sample["seed"].isin((9, 10, 11))].copy()
+    before.loc[before["arm"] == "dml", "value"] -= 0.05
+    gaps = [table.groupby(["seed", "arm"])["value"].mean().unstack() for table in (before, sample)]
+    first, second = (gap["dml"] - gap["fedavg"] for gap in gaps)
+    welch = stats.ttest_ind(second, first, equal_var=False)
+    row = beside.earlier(before, fresh)[0]
+    assert row[0] == "`fedavg`" and row[1].endswith("(n = 3)") and row[4].endswith("(n = 7)")
+    assert row[3].startswith(f"{100 * (second.mean() - first.mean()):+.2f} [")
+    assert row[3].endswith(f"p = {welch.pvalue:.2g}")
+    whole = beside.together(before, fresh, "fedavg")
+    assert whole.mean == pytest.approx(np.concatenate([first, second]).mean()) and whole.n == 7
+
+
+def test_seeds_of_two_machines_are_told_apart_and_repeated_ones_compared(record):
+    study, _, _, folder = record
+    fresh, costs = confirmatory.decisive(study, folder / "published"), pd.read_csv(folder / "published" / "costs.csv")
+    late = accuracy.values(fresh, "late unseen accuracy")
+    gap = late["dml"] - late["fedavg"]
+    apart = beside.by_machine(fresh, costs)
+    assert {name: list(part.index) for name, part in apart.items()} == {"A": [8], "B": [9, 10, 11]}
+    assert apart["B"].tolist() == pytest.approx(gap.loc[[9, 10, 11]].tolist())
+    costs.loc[(costs["seed"] == 9) & (costs["arm"] == "fedavg"), "processor"] = "A"
+    assert list(beside.by_machine(fresh, costs)["two machines"].index) == [9]
+    devices = folder / "devices"
+    devices.mkdir()
+    repeated = fresh[fresh["seed"].isin((9, 10)) & fresh["arm"].isin(("dml", "fedavg"))].copy()
+    repeated.loc[repeated["arm"] == "dml", "value"] -= 0.01
+    repeated.to_csv(devices / "results.csv.gz", index=False)
+    told = study_text.text(folder)
+    assert f"DML minus FedAvg: A {100 * gap[8]:+.2f} (n = 1); B {100 * gap.loc[[9, 10, 11]].mean():+.2f} [" in told
+    assert "as well (2 of 8), GPU minus CPU: `dml` +1.00 [+1.00, +1.00] (n = 2); `fedavg` +0.00" in told
+
+
+def test_tuned_arms_are_told_of_once_all_their_runs_are_on_record(record):
+    _, results, _, folder = record
+    few = replace(plan().tuned, arms=("dml", "local+public"), public_epochs=(1, 3), learning_rates=(0.001,))
+    few = replace(few, run_on=range(8, 11))
+    rows = [
+        (arm, epochs, 0.001, seed, 12, metric, 0.9 + lift * (epochs == best) + 0.01 * (arm == "dml") * (seed % 2))
+        for arm, best in (("dml", 3), ("local+public", 1))
+        for epochs in (1, 3)
+        for seed in (0, 1, *([8, 9, 10] if epochs == best else []))
+        for metric, lift in (("validation accuracy", 0.05), ("late unseen accuracy", 0.02))
+    ]
+    table = pd.DataFrame(rows, columns=[*tuned.KEY, "round", "metric", "value"])
+    (folder / "tuned").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (tuned, tuned_text):
+            patch.setattr(module, "plan", lambda: replace(plan(), tuned=few))
+        table[table["seed"] < 10].to_csv(folder / "tuned" / "results.csv", index=False)
+        (told,) = tuned_text.text(folder / "tuned", results)
+        assert "seeds 0 and 1): 8 of 8 runs that choose and 4 of 6 with what was chosen" in told
+        table.to_csv(folder / "tuned" / "results.csv", index=False)
+        first, _, _, _, dml, local = tuned_text.text(folder / "tuned", results)
+    assert "6 of 6" in first and "| `dml` | 3 | 0.001 | " in dml and dml.endswith(" |  |")
+    late = accuracy.values(results, "late unseen accuracy").loc[[8, 9, 10], "local+public"]
+    assert f"| `local+public` | 1 | 0.001 | {100 * (0.92 - late).mean():+.2f} [" in local
+    assert "| +0.33 [" in local and local.endswith("(n = 3) |")
+    assert list(tuned_text.text(folder / "none", results)) == []
 
 
 def test_the_figure_of_the_studies_shows_fresh_and_old_seeds_of_each_protocol(record):

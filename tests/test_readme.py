@@ -13,6 +13,7 @@ import pytest
 
 from dml.config import FIGURES, README, RECORDED, ROOT
 from dml.evidence import (
+    beside,
     crowd_text,
     findings,
     games,
@@ -300,6 +301,7 @@ def complete(record, protocol, **shifts):
             value = 0.9 + shifts.get(arm, 0) + rng.normal(0, 0.001)
             rows += [(seed, arm, 4, 0, "late unseen accuracy", value), (seed, arm, 4, 0, "unseen accuracy", value)]
             rows += [(seed, arm, 4, 0, "train accuracy", 0.95), (seed, arm, 4, 0, "unseen disagreement", 0.1)]
+            rows += [(seed, arm, 4, 0, "unseen sample accuracy", value)]
     folder = record / "studies" / protocol
     folder.mkdir(parents=True)
     results = pd.DataFrame(rows, columns=["seed", "arm", "round", "client", "metric", "value"])
@@ -327,6 +329,21 @@ def test_confirmatory_seeds_speak_as_soon_as_all_are_on_record(record):
     complete(record, "published", dml=0.02)
     told = told_of(record)
     assert "FedAvg?** Yes. DML minus" in told and "use it?** For accuracy; for small rounds" in told
+    assert "exploratory seeds" not in told
+
+
+def test_a_gain_that_the_seeds_before_the_plan_leave_open_is_told_with_them(record):
+    complete(record, "published", dml=0.005)
+    complete(record, "reduced")
+    told = bullet(record, "More accurate than FedAvg?")
+    fresh = findings.deciding(record)[0].results
+    both = beside.together(read(PAPER, "results"), fresh, "fedavg")
+    assert both.n == 20 and both.low < 0 < both.high and "Published: yes; reduced: " in told
+    assert f"With published exploratory seeds (a sample): {100 * both.mean:+.2f} [" in told
+    assert "Hardly for accuracy (only the published protocol showed a gain): FedAvg." in bullet(
+        record, "When to use it?"
+    )
+    assert "as one seed by" in told  # of the seeds that decide
 
 
 def test_a_liar_is_told_of_as_soon_as_two_seeds_are_on_record(record):

@@ -12,6 +12,8 @@ from dml.config import Experiment
 from dml.evidence.published import reported
 from dml.files import DataError, read_table
 
+RUNS = {"published": "paper-facemask", "reduced": "reduced-facemask"}  # the recorded ones, by the study of the plan
+
 
 @dataclass(frozen=True)
 class About:

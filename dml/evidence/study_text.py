@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dml.evidence import confirmatory
+from dml.evidence import beside, confirmatory, tuned
 from dml.evidence.accuracy import claims
 from dml.evidence.answers import lists, told
 from dml.evidence.markdown import compared
@@ -51,7 +51,9 @@ def _study(study: Study, folder: Path) -> Iterator[str]:
         asked = dict(zip(map(name_of, rows.itertuples()), rows["answer"], strict=True))
         so_far = "" if len(seeds) == len(planned) else "Open; so far "
         yield f"- {FAMILIES[family]} ({family}). {so_far}{told(lists(asked))}."
-    yield from ["", *_images(study, folder, seeds), "", *_secondary(results)]
+    yield from ["", *_images(study, folder, seeds), "", *_secondary(results), "", *beside.text(study, folder, results)]
+    if study.name == "published":  # the protocol whose arms are tuned
+        yield from ["", *tuned.text(folder.parent / "tuned", results)]
 
 
 def _listed(seeds: Sequence[int]) -> str:

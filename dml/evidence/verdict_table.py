@@ -13,9 +13,9 @@ from dml.evidence import (
     skew_text,
     verdicts,
 )
-from dml.evidence.about import About
+from dml.evidence.about import RUNS, About
 from dml.evidence.answers import STATUSES, brief
-from dml.evidence.findings import RUNS, deciding
+from dml.evidence.findings import deciding
 from dml.evidence.transmission import OURS, PUBLISHED, SMALL
 from dml.evidence.words import joined, table
 
