@@ -2,8 +2,9 @@
 
     python tests/benchmarks/stack.py [--device auto] [--profile smoke] [--data faces] [--seeds 4]
 
-Prints seconds for one local phase of every client of every seed, and the ratio loop / stack. Worth it on a GPU; on a
-CPU the loop wins, which is why the CPU engine runs one process a core instead.
+Prints seconds for one local phase of every client of every seed, and the ratio loop / stack, in one process. On a CPU
+the loop wins. One process that loops leaves a GPU idle, so the stack wins there; several that loop beat both, which is
+why jobs run in processes on either.
 """
 
 import argparse
