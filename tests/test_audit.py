@@ -1,6 +1,7 @@
 """The audits find what was planted, and the published counts in the manifest."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,12 @@ def images():
     train = split([NOISE[0], NOISE[0], NOISE[0], NOISE[1], NOISE[2]], [0, 0, 0, 1, 1], "train")
     unseen = split([NOISE[1], darker, NOISE[3], black, black + 1], [0, 1, 1, 1, 1], "unseen")
     return Images("test", ("a", "b"), train, unseen, "", "")
+
+
+def test_copies_among_unseen_images_are_counted_from_the_second_on(images):
+    assert audit.copies(images) == []
+    unseen = split([NOISE[0], NOISE[1], NOISE[0], NOISE[1], NOISE[0]], [0, 1, 0, 1, 1], "unseen")
+    assert audit.copies(replace(images, unseen=unseen)) == [2, 3, 4]
 
 
 def test_planted_duplicates(images):

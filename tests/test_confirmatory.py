@@ -73,6 +73,7 @@ def record(tmp_path):
     pairs = results[["seed", "arm"]].drop_duplicates()
     costs = pairs.assign(processor=pairs["seed"].map(lambda seed: "A" if seed == 8 else "B"))
     costs.to_csv(folder / "costs.csv", index=False)
+    (folder / "manifest.json").write_text('{"unseen_copies": [3, 7]}')
     table = pd.DataFrame(right, columns=["seed", "arm", "round", "models", "right"])
     (folder / "right.csv.gz").write_bytes(gzip.compress(table.to_csv(index=False).encode()))
     return study, results, table, tmp_path
@@ -152,41 +153,60 @@ def test_the_page_says_how_far_a_study_is_and_turns_with_its_tables(record):
     assert study_text.ONE in study_text.text(folder)
 
 
-def test_seeds_before_the_plan_stand_beside_with_an_interval_of_their_own(record):
+@pytest.fixture
+def kinds(record):
+    """Seeds that were seen before, seeds that are fresh, and DML minus FedAvg of each in the sample of images."""
     study, results, _, _ = record
     fresh = confirmatory.complete(results, study, SEEDS)
-    sample = fresh[fresh["metric"] == "unseen sample accuracy"]
-    before = sample[sample["seed"].isin((9, 10, 11))].copy()
-    before.loc[before["arm"] == "dml", "value"] -= 0.05
-    gaps = [table.groupby(["seed", "arm"])["value"].mean().unstack() for table in (before, sample)]
-    first, second = (gap["dml"] - gap["fedavg"] for gap in gaps)
-    welch = stats.ttest_ind(second, first, equal_var=False)
-    row = beside.earlier(before, fresh)[0]
-    assert row[0] == "`fedavg`" and row[1].endswith("(n = 3)") and row[4].endswith("(n = 7)")
-    assert row[3].startswith(f"{100 * (second.mean() - first.mean()):+.2f} [")
-    assert row[3].endswith(f"p = {welch.pvalue:.2g}")
-    whole = beside.together(before, fresh, "fedavg")
-    assert whole.mean == pytest.approx(np.concatenate([first, second]).mean()) and whole.n == 7
+    before = fresh[fresh["seed"].isin((9, 10, 11))].copy()
+    sample = before["metric"] == "unseen sample accuracy"
+    before.loc[sample & (before["arm"] == "dml"), "value"] -= 0.05
+    tables = (table[table["metric"] == "unseen sample accuracy"] for table in (before, fresh))
+    gaps = (table.groupby(["seed", "arm"])["value"].mean().unstack() for table in tables)
+    return before, fresh, [(gap["dml"] - gap["fedavg"]).to_numpy() for gap in gaps]
 
 
-def test_seeds_of_two_machines_are_told_apart_and_repeated_ones_compared(record):
-    study, _, _, folder = record
-    fresh, costs = confirmatory.decisive(study, folder / "published"), pd.read_csv(folder / "published" / "costs.csv")
-    late = accuracy.values(fresh, "late unseen accuracy")
-    gap = late["dml"] - late["fedavg"]
-    apart = beside.by_machine(fresh, costs)
-    assert {name: list(part.index) for name, part in apart.items()} == {"A": [8], "B": [9, 10, 11]}
-    assert apart["B"].tolist() == pytest.approx(gap.loc[[9, 10, 11]].tolist())
+def test_seeds_before_the_plan_stand_beside_with_an_interval_of_their_own(kinds):
+    before, fresh, (first, second) = kinds
+    found = beside.kinds(before, fresh)
+    gap, welch = found["DML minus `fedavg`"], stats.ttest_ind(second, first, equal_var=False)
+    assert gap.before.tolist() == pytest.approx(first.tolist()) and gap.fresh.tolist() == pytest.approx(second.tolist())
+    assert gap.apart.mean == pytest.approx(second.mean() - first.mean()) and gap.p == pytest.approx(welch.pvalue)
+    assert (gap.apart.low, gap.apart.high) == pytest.approx(tuple(welch.confidence_interval()))
+    assert gap.both.mean == pytest.approx(np.concatenate([first, second]).mean()) and gap.both.n == 7
+    assert found["DML minus `self`"].both.n == 7 and len(found) == 9
+    last = found["the same to `fedavg`, last round, all images"]
+    assert last.before.tolist() == pytest.approx(last.fresh.loc[[9, 10, 11]].tolist())
+    assert found["`dml` itself, %"].apart.mean > found["`fedavg` itself, %"].apart.mean
+
+
+def test_seeds_of_several_machines_are_told_apart_and_repeated_ones_compared(record, kinds):
+    _, _, _, folder = record
+    before, fresh, _ = kinds
+    costs, gap = pd.read_csv(folder / "published" / "costs.csv"), beside.gap(before, fresh, "fedavg")
+    apart = beside.by_machine(gap, "C", costs)
+    assert {name: list(part.index) for name, part in apart.items()} == {"C": [9, 10, 11], "A": [8], "B": [9, 10, 11]}
+    assert apart["B"].tolist() == pytest.approx(gap.fresh.loc[[9, 10, 11]].tolist())
     costs.loc[(costs["seed"] == 9) & (costs["arm"] == "fedavg"), "processor"] = "A"
-    assert list(beside.by_machine(fresh, costs)["two machines"].index) == [9]
+    assert list(beside.by_machine(gap, "C", costs)["two machines"].index) == [9]
     devices = folder / "devices"
     devices.mkdir()
-    repeated = fresh[fresh["seed"].isin((9, 10)) & fresh["arm"].isin(("dml", "fedavg"))].copy()
+    repeated = fresh[fresh["seed"].isin((9, 10, 11)) & fresh["arm"].isin(("dml", "fedavg"))].copy()
+    repeated = repeated[(repeated["seed"] != 11) | (repeated["arm"] == "dml")]  # of which FedAvg is not done
     repeated.loc[repeated["arm"] == "dml", "value"] -= 0.01
     repeated.to_csv(devices / "results.csv.gz", index=False)
     told = study_text.text(folder)
-    assert f"DML minus FedAvg: A {100 * gap[8]:+.2f} (n = 1); B {100 * gap.loc[[9, 10, 11]].mean():+.2f} [" in told
+    assert f"(exploratory) -0.25 [-1.09, +0.58] (n = 8); A {100 * gap.fresh[8]:+.2f} (n = 1); B " in told
     assert "as well (2 of 8), GPU minus CPU: `dml` +1.00 [+1.00, +1.00] (n = 2); `fedavg` +0.00" in told
+
+
+def test_accuracy_without_copies_leaves_them_out(record):
+    _, _, right, folder = record
+    shares = confirmatory.by_image(right)
+    kept = [image for image in range(IMAGES) if image not in (3, 7)]
+    gaps = [(shares[seed, "dml"] - shares[seed, "fedavg"])[kept].mean() for seed in SEEDS]
+    assert confirmatory.without(shares, SEEDS, [3, 7], "fedavg").mean == pytest.approx(np.mean(gaps))
+    assert f"the 2 that are exact copies of another one: {100 * np.mean(gaps):+.2f} [" in study_text.text(folder)
 
 
 def test_tuned_arms_are_told_of_once_all_their_runs_are_on_record(record):

@@ -2,15 +2,17 @@
 together, and the machines that computed them.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from scipy import stats
 
 from dml.config import RECORDED
 from dml.evidence.about import RUNS, read
-from dml.evidence.accuracy import LATE, values
+from dml.evidence.accuracy import LAST, LATE, values
 from dml.evidence.words import estimate, table
 from dml.files import read_table
 from dml.stats import LEVEL, Estimate, interval
@@ -18,7 +20,31 @@ from dml.studies.plan import Study, plan
 from dml.studies.study import TABLES
 
 SAMPLE = "unseen sample accuracy"  # the one measure of late rounds that the exploratory seeds have
-AGAINST = ("fedavg", "asynchronous", "local")  # the arms that all of them have
+CONFOUNDED = "Machine, versions and kind of seed cannot be told apart by this."
+AGAINST = ("fedavg", "asynchronous", "local", "local+public", "fedavg+public", "self")  # what they have besides DML
+
+
+class Kinds(NamedTuple):
+    """A number of each seed: of those before the plan, and of fresh ones."""
+
+    before: pd.Series
+    fresh: pd.Series
+
+    @property
+    def p(self) -> float:
+        """Of Welch's t: that both kinds have one mean."""
+        return float(stats.ttest_ind(self.fresh, self.before, equal_var=False).pvalue)
+
+    @property
+    def apart(self) -> Estimate:
+        """How far the fresh ones are above the others, with Welch's interval."""
+        low, high = stats.ttest_ind(self.fresh, self.before, equal_var=False).confidence_interval(LEVEL)
+        return Estimate(self.fresh.mean() - self.before.mean(), low, high, len(self.fresh) + len(self.before))
+
+    @property
+    def both(self) -> Estimate:
+        """Of all seeds, as if they were of one population."""
+        return interval(pd.concat(self).to_numpy())
 
 
 def sampled(results: pd.DataFrame) -> pd.DataFrame:
@@ -27,34 +53,27 @@ def sampled(results: pd.DataFrame) -> pd.DataFrame:
     return rows.pivot_table(index="seed", columns="arm", values="value", aggfunc="mean")
 
 
-def earlier(before: pd.DataFrame, fresh: pd.DataFrame) -> list[tuple]:
-    """Of each arm in `AGAINST`, in words: DML minus it on the seeds of `before`, on the `fresh` ones, how far apart the
-    two are (Welch's t, uncorrected), and on both together.
+def gap(before: pd.DataFrame, fresh: pd.DataFrame, arm: str) -> Kinds:
+    """DML minus another arm in that sample."""
+    return Kinds(*((table["dml"] - table[arm]).dropna() for table in (sampled(before), sampled(fresh))))
+
+
+def kinds(before: pd.DataFrame, fresh: pd.DataFrame) -> dict[str, Kinds]:
+    """By what it is: DML minus every arm in the sample, minus FedAvg on all unseen images at the last round, and the
+    levels of both in the sample.
     """
-    rows = []
-    for arm in AGAINST:
-        first, second = ((sample["dml"] - sample[arm]).dropna() for sample in (sampled(before), sampled(fresh)))
-        apart = stats.ttest_ind(second, first, equal_var=False)
-        low, high = apart.confidence_interval(LEVEL)
-        between = f"{estimate(second.mean() - first.mean(), low, high)}, p = {apart.pvalue:.2g}"
-        rows.append(
-            (f"`{arm}`", told(interval(first)), told(interval(second)), between, told(together(before, fresh, arm)))
-        )
-    return rows
+    found = {f"DML minus `{arm}`": gap(before, fresh, arm) for arm in AGAINST}
+    last = (values(results, LAST) for results in (before, fresh))
+    found["the same to `fedavg`, last round, all images"] = Kinds(*(table["dml"] - table["fedavg"] for table in last))
+    both = sampled(before), sampled(fresh)
+    return found | {f"`{arm}` itself, %": Kinds(*(table[arm] for table in both)) for arm in ("dml", "fedavg")}
 
 
-def together(before: pd.DataFrame, fresh: pd.DataFrame, arm: str) -> Estimate:
-    """DML minus another arm in that sample, over the seeds of both kinds."""
-    seeds = pd.concat([sampled(before), sampled(fresh)])
-    return interval((seeds["dml"] - seeds[arm]).dropna().to_numpy())
-
-
-def by_machine(results: pd.DataFrame, costs: pd.DataFrame) -> dict[str, pd.Series]:
-    """DML minus FedAvg of each seed, by the processor that computed the two."""
-    late, where = values(results, LATE), costs.pivot(index="seed", columns="arm", values="processor")
-    gap = late["dml"] - late["fedavg"]
+def by_machine(numbers: Kinds, before: str, costs: pd.DataFrame) -> dict[str, pd.Series]:
+    """The numbers by the processor that computed DML and FedAvg: `before` names that of the seeds before the plan."""
+    where = costs.pivot(index="seed", columns="arm", values="processor").loc[numbers.fresh.index]
     one = where["dml"].where(where["dml"] == where["fedavg"], "two machines")
-    return dict(iter(gap.groupby(one.loc[gap.index])))
+    return {before: numbers.before} | dict(iter(numbers.fresh.groupby(one)))
 
 
 def again(results: pd.DataFrame, repeated: pd.DataFrame) -> dict[str, pd.Series]:
@@ -66,27 +85,35 @@ def again(results: pd.DataFrame, repeated: pd.DataFrame) -> dict[str, pd.Series]
 
 def text(study: Study, folder: Path, results: pd.DataFrame) -> Iterator[str]:
     """The lines of a study's page: seeds before and after the plan, then machines where there are several."""
-    before = read(RECORDED / RUNS[study.name], "results")
+    run = RECORDED / RUNS[study.name]
+    found = kinds(read(run, "results"), results)
     yield (
         "Beside the seeds that were seen before the plan, which decides nothing: accuracy on a sample of unseen "
         f"images, mean of the last {plan().late_rounds} rounds, as all seeds kept it. How far the two kinds are apart "
-        "was looked at afterwards (Welch's t, uncorrected)."
+        f"was looked at afterwards (Welch's t, uncorrected for the {len(found)} rows); both together is as if they "
+        "were one population."
     )
-    yield ""
-    yield from table(("DML minus", "exploratory", "confirmatory", "apart", "both together"), earlier(before, results))
-    machines = by_machine(results, read_table(folder / TABLES["costs"]))
-    if len(machines) > 1:
-        each = "; ".join(f"{name} {told(interval(gap))}" for name, gap in machines.items())
-        yield from ["", f"By the machine that computed them, DML minus FedAvg: {each}."]
+    rows = []
+    for what, each in found.items():
+        sign = ".2f" if what.endswith("%") else "+.2f"
+        before, fresh, both = (told(one, sign) for one in (interval(each.before), interval(each.fresh), each.both))
+        rows.append((what, before, fresh, f"{told(each.apart).partition(' (')[0]}, p = {each.p:.2g}", both))
+    yield from ["", *table(("", "exploratory", "confirmatory", "apart", "both together"), rows)]
+    earlier = json.loads((run / "manifest.json").read_text(encoding="utf-8"))["processor"]
+    costs = read_table(folder / TABLES["costs"])
+    machines = by_machine(found["DML minus `fedavg`"], f"{earlier} (exploratory)", costs)
+    if len(machines) > 2:
+        parts = "; ".join(f"{name} {told(interval(part))}" for name, part in machines.items())
+        yield from ["", f"DML minus `fedavg` in that sample by the machine that computed them: {parts}. {CONFOUNDED}"]
     file = folder.parent / plan().devices.name / TABLES["results"]
     if study.name == "published" and file.is_file():
-        repeated = read_table(file)
-        each = "; ".join(f"{name} {told(interval(moved))}" for name, moved in again(results, repeated).items())
-        done, planned = repeated["seed"].nunique(), len(plan().devices.confirmatory)
-        yield from ["", f"The same seeds on a CPU as well ({done} of {planned}), GPU minus CPU: {each}."]
+        moved = again(results, read_table(file))
+        done, planned = len(moved["DML minus FedAvg"]), len(plan().devices.confirmatory)
+        parts = "; ".join(f"{name} {told(interval(part))}" for name, part in moved.items())
+        yield from ["", f"The same seeds on a CPU as well ({done} of {planned}), GPU minus CPU: {parts}."]
 
 
-def told(one: Estimate) -> str:
+def told(one: Estimate, form: str = "+.2f") -> str:
     """A mean in points with its interval and n."""
-    numbers = estimate(one.mean, one.low, one.high) if one.n > 1 else f"{100 * one.mean:+.2f}"
+    numbers = estimate(one.mean, one.low, one.high, form) if one.n > 1 else f"{100 * one.mean:{form}}"
     return f"{numbers} (n = {one.n})"

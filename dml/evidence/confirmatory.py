@@ -10,7 +10,7 @@ import pandas as pd
 
 from dml.evidence.accuracy import values
 from dml.files import read_table
-from dml.stats import LEVEL, columns, interval
+from dml.stats import LEVEL, Estimate, columns, interval
 from dml.studies.plan import Study
 from dml.studies.study import TABLES
 
@@ -59,6 +59,14 @@ def by_image(right: pd.DataFrame) -> dict[tuple[int, str], np.ndarray]:
         counts = np.array(str(row.right).split(), float)
         shares.setdefault((row.seed, row.arm), []).append(counts / row.models)
     return {pair: np.mean(rounds, axis=0) for pair, rounds in shares.items()}
+
+
+def without(
+    shares: dict[tuple[int, str], np.ndarray], seeds: Sequence[int], copies: Sequence[int], against: str
+) -> Estimate:
+    """DML's late accuracy minus another arm's on the unseen images that are no `copies` of another one."""
+    gaps = [np.delete(shares[seed, "dml"] - shares[seed, against], copies).mean() for seed in seeds]
+    return interval(np.array(gaps))
 
 
 def crossed(shares: dict[tuple[int, str], np.ndarray], seeds: Sequence[int], against: str) -> tuple[float, float]:

@@ -49,12 +49,12 @@ def compared(claimed: pd.DataFrame) -> list[str]:
             estimate(row.mean, row.low, row.high),
             f"{row.better * row.n:g} of {row.n}",
             *("" if np.isnan(p) else f"{p:.2g}" for p in (row.p, row.flips, row.equivalent)),
-            "" if np.isnan(row.most) else f"{100 * row.most:+.2f}",
+            *("" if np.isnan(bound) else f"{100 * bound:+.2f}" for bound in (row.least, row.most)),
             f"**{row.answer}**",
         )
         for row in claimed.itertuples()
     ]
-    tests = ("p", "p of sign flips", "p of equivalence", "at most", "answer")
+    tests = ("p", "p of sign flips", "p of equivalence", "at least", "at most", "answer")
     return table(("family", "DML minus", "of", "reported", "mean [95 %]", "better on", *tests), rows)
 
 

@@ -1,5 +1,6 @@
 """What the studies of the analysis plan show so far, as a page: `figures/studies.md`."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -63,12 +64,15 @@ def _listed(seeds: Sequence[int]) -> str:
 
 def _images(study: Study, folder: Path, seeds: Sequence[int]) -> Iterator[str]:
     shares = confirmatory.by_image(read_table(folder / TABLES["right"]))
+    copies = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["unseen_copies"]
     for against in ("fedavg", "asynchronous"):
-        low, high = confirmatory.crossed(shares, seeds, against)
         images = np.size(shares[seeds[0], "dml"])
+        alone = {pair: np.full(images, each.mean()) for pair, each in shares.items()}
+        both, seeds_only = (span(*confirmatory.crossed(each, seeds, against)) for each in (shares, alone))
         yield (
-            f"- DML minus `{against}` when seeds and the {images:,} unseen images are both drawn anew: "
-            f"{span(low, high)} points."
+            f"- DML minus `{against}` when seeds and the {images:,} unseen images are both drawn anew: {both} points "
+            f"(percentiles; seeds alone, likewise: {seeds_only}); without the {len(copies)} that are exact copies of "
+            f"another one: {beside.told(confirmatory.without(shares, seeds, copies, against))}."
         )
 
 

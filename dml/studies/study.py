@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from dml.config import RECORDED
+from dml.data.audit import copies
 from dml.data.images import images_of
 from dml.experiment import cache, jobs, results
 from dml.studies import tables
@@ -61,6 +62,7 @@ def collect(study: Study, seeds: Sequence[int], device: str = "auto", to: Path =
         "source": images.source,
         "data_sha256": images.sha256,
         "classes": images.classes,
+        "unseen_copies": copies(images),
         "experiment": asdict(study.experiment),
         "code_version": cache.code_version(),
     }
