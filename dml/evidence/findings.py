@@ -93,7 +93,7 @@ def findings(record: Path = RECORDED) -> str:
     about, published = About.read(folder), speaking[0]
     missing = [f"{one.missing} ({one.protocol})" for one in speaking if one.missing]
     state = f" Confirmatory seeds: {', '.join(missing)}." if missing else ""
-    head = f"Points of accuracy, photographs [95 %]; *interim*, *exploratory* decide nothing.{state}"
+    head = f"Points of accuracy, photographs [95 %] (seeds); *interim*, *exploratory* decide nothing.{state}"
     ratio = ratios(read(folder, "bandwidth_ladder"), read(folder, "bandwidth_codings"), about.experiment.clients)
     times = ratio.set_index(["system", "what", "against"])["ratio"]
     readers = c4(read(folder, "privacy_differences"))
@@ -117,48 +117,36 @@ def _asked(one: Deciding, family: str, against: str):
     return row
 
 
-def _compared(speaking: Sequence[Deciding], family: str, against: str, seeds: bool = True) -> tuple[list[str], str]:
-    """Both protocols' answers to a comparison, and its numbers, with the seeds if asked."""
-    rows = [(one, _asked(one, family, against)) for one in speaking]
-    kinds = (f", {row.n} {one.kind}" if seeds else "" for one, row in rows)
-    numbers = (f"{points(row)} ({one.protocol}{kind})" for (one, row), kind in zip(rows, kinds, strict=True))
-    return [row.answer for _, row in rows], ", ".join(numbers)
+def _by(one: Deciding, row) -> str:
+    """A protocol's answer in a word, and by how much DML is above the other arm; exploratory seeds leave it open."""
+    word = SHORT[OPEN if one.missing else row.answer].lower()
+    return f"{capital(one.protocol)}: {word}, {points(row)} ({row.n}{' exploratory' if one.missing else ''})"
 
 
 def accuracy(speaking: Sequence[Deciding], record: Path = RECORDED) -> str:
     """DML's accuracy on unseen images against FedAvg's, in both protocols; where fresh seeds show a gain, the last
     round, which is the published way, too, and seeds before the plan if they, counted in, leave it open.
     """
-    answers, numbers = _compared(speaking, "C1", "fedavg")
-    told = [f"{_short(answers, speaking)}. DML minus FedAvg: {numbers}."]
-    for one, answer in zip(speaking, answers, strict=True):
-        if one.missing or answer != HELD:
+    told = []
+    for one in speaking:
+        row = _asked(one, "C1", "fedavg")
+        told.append(_by(one, row))
+        if one.missing or row.answer != HELD:
             continue
+        last = per_seed(one.results, "unseen accuracy")
+        told[-1] += f", last round {points(interval((last['dml'] - last['fedavg']).to_numpy()))}"
         kinds = beside.gap(read(record / RUNS[one.protocol], "results"), one.results, "fedavg")
         if side(kinds.both.low, kinds.both.high) == side(-1, 1):
-            before, fresh = (points(interval(each.to_numpy())) for each in kinds)
-            unlike = "; why they differ is unknown" if kinds.p < ALPHA else ""
-            told.append(f"On a sample of images: {fresh}, exploratory seeds {before}{unlike}.")
-        last = per_seed(one.results, "unseen accuracy")
-        told.append(f"Last round, {one.protocol}: {points(interval((last['dml'] - last['fedavg']).to_numpy()))}.")
-    return " ".join(told)
+            unlike = ": unexplained" if kinds.p < ALPHA else ""
+            before, fresh = points(interval(kinds.before.to_numpy())), f"{100 * kinds.fresh.mean():+.2f}"
+            told[-1] += f"; exploratory seeds {before} (sample; fresh {fresh}){unlike}"
+    return f"{'. '.join(told)}."
 
 
 def mechanism(speaking: Sequence[Deciding]) -> str:
     """What peers add to being held to a client's own predictions, on the same seeds."""
-    answers, numbers = _compared(speaking, "mechanism", "self", seeds=False)
-    return f"{_short(answers, speaking)}. DML minus being its own peer: {numbers}."
-
-
-def _short(answers: Sequence[str], speaking: Sequence[Deciding]) -> str:
-    """The answers in a word, or one a protocol; exploratory seeds decide none."""
-    alike, undecided = len(set(answers)) == 1, [bool(one.missing) for one in speaking]
-    if set(answers) == {OPEN} or (alike and not any(undecided)):
-        return SHORT[answers[0]]
-    if all(undecided):
-        return f"Open (exploratory: {answers[0] if alike else 'the protocols differ'})"
-    said = (SHORT[OPEN if one.missing else answer].lower() for one, answer in zip(speaking, answers, strict=True))
-    return capital("; ".join(f"{one.protocol}: {word}" for one, word in zip(speaking, said, strict=True)))
+    told = (_by(one, _asked(one, "mechanism", "self")).rpartition(" (")[0] for one in speaking)
+    return f"Against being its own peer: {'; '.join(told).lower()}."
 
 
 def one_seed(results: pd.DataFrame, reported: pd.DataFrame) -> str:
@@ -181,10 +169,10 @@ def models(studies: Path) -> str:
 
 def traffic(times: pd.Series) -> str:
     """How many times DML's bytes of one client FedAvg's are, with one sum from the server, the less is left out."""
-    whole, top = (f"{times[OURS, CODED, arm]:.2f} (raw {times[OURS, RUN, arm]:.2f})" for arm in ("fedavg", TOP))
+    whole, top = (f"{times[OURS, CODED, arm]:.2f}" for arm in ("fedavg", TOP))
     return (
-        f"FedAvg's bytes by DML's (one-sum server, published): round {times[OURS, ROUND, 'fedavg']:,.0f}, run with "
-        f"coded set-up {whole}, its largest 1 % {top}."
+        f"FedAvg's bytes by DML's (one-sum server): round {times[OURS, ROUND, 'fedavg']:,.0f}, run with coded set-up "
+        f"{whole}, its largest 1 % {top} (raw {times[OURS, RUN, TOP]:.2f})."
     )
 
 
@@ -227,7 +215,7 @@ def advice(speaking: Sequence[Deciding], times: pd.Series, readers: dict[str, se
     less = "" if everywhere else "Not for accuracy (no gain shown): FedAvg."
     if gained and not everywhere:
         half = " (half a point not shown)" if _asked(gained[0], "C1", "fedavg").least < plan().margin else ""
-        less = f"For accuracy as in the {gained[0].protocol} protocol{half}; elsewhere FedAvg."
+        less = f"For accuracy in the {gained[0].protocol} setting{half}; else FedAvg."
     return " ".join(filter(None, ("; ".join(reasons) + "." if reasons else "", less)))
 
 

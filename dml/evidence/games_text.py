@@ -140,7 +140,7 @@ def brief(folder: Path = STUDIES) -> str:
     told = standing(rates).loc[READERS]
     places = (games.CHOOSES, LOSSES), (games.SEVERAL, "weights")
     losses, weights = (games.chosen(rates, *place)["auc"].mean() for place in places)
-    numbers = "; ".join(f"{row.Index} {_area(row)}, {row.answer}" for row in told.itertuples())
+    numbers = ", ".join(f"{row.Index} {_area(row)}" for row in told.itertuples())
     state = ", interim" if games.interim(rates) else ""
     both = f"{losses:.3f} from losses, {weights:.3f} from weights"
     return (
