@@ -10,7 +10,7 @@ import torch
 
 from dml.config import ROOT
 from dml.data import audit
-from dml.data.images import Images, Split
+from dml.data.images import Images, Split, copies
 from dml.evidence import published, style
 from dml.files import DataError
 
@@ -32,9 +32,9 @@ def images():
 
 
 def test_copies_among_unseen_images_are_counted_from_the_second_on(images):
-    assert audit.copies(images) == []
+    assert copies(images) == []
     unseen = split([NOISE[0], NOISE[1], NOISE[0], NOISE[1], NOISE[0]], [0, 1, 0, 1, 1], "unseen")
-    assert audit.copies(replace(images, unseen=unseen)) == [2, 3, 4]
+    assert copies(replace(images, unseen=unseen)) == [2, 3, 4]
 
 
 def test_planted_duplicates(images):

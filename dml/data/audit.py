@@ -45,13 +45,6 @@ def exact_duplicates(images: Images) -> pd.DataFrame:
     return _same(_table(images), [hashlib.sha256(image.tobytes()).digest() for image in pixels])
 
 
-def copies(images: Images) -> list[int]:
-    """Which unseen images, by their place, have the same decoded pixels as an earlier unseen one."""
-    seen: dict[bytes, int] = {}
-    sums = [hashlib.sha256(image.tobytes()).digest() for image in images.unseen.images.numpy()]
-    return [place for place, sum_ in enumerate(sums) if seen.setdefault(sum_, place) != place]
-
-
 def original_duplicates() -> pd.DataFrame:
     """Pairs of the author's original files with the same bytes, by the manifest; columns as above."""
     rows = facemask.read_manifest()

@@ -239,3 +239,10 @@ def _read(file: Path) -> Images | None:
         log.warning("cache %s does not hold the pixels it was written with; decoding again", file.name)
         return None
     return images
+
+
+def copies(images: Images) -> list[int]:
+    """Which unseen images, by their place, have the same decoded pixels as an earlier unseen one."""
+    seen: dict[bytes, int] = {}
+    sums = [hashlib.sha256(image.tobytes()).digest() for image in images.unseen.images.numpy()]
+    return [place for place, sum_ in enumerate(sums) if seen.setdefault(sum_, place) != place]

@@ -20,13 +20,13 @@ from dml.evidence import (
     skew_text,
 )
 from dml.evidence.about import RUNS, About, read
-from dml.evidence.accuracy import claims
+from dml.evidence.accuracy import LAST, claims
 from dml.evidence.answers import HELD, OPEN, REFUTED, points
 from dml.evidence.privacy import c4
 from dml.evidence.published import prediction
 from dml.evidence.transmission import CODED, OURS, ROUND, RUN, ratios
 from dml.evidence.words import capital, estimate, joined, side
-from dml.stats import ALPHA, interval, per_seed
+from dml.stats import ALPHA, Estimate, interval, per_seed
 from dml.studies.plan import plan
 
 TOP = "fedavg, top 1 %"
@@ -81,8 +81,15 @@ def decided(one: Deciding) -> str:
     return (
         f"**The {fedavg.n} confirmatory seeds of the {one.protocol} protocol decide.** Mean of the last "
         f"{plan().late_rounds} rounds, in points: DML minus FedAvg {points(fedavg)} (95 %), "
-        f"{side(fedavg.low, fedavg.high)}; minus being its own peer {points(alone)}, {side(alone.low, alone.high)}."
+        f"{side(fedavg.low, fedavg.high)}; at the last round alone, the published way, {points(last_round(one))}. DML "
+        f"minus being its own peer {points(alone)}, {side(alone.low, alone.high)}."
     )
+
+
+def last_round(one: Deciding) -> Estimate:
+    """DML minus FedAvg at the last round."""
+    last = per_seed(one.results, LAST)
+    return interval((last["dml"] - last["fedavg"]).to_numpy())
 
 
 def findings(record: Path = RECORDED) -> str:
@@ -133,8 +140,7 @@ def accuracy(speaking: Sequence[Deciding], record: Path = RECORDED) -> str:
         told.append(_by(one, row))
         if one.missing or row.answer != HELD:
             continue
-        last = per_seed(one.results, "unseen accuracy")
-        told[-1] += f", last round {points(interval((last['dml'] - last['fedavg']).to_numpy()))}"
+        told[-1] += f", last round {points(last_round(one))}"
         kinds = beside.gap(read(record / RUNS[one.protocol], "results"), one.results, "fedavg")
         if side(kinds.both.low, kinds.both.high) == side(-1, 1):
             unlike = ": unexplained" if kinds.p < ALPHA else ""

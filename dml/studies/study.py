@@ -8,8 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from dml.config import RECORDED
-from dml.data.audit import copies
-from dml.data.images import images_of
+from dml.data.images import copies, images_of
 from dml.experiment import cache, jobs, results
 from dml.studies import tables
 from dml.studies.plan import Study, within
