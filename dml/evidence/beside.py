@@ -92,6 +92,7 @@ def text(study: Study, folder: Path, results: pd.DataFrame) -> Iterator[str]:
         f"images, mean of the last {plan().late_rounds} rounds, as all seeds kept it. How far the two kinds are apart "
         f"was looked at afterwards (Welch's t, uncorrected for the {len(found)} rows); both together is as if they "
         "were one population."
+        + (" Their unseen images differ in number, so the levels do not compare." if study.unseen_images else "")
     )
     rows = []
     for what, each in found.items():

@@ -82,7 +82,8 @@ def decided(one: Deciding) -> str:
         f"**The {fedavg.n} confirmatory seeds of the {one.protocol} protocol decide.** Mean of the last "
         f"{plan().late_rounds} rounds, in points: DML minus FedAvg {points(fedavg)} (95 %), "
         f"{side(fedavg.low, fedavg.high)}; at the last round alone, the published way, {points(last_round(one))}. DML "
-        f"minus being its own peer {points(alone)}, {side(alone.low, alone.high)}."
+        f"minus being its own peer {points(alone)}, {side(alone.low, alone.high)}. "
+        "[Exploratory seeds beside them](../figures/studies.md)."
     )
 
 

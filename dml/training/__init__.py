@@ -1,1 +1,1 @@
-"""How one client trains: the plain loop, the stack for a GPU, measures of its predictions, the machine it runs on."""
+"""How one client trains: the plain loop, measures of its predictions, the machine it runs on."""

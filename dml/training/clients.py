@@ -138,7 +138,7 @@ def correct(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def fit_one(fit: Fit) -> list[Epoch]:
-    """Train one client, one batch after the other: the reference that `stack.fit_stack` is tested against."""
+    """Train one client, one batch after the other: the reference of `tests/benchmarks/stacked.py`."""
     client, experiment = fit.client, fit.client.experiment
     parameters = list(client.model.parameters())
     optimiser = fit.optimiser(parameters) if fit.public else client.optimiser
