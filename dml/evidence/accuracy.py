@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from dml.evidence.answers import HELD, OPEN, REFUTED
-from dml.stats import Difference, columns, gaps, holm, paired
+from dml.stats import Difference, Estimate, columns, gaps, holm, interval, paired
 from dml.studies.plan import Comparison, plan
 
 LATE, LAST = "late unseen accuracy", "unseen accuracy"
@@ -62,6 +62,12 @@ def values(results: pd.DataFrame, metric: str, of_clients: str = "mean") -> pd.D
         rows = rows[rows["round"] == rows.groupby("arm")["round"].transform("max")]
     rounds = rows.groupby(["seed", "arm", "round"])["value"].agg(of_clients)
     return rounds.groupby(["seed", "arm"]).mean().unstack()
+
+
+def over_fedavg(results: pd.DataFrame, arm: str = "dml") -> Estimate:
+    """An arm minus FedAvg in unseen accuracy at the last round, the published way: a share, over seeds."""
+    last = values(results, LAST)
+    return interval((last[arm] - last["fedavg"]).dropna().to_numpy())
 
 
 def answer(comparison: Comparison, difference: Difference) -> str:

@@ -3,7 +3,7 @@ together, and the machines that computed them.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,14 +31,19 @@ class Kinds(NamedTuple):
     fresh: pd.Series
 
     @property
+    def welch(self):
+        """Welch's t test that both kinds have one mean, as SciPy has it."""
+        return stats.ttest_ind(self.fresh, self.before, equal_var=False)
+
+    @property
     def p(self) -> float:
-        """Of Welch's t: that both kinds have one mean."""
-        return float(stats.ttest_ind(self.fresh, self.before, equal_var=False).pvalue)
+        """Of Welch's t."""
+        return float(self.welch.pvalue)
 
     @property
     def apart(self) -> Estimate:
         """How far the fresh ones are above the others, with Welch's interval."""
-        low, high = stats.ttest_ind(self.fresh, self.before, equal_var=False).confidence_interval(LEVEL)
+        low, high = self.welch.confidence_interval(LEVEL)
         return Estimate(self.fresh.mean() - self.before.mean(), low, high, len(self.fresh) + len(self.before))
 
     @property
@@ -55,17 +60,21 @@ def sampled(results: pd.DataFrame) -> pd.DataFrame:
 
 def gap(before: pd.DataFrame, fresh: pd.DataFrame, arm: str) -> Kinds:
     """DML minus another arm in that sample."""
-    return Kinds(*((table["dml"] - table[arm]).dropna() for table in (sampled(before), sampled(fresh))))
+    return _minus((sampled(before), sampled(fresh)), arm)
+
+
+def _minus(tables: Iterable[pd.DataFrame], arm: str) -> Kinds:
+    return Kinds(*((table["dml"] - table[arm]).dropna() for table in tables))
 
 
 def kinds(before: pd.DataFrame, fresh: pd.DataFrame) -> dict[str, Kinds]:
     """By what it is: DML minus every arm in the sample, minus FedAvg on all unseen images at the last round, and the
     levels of both in the sample.
     """
-    found = {f"DML minus `{arm}`": gap(before, fresh, arm) for arm in AGAINST}
-    last = (values(results, LAST) for results in (before, fresh))
-    found["the same to `fedavg`, last round, all images"] = Kinds(*(table["dml"] - table["fedavg"] for table in last))
     both = sampled(before), sampled(fresh)
+    found = {f"DML minus `{arm}`": _minus(both, arm) for arm in AGAINST}
+    last = (values(results, LAST) for results in (before, fresh))
+    found["the same to `fedavg`, last round, all images"] = _minus(last, "fedavg")
     return found | {f"`{arm}` itself, %": Kinds(*(table[arm] for table in both)) for arm in ("dml", "fedavg")}
 
 

@@ -20,13 +20,13 @@ from dml.evidence import (
     skew_text,
 )
 from dml.evidence.about import RUNS, About, read
-from dml.evidence.accuracy import LAST, claims
+from dml.evidence.accuracy import claims, over_fedavg
 from dml.evidence.answers import HELD, OPEN, REFUTED, points
 from dml.evidence.privacy import c4
 from dml.evidence.published import prediction
 from dml.evidence.transmission import CODED, OURS, ROUND, RUN, ratios
 from dml.evidence.words import capital, estimate, joined, side
-from dml.stats import ALPHA, Estimate, interval, per_seed
+from dml.stats import ALPHA, interval, per_seed
 from dml.studies.plan import plan
 
 TOP = "fedavg, top 1 %"
@@ -81,16 +81,10 @@ def decided(one: Deciding) -> str:
     return (
         f"**The {fedavg.n} confirmatory seeds of the {one.protocol} protocol decide.** Mean of the last "
         f"{plan().late_rounds} rounds, in points: DML minus FedAvg {points(fedavg)} (95 %), "
-        f"{side(fedavg.low, fedavg.high)}; at the last round alone, the published way, {points(last_round(one))}. DML "
-        f"minus being its own peer {points(alone)}, {side(alone.low, alone.high)}. "
-        "[Exploratory seeds beside them](../figures/studies.md)."
+        f"{side(fedavg.low, fedavg.high)}; at the last round alone, the published way, "
+        f"{points(over_fedavg(one.results))}. DML minus being its own peer {points(alone)}, "
+        f"{side(alone.low, alone.high)}. [Exploratory seeds beside them](../figures/studies.md)."
     )
-
-
-def last_round(one: Deciding) -> Estimate:
-    """DML minus FedAvg at the last round."""
-    last = per_seed(one.results, LAST)
-    return interval((last["dml"] - last["fedavg"]).to_numpy())
 
 
 def findings(record: Path = RECORDED) -> str:
@@ -128,20 +122,20 @@ def _asked(one: Deciding, family: str, against: str):
 def _by(one: Deciding, row) -> str:
     """A protocol's answer in a word, and by how much DML is above the other arm; exploratory seeds leave it open."""
     word = SHORT[OPEN if one.missing else row.answer].lower()
-    return f"{capital(one.protocol)}: {word}, {points(row)} ({row.n}{' exploratory' if one.missing else ''})"
+    return f"{one.protocol}: {word}, {points(row)}"
 
 
-def accuracy(speaking: Sequence[Deciding], record: Path = RECORDED) -> str:
+def accuracy(speaking: Sequence[Deciding], record: Path) -> str:
     """DML's accuracy on unseen images against FedAvg's, in both protocols; where fresh seeds show a gain, the last
     round, which is the published way, too, and seeds before the plan if they, counted in, leave it open.
     """
     told = []
     for one in speaking:
         row = _asked(one, "C1", "fedavg")
-        told.append(_by(one, row))
+        told.append(f"{capital(_by(one, row))} ({row.n}{' exploratory' if one.missing else ''})")
         if one.missing or row.answer != HELD:
             continue
-        told[-1] += f", last round {points(last_round(one))}"
+        told[-1] += f", last round {points(over_fedavg(one.results))}"
         kinds = beside.gap(read(record / RUNS[one.protocol], "results"), one.results, "fedavg")
         if side(kinds.both.low, kinds.both.high) == side(-1, 1):
             unlike = ": unexplained" if kinds.p < ALPHA else ""
@@ -152,8 +146,8 @@ def accuracy(speaking: Sequence[Deciding], record: Path = RECORDED) -> str:
 
 def mechanism(speaking: Sequence[Deciding]) -> str:
     """What peers add to being held to a client's own predictions, on the same seeds."""
-    told = (_by(one, _asked(one, "mechanism", "self")).rpartition(" (")[0] for one in speaking)
-    return f"Against being its own peer: {'; '.join(told).lower()}."
+    told = "; ".join(_by(one, _asked(one, "mechanism", "self")) for one in speaking)
+    return f"Against being its own peer: {told}."
 
 
 def one_seed(results: pd.DataFrame, reported: pd.DataFrame) -> str:

@@ -81,9 +81,9 @@ def break_even(rows: pd.DataFrame) -> int | None:
     return None if beaten.empty else int(beaten["liars"].min())
 
 
-def break_evens(results: pd.DataFrame) -> dict[tuple, int | None]:
-    """The `break_even` of every arm, rule and clip."""
-    return {guard: break_even(part) for guard, part in differences(results).groupby(GUARD, sort=False)}
+def break_evens(rows: pd.DataFrame) -> dict[tuple, int | None]:
+    """The `break_even` of every arm, rule and clip, of `differences`."""
+    return {guard: break_even(part) for guard, part in rows.groupby(GUARD, sort=False)}
 
 
 def state(name: str, results: pd.DataFrame) -> str:
@@ -126,7 +126,7 @@ def _of_ten(folder: Path) -> str:
     results = recorded("hostile", folder)
     if results is None or (n := results["seed"].nunique()) < len(STUDIES_BY_NAME["hostile"].seeds):
         return ""
-    even, most = break_evens(results), results["liars"].max()
+    even, most = break_evens(differences(results)), results["liars"].max()
     asked = {"DML": ("dml", SMALL.clip), "FedAvg": ("fedavg", SMALL.clip), "clipped": ("dml", CLIP)}
     found = {name: even[arm, "mean", clip] for name, (arm, clip) in asked.items()}
     told = (f"{f'none to {most}' if fewest is None else fewest} ({name})" for name, fewest in found.items())

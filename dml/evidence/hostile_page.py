@@ -55,7 +55,8 @@ def counted(results: pd.DataFrame | None, complete: bool) -> Iterator[str]:
     """The row on H6, which is a count: at how many liars hearing nobody is better than each of three arms."""
     if results is None or not {("dml", "mean", CLIP), ("dml", "mean", BASE.clip)} <= set(by_seed(results)):
         return
-    rows, even = differences(results), break_evens(results)
+    rows = differences(results)
+    even = break_evens(rows)
     asked = {("dml", "mean", CLIP): (4, None), ("dml", "mean", BASE.clip): (1,), ("fedavg", "mean", BASE.clip): (1, 2)}
     right = all(even[guard] in expected for guard, expected in asked.items())
     said = (HELD if right else FAILED) if complete else f"{OPEN}: interim"

@@ -2,10 +2,11 @@
 training; and what a rule costs while nobody lies.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
+from dml.evidence.answers import points
 from dml.evidence.hostile import GUARD, MARGIN, by_seed
 from dml.evidence.words import estimate, table
 from dml.stats import Estimate, interval
@@ -52,16 +53,11 @@ def _training(results: pd.DataFrame) -> list[str]:
 
 
 def _skewed(results: pd.DataFrame) -> list[str]:
-    made, rows = [], results[results["metric"] == "accuracy"]
-    for guard, part in rows.groupby(GUARD, sort=False):
-        wide = part.pivot(index="seed", columns="liars", values="value")
-        plain = rows[(rows["arm"] == guard[0]) & (rows["rule"] == "mean") & (rows["liars"] == 0)]
-        price = wide[0] - plain.set_index("seed")["value"]
-        lost = interval((wide[0] - wide[2]).dropna().to_numpy())
-        cost = interval(price.dropna().to_numpy())
-        told = "" if guard[1] == "mean" else estimate(cost.mean, cost.low, cost.high, "+.1f")
-        shown = (_of(part[part["liars"] == f], "accuracy") for f in (0, 2))
-        made.append((*cells(guard), *shown, estimate(lost.mean, lost.low, lost.high, "+.1f"), told, lost.n))
+    made, accuracy = [], by_seed(results)
+    for guard, values in accuracy.items():
+        lost, cost = interval((values[0] - values[2]).dropna().to_numpy()), _price(accuracy, guard)
+        shown = (_told(interval(values[liars].to_numpy()), ".1f") for liars in (0, 2))
+        made.append((*cells(guard), *shown, _told(lost, "+.1f"), _told(cost, "+.1f") if cost else "", lost.n))
     titles = ("no liar, %", "2 veto, %", "what is lost, points", "rule minus no rule, no liar, points", "n")
     return table(("arm", "rule", "clip", *titles), made)
 
@@ -76,6 +72,17 @@ NOTES = {
 TABLES = {"hostile-screen": _screen, "hostile-training": _training, "hostile-skewed": _skewed}
 
 
+def _price(accuracy: Mapping[tuple, Mapping[int, pd.Series]], guard: tuple) -> Estimate | None:
+    """What a guard costs while nobody lies: accuracy minus the same arm's without the rule or, where it has none, with
+    the smallest clip; None where that is the guard itself or was not run.
+    """
+    arm, rule, clip = guard
+    without = arm, "mean", min(floor for *_, floor in accuracy) if rule == "mean" else clip
+    if without == guard or without not in accuracy:
+        return None
+    return interval((accuracy[guard][0] - accuracy[without][0]).dropna().to_numpy())
+
+
 def prices(results: pd.DataFrame) -> Iterator[str]:
     """What the clip and each rule cost while nobody lies: accuracy minus the same arm's without it, and the bytes of a
     client in a round; beside it the part that liars have of the sum where the server weighs clients.
@@ -83,16 +90,14 @@ def prices(results: pd.DataFrame) -> Iterator[str]:
     accuracy, weight = by_seed(results), by_seed(results, "liar weight")
     spent = {way: by_seed(results, way) for way in ("up", "down")}
     numbers, made = sorted(set(results["liars"].tolist()) - {0}), []
-    for guard, values in accuracy.items():
-        arm, rule, clip = guard
-        without = arm, "mean", results["clip"].min() if rule == "mean" else clip
-        if without == guard or without not in accuracy:
+    for guard in accuracy:
+        cost = _price(accuracy, guard)
+        if cost is None:
             continue
-        cost = interval((values[0] - accuracy[without][0]).dropna().to_numpy())
         sent = " / ".join(f"{ways[guard][0].mean():,.0f}" for ways in spent.values())
         share = (f"{100 * weight[guard][f].mean():.1f}" if guard in weight else "" for f in numbers)
-        told = estimate(cost.mean, cost.low, cost.high), _free(cost), sent, *share, cost.n
-        made.append((*cells(guard), "no clip" if rule == "mean" else "no rule", *told))
+        told = points(cost), _free(cost), sent, *share, cost.n
+        made.append((*cells(guard), "no clip" if guard[1] == "mean" else "no rule", *told))
     yield "**What the clip and each rule cost while nobody lies.** A rule is told to expect 2; *no rule* is the mean."
     yield "Bytes of one client in a round. Weight of the liars in the sum at the row's worst attack (alike: 10 each)."
     yield ""
@@ -118,5 +123,8 @@ def _of(rows: pd.DataFrame, metric: str) -> str:
     values = rows.loc[rows["metric"] == metric, "value"]
     if values.empty:
         return ""
-    one = interval(values.to_numpy())
-    return estimate(one.mean, one.low, one.high, ".1f")
+    return _told(interval(values.to_numpy()), ".1f")
+
+
+def _told(one: Estimate, form: str) -> str:
+    return estimate(one.mean, one.low, one.high, form)

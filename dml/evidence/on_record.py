@@ -18,12 +18,13 @@ from dml.evidence import crowd_text, defences_text, games_text, generalisation, 
 from dml.evidence import reconstruction as pictures
 from dml.evidence import transmission as sizes
 from dml.evidence.about import About, read
-from dml.evidence.answers import STATUSES, brief
+from dml.evidence.accuracy import over_fedavg
+from dml.evidence.answers import STATUSES, brief, points
 from dml.evidence.findings import confirmed, decided
 from dml.evidence.privacy import ALIKE, QUESTIONS, c4
 from dml.evidence.words import estimate, side, table
 from dml.files import DataError, write_text
-from dml.stats import interval, per_seed
+from dml.stats import Estimate
 
 NOTEBOOKS = ROOT / "notebooks"
 START, END = "<!-- on record -->", "<!-- end -->"
@@ -66,9 +67,9 @@ class Finding(NamedTuple):
     shows: str
 
 
-def excluded(value: float, low: float, high: float) -> str:
+def excluded(value: float, one: Estimate) -> str:
     """Whether an interval leaves a value out."""
-    return "not excluded" if low <= value <= high else "excluded"
+    return "not excluded" if one.low <= value <= one.high else "excluded"
 
 
 def one_round(published: Recorded, reduced: Recorded) -> list[str]:
@@ -83,29 +84,23 @@ def one_round(published: Recorded, reduced: Recorded) -> list[str]:
     ]
 
 
-def gap(values: pd.DataFrame, arm: str) -> tuple[str, float, float]:
-    """An arm minus FedAvg in words, and the bounds of its interval."""
-    one = interval(values[arm] - values["fedavg"])
-    return f"{estimate(one.mean, one.low, one.high)} (95 %)", one.low, one.high
-
-
 def accuracy(published: Recorded, reduced: Recorded) -> list[str]:
     """Notebook 02: DML minus FedAvg, one paragraph a run, since no claim is about both."""
     paragraphs, newer = [], confirmed(published.studies.parent)
     for run in (published, reduced):
-        values, reports = per_seed(run.read("results"), "unseen accuracy"), run.about.reported
-        told, low, high = gap(values, "dml")
+        results, reports = run.read("results"), run.about.reported
+        found = over_fedavg(results)
         paragraphs.append(
-            f"**{run.name}, n = {len(values)} exploratory seeds.** DML minus FedAvg in unseen accuracy at the last "
-            f"round, in points: {told}, {side(low, high)}."
+            f"**{run.name}, n = {found.n} exploratory seeds.** DML minus FedAvg in unseen accuracy at the last "
+            f"round, in points: {points(found)} (95 %), {side(found.low, found.high)}."
         )
         if len(reports):
             means = reports.groupby("arm")["accuracy"].mean()
-            theirs, (one_term, lowest, highest) = means["dml"] - means["fedavg"], gap(values, "dml-one-term")
-            first, second = excluded(theirs, low, high), excluded(theirs, lowest, highest)
+            theirs, one_term = means["dml"] - means["fedavg"], over_fedavg(results, "dml-one-term")
+            first, second = excluded(theirs, found), excluded(theirs, one_term)
             paragraphs[-1] += (
                 f" As a mean, the published gap of {100 * theirs:+.2f} (one run) is {first}; for the author's one-term "
-                f"form, {one_term}, {'likewise' if first == second else f'it is {second}'}."
+                f"form, {points(one_term)} (95 %), {'likewise' if first == second else f'it is {second}'}."
             )
         if run.protocol in newer:
             paragraphs.append(decided(newer[run.protocol]))
