@@ -136,7 +136,7 @@ def test_a_study_goes_on_where_it_stopped_and_is_told(recorded, no_workers, monk
         clients[clients["share"] == 1].groupby(["seed", "arm"])["accuracy"].mean().unstack(),
     )
     assert (
-        f"3 clients, all a round, {100 * (gap['dml'] - gap['fedavg']).mean():+.2f} [" in told
+        f"3 clients, all a round {100 * (gap['dml'] - gap['fedavg']).mean():+.2f} [" in told
         and "faces (interim): 3 clients, all" in told
     )
     page = crowd_page.text(to)

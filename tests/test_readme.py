@@ -98,7 +98,7 @@ def test_every_generated_block_is_its_text(told):
 
 
 def test_a_changed_table_sentence_or_caption_would_be_seen():
-    for old in ("| claim |", "Against being its own peer: ", "Paired means"):
+    for old in ("| claim |", "Against itself as peer: ", "Paired means"):
         text = TEXT.replace(old, f"{old}9", 1)
         assert text != TEXT and redraw.refreshed(text) == TEXT
 
@@ -233,7 +233,7 @@ def test_the_finding_on_accuracy_turns_with_the_results_and_exploratory_seeds_le
     assert f"?** Published: open, {sign}" in told and " (8 exploratory). Reduced: open, " in told
     assert ("is excluded" in told) == (by < 0.02) and ("is not excluded" in told) == (by > 0.02)
     advice = bullet(record, "When to use it?")
-    assert "?** For small rounds" in advice and advice.count("Not for accuracy (no gain shown): FedAvg.") == 1
+    assert "?** For small messages" in advice and advice.count("Not for accuracy (no gain shown): FedAvg.") == 1
 
 
 def test_two_protocols_that_differ_are_said_to(record):
@@ -328,7 +328,7 @@ def test_confirmatory_seeds_speak_as_soon_as_all_are_on_record(record):
     complete(record, "published", dml=0.02)
     told = told_of(record)
     assert "FedAvg?** Published: yes, +1.95 [+1.87, +2.03] (12), last round +1.95 [+1.87, +2.03]. Reduced: yes" in told
-    assert "use it?** For accuracy; for small rounds" in told and "(sample; " not in told
+    assert "use it?** For accuracy; for small messages" in told and "(sample)" not in told
 
 
 def test_a_gain_that_the_seeds_before_the_plan_leave_open_is_told_with_them(record):
@@ -340,10 +340,10 @@ def test_a_gain_that_the_seeds_before_the_plan_leave_open_is_told_with_them(reco
     assert kinds.both.n == 20 and kinds.both.low < 0 < kinds.both.high and kinds.p > 0.05
     fresh, before = (f"{100 * each.mean():+.2f}" for each in (kinds.fresh, kinds.before))
     assert f"?** Published: yes, {fresh} [" in told and f" (12), last round {fresh} [" in told
-    assert f"; exploratory seeds {before} [" in told and f"] (sample; fresh {fresh}). Reduced: " in told
+    assert f"; exploratory seeds {before} [" in told and f"], fresh {fresh} (sample). Reduced: " in told
     assert "is excluded as a *mean*, and as one seed." in told
     advice = bullet(record, "When to use it?")
-    assert "For accuracy in the published setting (half a point not shown); else FedAvg." in advice
+    assert "For accuracy in the published setting (0.5 points not shown); else FedAvg." in advice
 
 
 def test_a_liar_is_told_of_as_soon_as_two_seeds_are_on_record(record):
@@ -373,29 +373,30 @@ def test_the_finding_on_bytes_turns_with_the_ladder(record):
     told = bullet(record, "Cheaper?")
     ladder = read(PAPER, "bandwidth_ladder").set_index("arm")
     dml, fedavg = ladder.loc["dml"], ladder.loc["fedavg"]
-    assert f"(one-sum server): round {(fedavg['up'] + fedavg['down']) / (dml['up'] + dml['down']):,.0f}, run" in told
+    times = (fedavg["up"] + fedavg["down"]) / (dml["up"] + dml["down"])
+    assert f"one-sum server: {times:,.0f} times DML's a round, " in told
     whole = {arm: ladder.loc[arm, "sent"] + ladder.loc[arm, "setup"] for arm in ladder.index}
     coded = read(PAPER, "bandwidth_codings").set_index("what")
     kept = coded.loc["weights, float32", "bytes"] / coded.loc["weights, float32", "plain"]
     images = (dml["setup"] - fedavg["setup"]) * coded.loc["image", "bytes"].min() / 30_000
     ours = dml["sent"] + images + kept * fedavg["setup"]
-    assert f"coded set-up {kept * whole['fedavg'] / ours:.2f}, its largest 1 % " in told
+    assert f" a round, {kept * whole['fedavg'] / ours:.2f} with coded set-up; its largest 1 %: " in told
     assert told.endswith(f"(raw {whole['fedavg, top 1 %'] / whole['dml']:.2f}).")
-    assert "?** For small rounds" in bullet(record, "When to use it?")
+    assert "?** For small messages" in bullet(record, "When to use it?")
 
     def dear(table):
         table.loc[table["arm"] == "dml", ["up", "down", "sent", "setup", "amortised"]] *= 1e6
 
     change(record, "bandwidth_ladder", dear)
     assert "round 0, run" in bullet(record, "Cheaper?")
-    assert "small rounds" not in bullet(record, "When to use it?")
+    assert "small messages" not in bullet(record, "When to use it?")
 
 
 def test_the_finding_on_privacy_turns_with_the_differences(record):
     told = bullet(record, "More private?")
     assert "One round (exploratory, 128 targets): server +0.081 [+0.062, +0.102], peer -0.024 [-0.041, -0.005]." in told
     advice = bullet(record, "When to use it?")
-    assert "; against an honest-but-curious server or curious peers with one sum." in advice
+    assert "; against an honest-but-curious server or peers with one sum." in advice
 
     def flip(table):
         table[["value", "low", "high"]] = -table[["value", "high", "low"]].to_numpy()
@@ -414,10 +415,10 @@ def test_the_finding_on_privacy_turns_with_the_differences(record):
 
 def test_a_reader_is_named_in_the_advice_only_where_both_studies_say_the_same(record):
     """One round says that a peer of DML reads more, all games over several rounds that it reads less."""
-    assert "or curious peers with one sum." in bullet(record, "When to use it?")
+    assert "or peers with one sum." in bullet(record, "When to use it?")
     copytree(RECORDED / "studies" / "privacy", record / "studies" / "privacy")
     advice = bullet(record, "When to use it?")
-    assert "; against an honest-but-curious server or curious peers with one sum." in advice
+    assert "; against an honest-but-curious server or peers with one sum." in advice
     told, areas = bullet(record, "More private?"), games_text.standing(games.recorded(record / "studies"))
     assert f"(10 games): server {areas.loc['server', 'mean']:+.3f} [" in told and "peer +0.030" in told
     assert "One round" not in told  # which was exploratory
@@ -426,7 +427,7 @@ def test_a_reader_is_named_in_the_advice_only_where_both_studies_say_the_same(re
     table[table["game"] < 205].to_csv(rates, index=False)
     told = bullet(record, "More private?")
     assert "One round (exploratory, 128" in told and "(5 games, interim): server" in told
-    assert "or curious peers with one sum." in bullet(record, "When to use it?")
+    assert "or peers with one sum." in bullet(record, "When to use it?")
 
 
 def judged_in_full(record):

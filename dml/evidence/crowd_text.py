@@ -70,18 +70,21 @@ def expectation(folder: Path = STUDIES) -> str:
 
 
 def brief(folder: Path = STUDIES) -> str:
-    """The same for the README: DML minus FedAvg with the most clients that have two seeds, all of them a round and a
-    tenth; "" before two seeds are on record.
+    """The same for the README: DML minus FedAvg, all clients a round, with the most that have the most seeds and with
+    the most that have two; and so many with a tenth a round. "" before two seeds are on record.
     """
     clients = recorded(folder)
     if clients is None or clients["seed"].nunique() < 2:
         return ""
-    gains, told, state = crowd.gains(clients), [], "" if complete(clients) else " (interim)"
-    apart = gains[(gains["against"] == "fedavg") & (gains["n"] > 1)]
-    for setting, words in ((EVERYBODY, " clients, all a round,"), (TENTH, ", a tenth,")):
-        most = apart[_in(apart, setting)].nlargest(1, "clients")
-        told += [f"{row.clients:,}{words} {points(row)} (n = {row.n})" for row in most.itertuples()]
-    return f"DML minus FedAvg, drawn faces{state}: {'; '.join(told)}." if told else ""
+    gains, state = crowd.gains(clients), "" if complete(clients) else " (interim)"
+    apart = gains[(gains["against"] == "fedavg") & (gains["n"] > 1)].sort_values("clients")
+    everybody, tenth = (apart[_in(apart, setting)] for setting in (EVERYBODY, TENTH))
+    seen = everybody[everybody["n"] == everybody["n"].max()].tail(1)
+    chosen = pd.concat([seen, everybody.tail(1)]).drop_duplicates("clients").assign(who=" clients, all a round")
+    chosen.iloc[1:, -1] = ""
+    shown = pd.concat([chosen, tenth.tail(1).assign(who=", a tenth")]).itertuples()
+    told = "; ".join(f"{row.clients:,}{row.who} {points(row)} (n = {row.n})" for row in shown)
+    return f"DML minus FedAvg, drawn faces{state}: {told}." if told else ""
 
 
 def _reached(values: pd.DataFrame, who: str) -> list[str]:

@@ -3,6 +3,7 @@
 No number and no outcome is typed here: another table gives another sentence, and a test tries it.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -78,12 +79,16 @@ def confirmed(record: Path = RECORDED) -> dict[str, Deciding]:
 def decided(one: Deciding) -> str:
     """What confirmatory seeds say of the two main comparisons, as a paragraph."""
     fedavg, alone = _asked(one, "C1", "fedavg"), _asked(one, "mechanism", "self")
+    matched = (_asked(one, "mechanism", arm) for arm in ("local+public", "fedavg+public"))
+    told = "; ".join(f"`{row.against}` {points(row)}, {side(row.low, row.high)}" for row in matched)
     return (
-        f"**The {fedavg.n} confirmatory seeds of the {one.protocol} protocol decide.** Mean of the last "
+        f"**The {fedavg.n} confirmatory seeds of the {one.protocol} protocol decide** "
+        f"({one.title.rpartition(', ')[0]}). Mean of the last "
         f"{plan().late_rounds} rounds, in points: DML minus FedAvg {points(fedavg)} (95 %), "
         f"{side(fedavg.low, fedavg.high)}; at the last round alone, the published way, "
-        f"{points(over_fedavg(one.results))}. DML minus being its own peer {points(alone)}, "
-        f"{side(alone.low, alone.high)}. [Exploratory seeds beside them](../figures/studies.md)."
+        f"{points(over_fedavg(one.results))}. Minus arms with as many labels and steps: {told}. DML minus being its "
+        f"own peer {points(alone)}, {side(alone.low, alone.high)}. "
+        "[Exploratory seeds beside them](../figures/studies.md)."
     )
 
 
@@ -95,7 +100,6 @@ def findings(record: Path = RECORDED) -> str:
     about, published = About.read(folder), speaking[0]
     missing = [f"{one.missing} ({one.protocol})" for one in speaking if one.missing]
     state = f" Confirmatory seeds: {', '.join(missing)}." if missing else ""
-    head = f"Points of accuracy, photographs [95 %] (seeds); *interim*, *exploratory* decide nothing.{state}"
     ratio = ratios(read(folder, "bandwidth_ladder"), read(folder, "bandwidth_codings"), about.experiment.clients)
     times = ratio.set_index(["system", "what", "against"])["ratio"]
     readers = c4(read(folder, "privacy_differences"))
@@ -110,6 +114,9 @@ def findings(record: Path = RECORDED) -> str:
         "When to use it?": advice(speaking, times, heard(readers, studies)),
     }
     told = {question: capital(answer) for question, answer in asked.items() if answer}
+    marks = [mark for mark in ("interim", "exploratory") if re.search(rf"{mark}[,)]", " ".join(told.values()))]
+    nothing = f"; *{', '.join(marks)}* decides nothing" if marks else ""
+    head = f"Points of accuracy, photographs [95 %] (seeds){nothing}.{state}"
     return joined([head, "", *(f"- **{question}** {answer}" for question, answer in told.items())])
 
 
@@ -140,14 +147,14 @@ def accuracy(speaking: Sequence[Deciding], record: Path) -> str:
         if side(kinds.both.low, kinds.both.high) == side(-1, 1):
             unlike = ": unexplained" if kinds.p < ALPHA else ""
             before, fresh = points(interval(kinds.before.to_numpy())), f"{100 * kinds.fresh.mean():+.2f}"
-            told[-1] += f"; exploratory seeds {before} (sample; fresh {fresh}){unlike}"
+            told[-1] += f"; exploratory seeds {before}, fresh {fresh} (sample){unlike}"
     return f"{'. '.join(told)}."
 
 
 def mechanism(speaking: Sequence[Deciding]) -> str:
     """What peers add to being held to a client's own predictions, on the same seeds."""
     told = "; ".join(_by(one, _asked(one, "mechanism", "self")) for one in speaking)
-    return f"Against being its own peer: {told}."
+    return f"Against itself as peer: {told}."
 
 
 def one_seed(results: pd.DataFrame, reported: pd.DataFrame) -> str:
@@ -172,8 +179,8 @@ def traffic(times: pd.Series) -> str:
     """How many times DML's bytes of one client FedAvg's are, with one sum from the server, the less is left out."""
     whole, top = (f"{times[OURS, CODED, arm]:.2f}" for arm in ("fedavg", TOP))
     return (
-        f"FedAvg's bytes by DML's (one-sum server): round {times[OURS, ROUND, 'fedavg']:,.0f}, run with coded set-up "
-        f"{whole}, its largest 1 % {top} (raw {times[OURS, RUN, TOP]:.2f})."
+        f"FedAvg's bytes, one-sum server: {times[OURS, ROUND, 'fedavg']:,.0f} times DML's a round, {whole} with coded "
+        f"set-up; its largest 1 %: {top} (raw {times[OURS, RUN, TOP]:.2f})."
     )
 
 
@@ -189,7 +196,7 @@ def privacy(readers: pd.DataFrame, studies: Path) -> str:
     return " ".join(filter(None, (*told, games_text.brief(studies))))
 
 
-READERS = {"server": "an honest-but-curious server", "peer": "curious peers", "peer, sum": "curious peers with one sum"}
+READERS = {"server": "an honest-but-curious server", "peer": "curious peers", "peer, sum": "peers with one sum"}
 
 
 def heard(readers: pd.DataFrame, studies: Path) -> dict[str, set[str]]:
@@ -209,13 +216,14 @@ def advice(speaking: Sequence[Deciding], times: pd.Series, readers: dict[str, se
     surely = [reader for reader in READERS if readers[reader] == {HELD}]
     if "peer" in surely:  # with one sum, too
         surely = [reader for reader in surely if reader != "peer, sum"]
-    small = ["for small rounds"] if times[OURS, ROUND, "fedavg"] > 1 else []
+    small = ["for small messages"] if times[OURS, ROUND, "fedavg"] > 1 else []
     against = " or ".join(READERS[reader] for reader in surely)
     everywhere = len(gained) == len(speaking)
     reasons = [*(["for accuracy"] if everywhere else []), *small, *([f"against {against}"] if against else [])]
     less = "" if everywhere else "Not for accuracy (no gain shown): FedAvg."
     if gained and not everywhere:
-        half = " (half a point not shown)" if _asked(gained[0], "C1", "fedavg").least < plan().margin else ""
+        little = _asked(gained[0], "C1", "fedavg").least < plan().margin
+        half = f" ({100 * plan().margin:g} points not shown)" if little else ""
         less = f"For accuracy in the {gained[0].protocol} setting{half}; else FedAvg."
     return " ".join(filter(None, ("; ".join(reasons) + "." if reasons else "", less)))
 

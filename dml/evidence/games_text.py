@@ -142,10 +142,10 @@ def brief(folder: Path = STUDIES) -> str:
     losses, weights = (games.chosen(rates, *place)["auc"].mean() for place in places)
     numbers = ", ".join(f"{row.Index} {_area(row)}" for row in told.itertuples())
     state = ", interim" if games.interim(rates) else ""
-    both = f"{losses:.3f} from losses, {weights:.3f} from weights"
+    likewise = "as weights" if losses == weights else f"weights {weights:.3f}"
     return (
-        f"Several rounds ({told['n'].max()} games{state}): {numbers}. A choosing server: "
-        f"{f'{losses:.3f} from either' if losses == weights else both}."
+        f"Several rounds ({told['n'].max()} games{state}): {numbers}. If the server picks public images: losses "
+        f"{losses:.3f}, {likewise}."
     )
 
 
@@ -197,7 +197,10 @@ def on_record(folder: Path = STUDIES) -> list[str]:
         return [
             f"Games of several rounds, and the server that chooses: {NOTHING.lower()} {pages('privacy', 'adversaries')}"
         ]
-    told = [f"- {row.asks}: {_area(row)}, **{row.answer}**{_why(row)}" for row in games.answers(rates).itertuples()]
+    asked = games.answers(rates)
+    told = [f"- {row.asks}: {_area(row)}, **{row.answer}**{_why(row)}" for row in asked.itertuples()]
+    if asked["mean"].iloc[-1] == -asked["mean"].iloc[0]:
+        told[-1] += " (by construction the first row with its sign turned)"
     head = (
         f"**Several rounds, and the server that chooses** ({games.state(rates)}; difference of AUC, 95 % over games)."
     )
@@ -207,7 +210,8 @@ def on_record(folder: Path = STUDIES) -> list[str]:
         shown = [f"![what each adversary finds](../figures/{FIGURE}.png)", caption.read_text(encoding="utf-8").strip()]
     return [
         f"{head} {capital(found)}",
-        "*Held*: the first of two is shown to read more. *Refuted*: less, or the same within 0.01.",
+        "*Held*: the first of two is shown to read more. *Refuted*: less, or the same within 0.01. One round, above, "
+        "is another design and goes by its interval alone.",
         "\n".join(told),
         *shown,
         crafted.on_record(folder),

@@ -134,6 +134,9 @@ def on_record(folder: Path = STUDIES) -> list[str]:
         f"DML minus FedAvg, in points of the gap to {told_of}. Own design on photographs at 40 pixels, clients that "
         f"differ, {state(gaps, label_alpha)}."
     )
+    if matched := differences(gaps, "fedavg+public"):
+        beside = "; ".join(f"{ASKED[key]} {told(one)}" for key, one in matched.items())
+        head += f" DML minus `fedavg+public`, which has the same public labels (no verdict): {beside}."
     return [head, "\n".join(errors(mistakes, gaps, label_alpha)), pages("generalisation")]
 
 

@@ -92,8 +92,8 @@ def state(name: str, results: pd.DataFrame) -> str:
 
 
 def one_liar(folder: Path = STUDIES) -> str:
-    """What one liar of five does to DML as published, and to DML that believes no probability below the clip; "" while
-    no two seeds are on record.
+    """What one liar of five does to DML as published, and to DML that believes no probability below the clip, and at
+    how many such liars hearing nobody is better; "" while no two seeds are on record.
     """
     rows = _veto(folder)
     if rows is None:
@@ -101,10 +101,13 @@ def one_liar(folder: Path = STUDIES) -> str:
     (usual, clip), n = _clips(rows), int(rows["n"].max())
     planned = len(STUDIES_BY_NAME["hostile-veto"].seeds)
     state = "" if n == planned else f", interim: {n} of {planned} planned"
+    even = (break_even(rows[rows["clip"] == each]) for each in (usual, clip))
+    told = (f"{fewest or 'none'} ({name})" for fewest, name in zip(even, ("without a clip", "clipped"), strict=True))
     return (
-        "with DML as published, one client of five that is sure of wrong classes takes the others' accuracy from "
+        "with DML without a clip, one client of five that is sure of wrong classes takes the others' accuracy from "
         f"{_cell(rows, usual, 0)} to {_cell(rows, usual, 1)} %. Where no probability below {clip:g} is believed, from "
-        f"{_cell(rows, clip, 0)} to {_cell(rows, clip, 1)} % (reduced protocol, photographs, n = {n} seeds{state})."
+        f"{_cell(rows, clip, 0)} to {_cell(rows, clip, 1)} % (reduced protocol, photographs, n = {n} "
+        f"seeds{state}). `{ALONE}` is shown better from {' and '.join(told)} such liars."
     )
 
 

@@ -99,8 +99,8 @@ def accuracy(published: Recorded, reduced: Recorded) -> list[str]:
             theirs, one_term = means["dml"] - means["fedavg"], over_fedavg(results, "dml-one-term")
             first, second = excluded(theirs, found), excluded(theirs, one_term)
             paragraphs[-1] += (
-                f" As a mean, the published gap of {100 * theirs:+.2f} (one run) is {first}; for the author's one-term "
-                f"form, {points(one_term)} (95 %), {'likewise' if first == second else f'it is {second}'}."
+                f" As a mean, the published difference of {100 * theirs:+.2f} (one run) is {first}; for the author's "
+                f"one-term form, {points(one_term)} (95 %), {'likewise' if first == second else f'it is {second}'}."
             )
         if run.protocol in newer:
             paragraphs.append(decided(newer[run.protocol]))

@@ -94,20 +94,25 @@ def finding(folder: Path = STUDIES) -> str:
     map_ = the_map(folder)
     if map_ is None or map_["n"].min() < 2:
         return ""
-    counts = map_["state"].value_counts()
-    worst, best = (map_.loc[map_["mean"].agg(which)] for which in ("idxmin", "idxmax"))
-    told = "; ".join(
-        f"{word}: public images {LABELLED[row['public_fold']]}, clients {row['distance']:.3f} apart, "
-        f"{estimate(row['mean'], row['low'], row['high'])} to `{row['against']}`"
-        for word, row in (("most", best), ("least", worst))
-    )
     so_far, seeds = f"; {state(folder)}" if state(folder) else "", between(map_["n"])
-    above, below, equal, undecided = (counts.get(state, 0) for state in (ABOVE, BELOW, EQUAL, UNDECIDED))
-    return (
-        f"reduced protocol, n = {seeds} seeds each{so_far}. Of {len(map_)} regimes, {len(_differing(map_))} with "
-        f"clients that differ, DML is above the best arm that exchanges no outputs in {above}, below it in {below}, "
-        f"within a point in {equal}; {undecided} undecided. Points, {told}.{own_classes(folder)}{same(folder, map_)}"
+    differ = _differing(map_)
+    told = " ".join(
+        f"Of the {len(part)} in which clients {are}, DML is above the best arm that exchanges no outputs in "
+        f"{_counted(part)}."
+        for are, part in (("differ", differ), ("are alike", map_.drop(differ.index)))
+        if len(part)
     )
+    return (
+        f"reduced protocol, n = {seeds} seeds each{so_far}. A regime is a level of skew with one kind of public "
+        f"images. {told}{own_classes(folder)}{same(folder, map_)}"
+    )
+
+
+def _counted(map_: pd.DataFrame) -> str:
+    """In how many regimes DML is above the best of the others, and in how many not: "0, below it in 11"."""
+    counts = map_["state"].value_counts()
+    above, below, equal, undecided = (counts.get(state, 0) for state in (ABOVE, BELOW, EQUAL, UNDECIDED))
+    return f"{above}, below it in {below}, within a point in {equal}, undecided in {undecided}"
 
 
 def own_classes(folder: Path = STUDIES) -> str:
@@ -115,12 +120,7 @@ def own_classes(folder: Path = STUDIES) -> str:
     map_ = the_map(folder, OWN)
     if map_ is None or map_.empty:
         return ""
-    counts = map_["state"].value_counts()
-    above, below, equal, undecided = (counts.get(state, 0) for state in (ABOVE, BELOW, EQUAL, UNDECIDED))
-    return (
-        f" On each client's own classes DML is above the best of them in {above} of {len(map_)}, below in {below}, "
-        f"within a point in {equal}, undecided in {undecided}."
-    )
+    return f" On each client's own classes DML is, of {len(map_)}, above the best of them in {_counted(map_)}."
 
 
 def brief(folder: Path = STUDIES) -> str:
@@ -223,7 +223,7 @@ def advice(map_: pd.DataFrame, interim: bool = False) -> str:
     """The table "if your clients ... then ...", in Markdown; no advice while seeds are missing."""
     rows = [
         (
-            "hold the same classes" if alike(row.cell) else f"are {row.distance:.3f} apart from the whole",
+            "have the same mixture of classes" if alike(row.cell) else f"are {row.distance:.3f} apart from the whole",
             LABELLED[row.public_fold],
             (SO_FAR if interim else THEN)[row.state].format(against=f"`{row.against}`") + _by_little(row),
             f"{estimate(row.mean, row.low, row.high)} to `{row.against}`",

@@ -153,7 +153,7 @@ def _scales(scaling: pd.DataFrame) -> list[dict]:
             {
                 "claim": "L1",
                 "system": system,
-                "says": "messages scale to many clients (not discussed in the paper)",
+                "says": "messages scale to many clients (a limit that the paper states)",
                 **lists({f"the same bytes with {most:,} clients": HELD if scales else REFUTED}),
                 "why": f"a client gets {down[fewest]:,.0f} bytes a round with {fewest} clients, {down[most]:,.0f} with "
                 f"{most:,}" + (f"; the same table within {error:.0e}" if system == OURS else ""),

@@ -127,7 +127,7 @@ def _many(tables: list[pd.DataFrame], about: About) -> list[dict]:
     return [
         {
             "claim": "L1",
-            "says": f"more accurate than averaging weights with {most} clients (not discussed in the paper)",
+            "says": f"more accurate than averaging weights with {most} clients (a limit that the paper states)",
             **lists({"FedAvg": answer}),
             "why": f"points of accuracy, n = {last.n}: {told}",
             "figure": "07_fresh",

@@ -130,11 +130,13 @@ def _waterfall(runs: Sequence[Run], width: float = DOUBLE) -> tuple[Figure, pd.D
     upper.tick_params(labelbottom=False)
     letters((upper, lower), left=-6)
     which = "Solid bars, filled markers: the first run; pale, hollow: the second. " if len(runs) > 1 else ""
-    seeds = " and ".join(f"{results['seed'].nunique()} {kind}".strip() for results, _, kind in runs)
+    last, differ = runs[-1][2], len({kind for *_, kind in runs}) > 1  # one kind of seed is named once
+    counted = (f"{results['seed'].nunique()} {kind if differ else ''}".strip() for results, _, kind in runs)
+    seeds = f"{' and '.join(counted)} {'' if differ else last}"
     text = (
         f"Paired means and {INTERVAL}, n = {seeds} seeds: differences between arms, not causes. {which}a: bars; the "
-        "first three add up to the fourth; an interval is its step's alone and is read from the bar's foot, the thick "
-        "stroke or 0, not from 0. b: dots, one seed each; broad grey bar, where one more seed would fall "
+        "first three add up to the fourth; an interval is its step's alone, measured from where its bar begins (thick "
+        "stroke, else 0). b: dots, one seed each; broad grey bar, where one more seed would fall "
         "(Student's 95 % prediction interval, cut at the axis); star, the published difference, whose run used the "
         "one-term form. "
         f"{rows.beyond_text(hidden)} {'. '.join(texts)}."
