@@ -136,8 +136,7 @@ def test_a_study_goes_on_where_it_stopped_and_is_told(recorded, no_workers, monk
         clients[clients["share"] == 1].groupby(["seed", "arm"])["accuracy"].mean().unstack(),
     )
     assert (
-        f"3 clients, all a round {100 * (gap['dml'] - gap['fedavg']).mean():+.2f} [" in told
-        and "faces (interim): 3 clients, all" in told
+        f"3 clients {100 * (gap['dml'] - gap['fedavg']).mean():+.2f} [" in told and "faces (interim): 3 clients" in told
     )
     page = crowd_page.text(to)
     assert "Interim" in page and "| P1 |" in page and "never took part" in page and "nan" not in page
@@ -186,3 +185,21 @@ def test_the_verdict_speaks_of_the_largest_crowd_with_two_seeds(tmp_path):
     pd.concat([made, more]).to_csv(folder / "clients.csv.gz", index=False)
     (row,) = crowd_text.verdict(tmp_path)
     assert "1,000 clients" in row["short"] and "n = 2" in row["short"] and row["refuted"] == "FedAvg"
+
+
+def test_the_readme_tells_of_the_most_clients_with_the_most_seeds_and_of_the_most(tmp_path):
+    made = table(
+        *(rows(arm, 20, [[by], [by + 0.01], [by + 0.02]]) for arm, by in (("dml", 0.7), ("fedavg", 0.8))),
+        *(rows(arm, 50, [[by], [by + 0.01], [by]]) for arm, by in (("dml", 0.7), ("fedavg", 0.75))),
+        *(rows(arm, 300, [[by], [by]]) for arm, by in (("dml", 0.7), ("fedavg", 0.72))),
+        *(rows(arm, 1000, [[by]]) for arm, by in (("dml", 0.7), ("fedavg", 0.72))),
+        *(rows(arm, 100, [[by], [by]], share=0.1) for arm, by in (("dml", 0.6), ("fedavg", 0.9))),
+    )
+    (tmp_path / "crowd").mkdir()
+    made.to_csv(tmp_path / "crowd" / "clients.csv.gz", index=False)
+    told = crowd_text.brief(tmp_path)
+    assert told.startswith("DML minus FedAvg, drawn faces (interim): 50 clients -5.00 [-5.00, -5.00] (n = 3); 300 ")
+    assert "; 300 clients -2.00 [-2.00, -2.00] (n = 2). " in told
+    assert told.endswith(" 100, a tenth a round: -30.00 [-30.00, -30.00] (n = 2).")
+    made[made["clients"] < 300].to_csv(tmp_path / "crowd" / "clients.csv.gz", index=False)
+    assert crowd_text.brief(tmp_path).count("50 clients ") == 1

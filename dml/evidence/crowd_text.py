@@ -80,10 +80,12 @@ def brief(folder: Path = STUDIES) -> str:
     apart = gains[(gains["against"] == "fedavg") & (gains["n"] > 1)].sort_values("clients")
     everybody, tenth = (apart[_in(apart, setting)] for setting in (EVERYBODY, TENTH))
     seen = everybody[everybody["n"] == everybody["n"].max()].tail(1)
-    chosen = pd.concat([seen, everybody.tail(1)]).drop_duplicates("clients").assign(who=" clients, all a round")
-    chosen.iloc[1:, -1] = ""
-    shown = pd.concat([chosen, tenth.tail(1).assign(who=", a tenth")]).itertuples()
-    told = "; ".join(f"{row.clients:,}{row.who} {points(row)} (n = {row.n})" for row in shown)
+    chosen = pd.concat([seen, everybody.tail(1)]).drop_duplicates("clients")
+    whole, part = (
+        "; ".join(f"{row.clients:,}{who} {points(row)} (n = {row.n})" for row in rows.itertuples())
+        for rows, who in ((chosen, " clients"), (tenth.tail(1), ", a tenth a round:"))
+    )
+    told = ". ".join(filter(None, (whole, part)))
     return f"DML minus FedAvg, drawn faces{state}: {told}." if told else ""
 
 

@@ -50,14 +50,16 @@ def by_clients(clients: pd.DataFrame, data: str, state: str = "") -> tuple[Figur
     letters(list(grid.ravel()), left=-22)
     handles = [Line2D([], [], label=name(arm), **_look(arm, arm in LEFT)) for arm in dict.fromkeys(LEFT + RIGHT)]
     handles.append(Line2D([], [], color="0.4", marker="o", markerfacecolor="white", linestyle="", label=FEW))
-    counts = means.loc[means["arm"].isin(LEFT), "n"]
-    shown = {name(arm) for arm in {*means["arm"], *gains["against"]}} | ({FEW} if counts.min() < ENOUGH else set())
+    drawn_left = means[means["arm"].isin(LEFT)]
+    counts, few = drawn_left["n"], min(drawn_left["n"].min(), gains["n"].min()) < ENOUGH
+    shown = {name(arm) for arm in {*means["arm"], *gains["against"]}} | ({FEW} if few else set())
     fig.legend(handles=[one for one in handles if one.get_label() in shown], loc="outside upper center", ncols=7)
     text = about(
         data,
         f"Accuracy on unseen images after the last round, of a sample of at most 50 clients, n = {between(counts)} "
         "seeds. Right: DML's paired differences; the marker is that of the arm DML is compared with. "
-        f"Mean and {INTERVAL}; hollow: n = 1 or 2, no interval shown; ▴: it goes on beyond 100 %. {state}",
+        f"Mean and {INTERVAL}{'; hollow: n = 1 or 2, no interval shown' if few else ''}"
+        f"{'; ▴: it goes on beyond 100 %' if (drawn_left['high'] > 1).any() else ''}. {state}",
         "Each client has 24 images of its own and keeps them, as many at every K. Grey: within a point.",
         f"{', '.join(name(arm) for arm in LEFT if arm in ALONE)} do not depend on K: they were run once, and the first "
         "K clients are averaged; without a marker where that repeats a smaller K.",
