@@ -198,6 +198,16 @@ def test_seeds_of_several_machines_are_told_apart_and_repeated_ones_compared(rec
     told = study_text.text(folder)
     assert f"(exploratory) -0.25 [-1.09, +0.58] (n = 8); A {100 * gap.fresh[8]:+.2f} (n = 1); B " in told
     assert "as well (2 of 8), GPU minus CPU: `dml` +1.00 [+1.00, +1.00] (n = 2); `fedavg` +0.00" in told
+    assert "in bf16" not in told
+    devices.rename(folder / "precision")
+    kept = costs[costs["seed"].isin((9, 10)) & costs["arm"].isin(("dml", "fedavg"))]  # in float32 on B
+    kept = kept.assign(processor="B").set_index(["seed", "arm"])
+    kept.loc[(9, "fedavg"), "processor"] = "C"
+    kept.to_csv(folder / "precision" / "costs.csv")
+    told = study_text.text(folder)
+    assert "The same seeds in bf16 as well (1 of 5), float32 minus bf16: `dml` +1.00 (n = 1); `fedavg` +0.00" in told
+    kept.assign(processor="C").to_csv(folder / "precision" / "costs.csv")
+    assert "bf16" not in study_text.text(folder)
 
 
 def test_accuracy_without_copies_leaves_them_out(record):

@@ -16,6 +16,7 @@ from dml.evidence import power
 from dml.experiment.ladder import find
 from dml.studies import catalogue, crowd_cost, study, tables, tuned
 from dml.studies.plan import FILE, plan
+from dml.training import machine
 
 
 def test_the_page_and_the_code_say_the_same():
@@ -28,6 +29,7 @@ def test_the_page_and_the_code_say_the_same():
         assert compared - {"smoothing"} <= set(chosen.arms)
     assert told.studies["reduced"].experiment.unseen_images == 2000
     assert told.studies["published"].experiment.unseen_images == 0
+    assert told.precision.experiment == replace(told.studies["published"].experiment, precision="bf16")
     assert set(told.tuned.run_on) <= set(told.studies["published"].confirmatory)
     assert set(told.tuned.chosen_on) <= set(told.studies["published"].exploratory)
 
@@ -51,7 +53,7 @@ def test_the_plan_is_older_than_every_confirmatory_row():
     if not files:
         pytest.skip("no study is on record yet")
     rows = pd.concat(pd.read_csv(file).assign(study=file.parent.name) for file in files)
-    for name, chosen in (plan().studies | {"devices": plan().devices}).items():
+    for name, chosen in (plan().studies | {"devices": plan().devices, "precision": plan().precision}).items():
         confirmatory = rows[(rows["study"] == name) & rows["seed"].isin(chosen.confirmatory)]
         for commit in confirmatory["commit"].unique():
             assert "+" not in commit  # of a clean checkout
@@ -64,6 +66,13 @@ def planned(small, sandbox, monkeypatch, no_workers):
     chosen = replace(plan().studies["reduced"], profile="smoke", data="faces", arms=("dml", "fedavg"))
     monkeypatch.setattr(type(chosen), "experiment", property(lambda _: small))
     return chosen
+
+
+def test_a_study_in_bf16_needs_the_hardware(planned, tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "has_bf16", lambda device: False)
+    with pytest.raises(ValueError, match="no bf16 arithmetic"):
+        study.carry_out(replace(planned, precision="bf16"), [21], "cpu", tmp_path)
+    assert not (tmp_path / planned.name).exists()
 
 
 def test_a_study_adds_each_seed_to_the_record_once(planned, tmp_path):

@@ -17,7 +17,7 @@ from dml.evidence.words import estimate, table
 from dml.files import read_table
 from dml.stats import LEVEL, Estimate, interval
 from dml.studies.plan import Study, plan
-from dml.studies.study import TABLES
+from dml.studies.study import PAIR, TABLES
 
 SAMPLE = "unseen sample accuracy"  # the one measure of late rounds that the exploratory seeds have
 CONFOUNDED = "Machine, versions and kind of seed cannot be told apart by this."
@@ -115,12 +115,27 @@ def text(study: Study, folder: Path, results: pd.DataFrame) -> Iterator[str]:
     if len(machines) > 2:
         parts = "; ".join(f"{name} {told(interval(part))}" for name, part in machines.items())
         yield from ["", f"DML minus `fedavg` in that sample by the machine that computed them: {parts}. {CONFOUNDED}"]
-    file = folder.parent / plan().devices.name / TABLES["results"]
-    if study.name == "published" and file.is_file():
-        moved = again(results, read_table(file))
-        done, planned = len(moved["DML minus FedAvg"]), len(plan().devices.confirmatory)
-        parts = "; ".join(f"{name} {told(interval(part))}" for name, part in moved.items())
-        yield from ["", f"The same seeds on a CPU as well ({done} of {planned}), GPU minus CPU: {parts}."]
+    if study.name == "published":  # of which some is repeated
+        yield from _repeated(plan().devices, "on a CPU as well", "GPU minus CPU", folder, results)
+        yield from _repeated(plan().precision, "in bf16 as well", "float32 minus bf16", folder, results)
+
+
+def _repeated(study: Study, how: str, difference: str, folder: Path, results: pd.DataFrame) -> Iterator[str]:
+    """What a repetition changes, in a line; of one that is not to change the machine, pairs of one processor alone."""
+    own = folder.parent / study.name
+    if not (own / TABLES["results"]).is_file():
+        return
+    repeated = read_table(own / TABLES["results"])
+    if study.precision != "float32":
+        where = [read_table(each / TABLES["costs"]).set_index(PAIR)["processor"] for each in (folder, own)]
+        same = where[1].index[where[1] == where[0].reindex(where[1].index)]
+        repeated = repeated[repeated.set_index(PAIR).index.isin(same)]
+    if repeated.empty:
+        return
+    moved = again(results, repeated)
+    done, planned = len(moved["DML minus FedAvg"]), len(study.confirmatory)
+    parts = "; ".join(f"{name} {told(interval(part))}" for name, part in moved.items())
+    yield from ["", f"The same seeds {how} ({done} of {planned}), {difference}: {parts}."]
 
 
 def told(one: Estimate, form: str = "+.2f") -> str:

@@ -76,8 +76,7 @@ class Run:
         experiment = replace(chosen.experiment, precision=precision, **own)
         seeds = needs.checked(seeds, chosen.seeds)
         target = machine.device(device)
-        if precision == "bf16" and not machine.has_bf16(target):
-            raise ValueError("precision 'bf16': this processor has no bf16 arithmetic; use float32")
+        machine.check(precision, target)
         name = data
         if data not in ("faces", "facemask"):  # a folder: by its whole path, for kernels that start elsewhere
             folder_of_images = Path(data).expanduser().resolve()

@@ -33,11 +33,12 @@ class Study:
     confirmatory: range
     arms: tuple[str, ...]
     unseen_images: int | None = None
+    precision: str = "float32"
 
     @property
     def experiment(self) -> Experiment:
-        """The profile's, with the study's own number of unseen images where it has one."""
-        own = profile(self.profile).experiment
+        """The profile's, with the study's own precision, and number of unseen images where it has one."""
+        own = replace(profile(self.profile).experiment, precision=self.precision)
         return own if self.unseen_images is None else replace(own, unseen_images=self.unseen_images)
 
 
@@ -55,7 +56,7 @@ class Tuned:
 @dataclass(frozen=True)
 class Plan:
     """Level of the intervals, margin of equivalence (a share), families of comparisons by name, studies by name, and
-    what of a study is computed on a CPU again, beside a GPU's.
+    what of a study is computed again: on a CPU, beside a GPU's; in bf16.
     """
 
     level: float
@@ -64,6 +65,7 @@ class Plan:
     families: dict[str, tuple[Comparison, ...]]
     studies: dict[str, Study]
     devices: Study
+    precision: Study
     tuned: Tuned
 
 
@@ -81,10 +83,10 @@ def plan(file: Path = FILE) -> Plan:
     told = block(file)
     families = {name: tuple(Comparison(**row) for row in rows) for name, rows in told["families"].items()}
     studies = {name: Study(name=name, **_typed(values)) for name, values in told["studies"].items()}
-    again = _typed(told["devices"])
-    devices = replace(studies[again.pop("study")], name="devices", **again)
+    again = {name: _typed(told[name]) for name in ("devices", "precision")}
+    repeated = {name: replace(studies[own.pop("study")], name=name, **own) for name, own in again.items()}
     tuned = Tuned(**_typed(told["tuned"]))
-    return Plan(told["level"], told["margin"], told["late_rounds"], families, studies, devices, tuned)
+    return Plan(told["level"], told["margin"], told["late_rounds"], families, studies, **repeated, tuned=tuned)
 
 
 def span(told: dict) -> range:

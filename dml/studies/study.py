@@ -25,10 +25,11 @@ def carry_out(study: Study, seeds: Sequence[int] = (), device: str = "auto", to:
     tables in `to`/<study>.
 
     A killed run goes on where it stopped: what the cache holds is not computed again. Raises ValueError for a seed that
-    does not decide, DataError when the data do not fit.
+    does not decide and for bf16 where the hardware has none, DataError when the data do not fit.
     """
-    target, folder = machine.device(device), to / study.name
-    for seed in within(seeds, study.confirmatory):
+    target, folder, asked = machine.device(device), to / study.name, within(seeds, study.confirmatory)
+    machine.check(study.precision, target)
+    for seed in asked:
         missing = [arm for arm in study.arms if (seed, arm) not in tables.there(folder / TABLES["costs"], PAIR)]
         if missing:
             jobs.carry_out(results.arm_jobs(study.data, study.experiment, [seed], target, missing))

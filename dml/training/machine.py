@@ -66,6 +66,12 @@ def facts(device: torch.device) -> dict:
     }
 
 
+def check(precision: str, device: torch.device) -> None:
+    """Raises ValueError for bf16 on a device whose hardware has none."""
+    if precision == "bf16" and not has_bf16(device):
+        raise ValueError("precision 'bf16': this processor has no bf16 arithmetic; use float32")
+
+
 def has_bf16(device: torch.device) -> bool:
     """Whether bf16 arithmetic is in the hardware; emulated, it would only be slow."""
     if device.type == "cuda":

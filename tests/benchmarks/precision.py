@@ -9,12 +9,14 @@ from dataclasses import replace
 from dml import stats
 from dml.config import SMALL
 from dml.experiment import results
+from dml.training import machine
 
 
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--seeds", type=int, default=3)
     seeds = range(options.parse_args().seeds)
+    machine.check("bf16", machine.device("auto"))
     tables = {kind: results.compute("faces", replace(SMALL, precision=kind), seeds) for kind in ("float32", "bf16")}
     accuracy = {kind: stats.per_seed(each.results, "unseen accuracy") for kind, each in tables.items()}
     seconds = {kind: each.costs.groupby("arm")["cpu_s"].mean() for kind, each in tables.items()}
@@ -24,6 +26,8 @@ def main():
         ratio = seconds["bf16"][arm] / seconds["float32"][arm]
         span = f"[{100 * found.low:+.2f}, {100 * found.high:+.2f}]"
         print(f"{arm:16}{100 * found.mean:+6.2f} {span}   CPU time x {ratio:.2f}")
+    whole = seconds["bf16"].sum() / seconds["float32"].sum()
+    print(f"faster here: {'bf16' if whole < 1 else 'float32'} (all arms, bf16's CPU time by float32's: {whole:.2f})")
 
 
 if __name__ == "__main__":
