@@ -6,10 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from dml.crowd import costs
 from dml.crowd.cells import Cell
 from dml.evidence import crowd, crowd_cost, crowd_page, crowd_text
+from dml.evidence.predictions import BETWEEN
 from dml.plots import crowd as plots
 from dml.studies import crowd as study
 from dml.studies import crowd_cost as cost_study
@@ -47,7 +49,7 @@ def test_a_run_of_too_few_clients_does_not_stand_for_more():
     assert "self" not in crowd.by_seed(made) or crowd.by_seed(made)["self"].isna().all()
 
 
-def test_predictions_end_as_held_refuted_or_open():
+def test_predictions_end_as_held_failed_or_open():
     noise = np.random.default_rng(0).normal(0, 0.0005, 8)
 
     def seeds(mean):
@@ -61,19 +63,26 @@ def test_predictions_end_as_held_refuted_or_open():
             rows("smoothing", 1000, [[0.70 + growth - smoother]] * 8),
             rows("fedavg", 1000, [[0.9]] * 8),
         )
-        return crowd.judged(made).set_index("name")["answer"].to_dict()
+        return [answer for answer, _ in crowd.judged(made).values()]
 
-    assert told(0.005, 0.001) == {"P1": "held", "P2": "held", "P3": "held", "P4": "open", "P5": "open", "P6": "open"}
-    assert told(-0.02, 0.03) | {"P3": ""} == {
-        **{"P1": "refuted", "P2": "refuted", "P3": ""},
-        **{"P4": "open", "P5": "open", "P6": "open"},
-    }
+    assert told(0.005, 0.001) == ["held"] * 3 + ["not run"] * 3
+    assert told(-0.02, 0.03)[:2] == ["failed"] * 2
+    assert told(0.01, 0.01)[:2] == ["open"] * 2  # a point is neither within nor beyond it
+
+
+def test_a_prediction_fails_by_the_other_sign_and_not_because_zero_is_likely():
+    near, above = (pd.Series([mean - 0.001, mean, mean + 0.001]) for mean in (0.0, 0.02))
+    assert (
+        crowd.Prediction("", "above zero", near).p[1] == 1.0 and crowd.Prediction("", "below zero", above).p[1] < 0.01
+    )
+    expected = stats.ttest_1samp(above, 0.01, alternative="less").pvalue
+    assert crowd.Prediction("", BETWEEN, above).p[0] == pytest.approx(expected)
 
 
 def test_one_seed_decides_nothing():
     made = table(rows("dml", 1000, [[0.1]]), rows("fedavg", 1000, [[0.9]]))
-    judged = crowd.judged(made).set_index("name")
-    assert judged.loc["P3", "mean"] == pytest.approx(-0.8) and set(judged["answer"]) == {"open"}
+    assert crowd.predictions(made)["P3"][0].found.mean == pytest.approx(-0.8)
+    assert {answer for answer, _ in crowd.judged(made).values()} == {"not run"}
 
 
 def measured(seconds, megabytes):
@@ -136,12 +145,13 @@ def test_a_study_goes_on_where_it_stopped_and_is_told(recorded, no_workers, monk
         clients[clients["share"] == 1].groupby(["seed", "arm"])["accuracy"].mean().unstack(),
     )
     assert (
-        f"3 clients {100 * (gap['dml'] - gap['fedavg']).mean():+.2f} [" in told and "faces (interim): 3 clients" in told
+        f"3 clients {100 * (gap['dml'] - gap['fedavg']).mean():+.2f} [" in told
+        and "kept images (interim): drawn faces, 3 clients" in told
     )
     page = crowd_page.text(to)
-    assert "Interim" in page and "| P1 |" in page and "never took part" in page and "nan" not in page
+    assert "Interim" in page and "Fewer than three seeds: P1" in page and "| never |" in page and "nan" not in page
     drawn = plots.by_clients(clients, "drawn faces, a test")
-    assert set(drawn.table["panel"]) == {"accuracy", "difference"} and "n = 2 seeds" in drawn.caption
+    assert set(drawn.table["panel"]) == {"accuracy", "difference"} and "All a round: n = 2 at K = " in drawn.caption
 
 
 def test_cost_is_measured_once_and_told(tmp_path, monkeypatch):
@@ -170,7 +180,7 @@ def test_the_most_memory_is_in_megabytes_on_every_system(system, most, monkeypat
     assert costs.peak() == most
 
 
-def test_the_verdict_speaks_of_the_largest_crowd_with_two_seeds(tmp_path):
+def test_the_verdict_speaks_of_the_largest_crowd_with_two_seeds_once_the_study_is_complete(tmp_path, monkeypatch):
     folder = tmp_path / "crowd"
     folder.mkdir()
     made = table(
@@ -183,6 +193,9 @@ def test_the_verdict_speaks_of_the_largest_crowd_with_two_seeds(tmp_path):
     assert crowd_text.verdict(tmp_path) == []
     more = table(rows("dml", 1000, [[], [0.7]]), rows("fedavg", 1000, [[], [0.9001]]))
     pd.concat([made, more]).to_csv(folder / "clients.csv.gz", index=False)
+    (row,) = crowd_text.verdict(tmp_path)
+    assert row["short"].startswith("interim, ") and row["open"] == "FedAvg" and row["refuted"] == ""
+    monkeypatch.setattr(crowd_text, "complete", lambda _: True)
     (row,) = crowd_text.verdict(tmp_path)
     assert "1,000 clients" in row["short"] and "n = 2" in row["short"] and row["refuted"] == "FedAvg"
 
@@ -198,8 +211,12 @@ def test_the_readme_tells_of_the_most_clients_with_the_most_seeds_and_of_the_mos
     (tmp_path / "crowd").mkdir()
     made.to_csv(tmp_path / "crowd" / "clients.csv.gz", index=False)
     told = crowd_text.brief(tmp_path)
-    assert told.startswith("DML minus FedAvg, drawn faces (interim): 50 clients -5.00 [-5.00, -5.00] (n = 3); 300 ")
-    assert "; 300 clients -2.00 [-2.00, -2.00] (n = 2). " in told
-    assert told.endswith(" 100, a tenth a round: -30.00 [-30.00, -30.00] (n = 2).")
-    made[made["clients"] < 300].to_csv(tmp_path / "crowd" / "clients.csv.gz", index=False)
-    assert crowd_text.brief(tmp_path).count("50 clients ") == 1
+    assert told.startswith(
+        "DML minus FedAvg, kept images (interim): drawn faces, 50 clients -5.00 [-5.00, -5.00] (n = 3); "
+    )
+    assert "; 300 below (n = 2). A tenth a round (stale): 100 clients -30.00 [-30.00, -30.00] (n = 2)." in told
+    photographs = made[(made["clients"] == 20) | (made["clients"] == 300)].assign(data="facemask")
+    pd.concat([made[made["clients"] < 300], photographs]).to_csv(tmp_path / "crowd" / "clients.csv.gz", index=False)
+    told = crowd_text.brief(tmp_path)
+    assert ": photographs, 20 clients -10.00 [-10.00, -10.00] (n = 3); drawn faces, 50 clients " in told
+    assert told.count("clients") == 3 and "below" not in told

@@ -3,14 +3,10 @@
 The unit is the seed, differences are paired over seeds, intervals and tests are Student's t.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
-
-import numpy as np
 import pandas as pd
 
-from dml.evidence.answers import HELD, OPEN, REFUTED
-from dml.stats import ALPHA, Difference, columns, holm_corrected, interval, paired
+from dml.evidence.predictions import ABOVE, BELOW, BETWEEN, WITHIN, Part, answered
+from dml.stats import columns, interval
 from dml.studies.crowd import ALONE
 
 SETTING = ["data", "share", "kept", "one_public"]
@@ -37,23 +33,23 @@ def by_seed(clients: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
     return means.join(found, how="outer").sort_index()
 
 
-def accuracy(clients: pd.DataFrame) -> pd.DataFrame:
-    """Columns `CELL`, arm, mean, low, high, n: accuracy on unseen images."""
+def accuracy(clients: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
+    """Columns `CELL`, arm, mean, low, high, n: accuracy on unseen images, or another metric."""
     rows = []
-    for cell, values in by_seed(clients).groupby(level=CELL, sort=True):
+    for cell, values in by_seed(clients, metric).groupby(level=CELL, sort=True):
         for arm in values:
             if len(own := values[arm].dropna()):
                 rows.append({**dict(zip(CELL, cell, strict=True)), "arm": arm, **columns(interval(own.to_numpy()))})
     return pd.DataFrame(rows, columns=[*CELL, "arm", "mean", "low", "high", "n"])
 
 
-def gains(clients: pd.DataFrame, arm: str = "dml") -> pd.DataFrame:
-    """Columns `CELL`, against, mean, low, high, n: an arm minus every other, paired over seeds."""
+def gains(clients: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
+    """Columns `CELL`, against, mean, low, high, n: DML minus every other arm in a metric, paired over seeds."""
     rows = []
-    for cell, values in by_seed(clients).groupby(level=CELL, sort=True):
-        for other in values.columns.drop(arm, errors="ignore") if arm in values else ():
-            if len(both := values[[arm, other]].dropna()):
-                found = columns(interval((both[arm] - both[other]).to_numpy()))
+    for cell, values in by_seed(clients, metric).groupby(level=CELL, sort=True):
+        for other in values.columns.drop("dml", errors="ignore") if "dml" in values else ():
+            if len(both := values[["dml", other]].dropna()):
+                found = columns(interval((both["dml"] - both[other]).to_numpy()))
                 rows.append({**dict(zip(CELL, cell, strict=True)), "against": other, **found})
     return pd.DataFrame(rows, columns=[*CELL, "against", "mean", "low", "high", "n"])
 
@@ -66,77 +62,58 @@ def difference(values: pd.DataFrame, setting: tuple, count: int, arm: str, other
     return both[arm] - both[other]
 
 
-class Prediction(NamedTuple):
-    """One of the plan's, as a difference by seed: claimed above zero, below zero, between zero and the margin, or
-    within the margin of zero.
-    """
-
-    name: str
-    what: str
-    claimed: str
-    values: pd.Series
+def change(values: pd.DataFrame, setting: tuple, other: tuple, count: int, arm: str) -> pd.Series:
+    """An arm's accuracy in one setting minus another by seed, of the table of `by_seed`; empty where one is missing."""
+    there = values.index.droplevel("seed")
+    if arm not in values or not all((*each, count) in there for each in (setting, other)):
+        return pd.Series(dtype=float)
+    return (values.loc[(*setting, count)][arm] - values.loc[(*other, count)][arm]).dropna()
 
 
-def predictions(clients: pd.DataFrame) -> Iterator[Prediction]:
-    """P1 to P6 of data/plan_crowd.md."""
+class Prediction(Part):
+    """A part that fails by the other sign alone: that zero is likely was no contrary in this study's rules."""
+
+    @property
+    def p(self) -> tuple[float, float]:
+        """p of what is expected, and p of its contrary."""
+        passes, contrary = super().p
+        if self.expected in (ABOVE, BELOW):
+            contrary = self.found.p if passes == 1 else 1.0
+        return passes, contrary
+
+
+def predictions(clients: pd.DataFrame) -> dict[str, list[Part]]:
+    """P1 to P6 of data/plan_crowd.md, each by the one difference that it names."""
     values = by_seed(clients)
 
     def of(setting: tuple, count: int, arm: str, other: str) -> pd.Series:
         return difference(values, setting, count, arm, other)
 
-    many = of(EVERYBODY, MANY, "dml", "self")
-    grown = many - of(EVERYBODY, FEW, "dml", "self")
-    yield Prediction("P1", f"DML minus `self`, K = {MANY:,} minus K = {FEW}", "between", grown)
-    yield Prediction("P2", f"DML minus `smoothing`, K = {MANY:,}", "within", of(EVERYBODY, MANY, "dml", "smoothing"))
-    yield Prediction("P3", f"DML minus FedAvg, K = {MANY:,}", "below", of(EVERYBODY, MANY, "dml", "fedavg"))
-    own = of(EVERYBODY, SOME, "dml, own start", "self, own start") - of(EVERYBODY, SOME, "dml", "self")
-    yield Prediction("P4", f"DML minus `self`, own starts minus a common one, K = {SOME}", "above", own)
-    stale = of(TENTH, SOME, "dml", "fedavg") - of(EVERYBODY, SOME, "dml", "fedavg")
-    yield Prediction("P5", f"DML minus FedAvg, a tenth a round minus all, K = {SOME}", "below", stale)
-    kept = of(REMEMBERED, SOME, "dml, stale", "dml")
-    yield Prediction("P6", f"`dml, stale` minus DML, one public fold, K = {SOME}", "above", kept)
-
-
-def judged(clients: pd.DataFrame) -> pd.DataFrame:
-    """The predictions with what became of them: columns name, what, mean, low, high, n, p, answer. p is of the one test
-    each names, after Holm over all that have two seeds; without two seeds a prediction is open.
-    """
-    found = [(each, _tested(each.values.dropna())) for each in predictions(clients)]
-    corrected = holm_corrected([_p(each, one) for each, one in found])
-    return pd.DataFrame(
-        {
-            "name": each.name,
-            "what": each.what,
-            **(columns(one) if one else {"mean": np.nan, "low": np.nan, "high": np.nan, "n": 0}),
-            "p": p,
-            "answer": _answer(each.claimed, one, p),
-        }
-        for (each, one), p in zip(found, corrected, strict=True)
+    many, some = of(EVERYBODY, MANY, "dml", "self"), of(EVERYBODY, SOME, "dml", "self")
+    own = of(EVERYBODY, SOME, "dml, own start", "self, own start")
+    tenth, everybody = (of(setting, SOME, "dml", "fedavg") for setting in (TENTH, EVERYBODY))
+    asked = (
+        (f"DML minus `self`, K = {MANY:,} minus K = {FEW}", BETWEEN, many - of(EVERYBODY, FEW, "dml", "self")),
+        (f"DML minus `smoothing`, K = {MANY:,}", WITHIN, of(EVERYBODY, MANY, "dml", "smoothing")),
+        (f"DML minus FedAvg, K = {MANY:,}", BELOW, of(EVERYBODY, MANY, "dml", "fedavg")),
+        (f"DML minus `self`, own starts minus a common one, K = {SOME}", ABOVE, own - some),
+        (f"DML minus FedAvg, a tenth a round minus all, K = {SOME}", BELOW, tenth - everybody),
+        (f"`dml, stale` minus DML, one public fold, K = {SOME}", ABOVE, of(REMEMBERED, SOME, "dml, stale", "dml")),
     )
+    return {
+        f"P{number}": [Prediction(says, expected, values.dropna())]
+        for number, (says, expected, values) in enumerate(asked, 1)
+    }
 
 
-def _tested(values: pd.Series) -> Difference | None:
-    return paired(values.to_numpy(), np.zeros(len(values)), MARGIN) if len(values) else None
+def judged(clients: pd.DataFrame) -> dict[str, tuple[str, list[Part]]]:
+    """The predictions with what became of them, after Holm over all that can be judged (`predictions.answered`)."""
+    return answered(predictions(clients))
 
 
-def _p(each: Prediction, one: Difference | None) -> float:
-    if one is None:
-        return np.nan
-    return one.equivalent if each.claimed == "within" else one.p
-
-
-def _answer(claimed: str, one: Difference | None, p: float) -> str:
-    """Held where the test passes with the claimed sign; refuted where it, or the difference from the margin, passes
-    against it.
+def paid(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs with the bytes of one client, both ways: `round`, in which it takes part, and `run`, of all rounds in
+    which it is expected to, with its set-up. What FedAvg's absent fetch at the end is not in it.
     """
-    if one is None or np.isnan(p):
-        return OPEN
-    if claimed == "within":
-        return HELD if p < ALPHA else REFUTED if one.low > MARGIN or one.high < -MARGIN else OPEN
-    if claimed == "between":
-        if p < ALPHA and one.low > 0 and one.high < MARGIN:
-            return HELD
-        return REFUTED if one.high < 0 or one.low > MARGIN else OPEN
-    if p >= ALPHA:
-        return OPEN
-    return HELD if (one.mean > 0) == (claimed == "above") else REFUTED
+    both = runs["up"] + runs["down"]
+    return runs.assign(round=both, run=runs["setup"] + runs["rounds"] * runs["share"] * both)

@@ -8,7 +8,7 @@ import pandas as pd
 from dml.evidence import crowd
 from dml.evidence.answers import HELD, OPEN, REFUTED, lists, points
 from dml.evidence.crowd import EVERYBODY, MANY, MARGIN, SETTING, TENTH
-from dml.evidence.words import capital, pages
+from dml.evidence.words import capital, pages, side
 from dml.files import read_table
 from dml.stats import paired
 from dml.studies.crowd import FIELDS, NAME, plan
@@ -22,6 +22,8 @@ SHOWN = {
     "local+public": "public labels alone",
     "self": "own predictions",
 }
+SHOWS = {"above zero": "above", "below zero": "below", "on both sides of zero": "open"}
+PHOTOGRAPHS = ("facemask", 1.0, True, False)
 STATE = {True: "All planned seeds are on record.", False: "Interim: more seeds are planned."}
 
 
@@ -62,31 +64,44 @@ def expectation(folder: Path = STUDIES) -> str:
         own = values[_in(values, setting)]
         for count in dict.fromkeys((own["clients"].min(), own["clients"].max())):
             told += _reached(own[own["clients"] == count], f"{count:,.0f} clients, {words}")
-    own = gains[(gains["against"] == "self") & _in(gains, EVERYBODY)]
-    ends = own.iloc[[0, -1]].drop_duplicates() if len(own) else own
-    worth = [f"{points(row)} with {row.clients:,} clients (n = {row.n})" for row in ends.itertuples()]
-    told += [f"The peers are worth, beyond own predictions, in points: {'; '.join(worth)}."] if worth else []
+    for arm, name in (("local+public", "public labels alone"), ("self", "own predictions")):
+        own = gains[(gains["against"] == arm) & _in(gains, EVERYBODY)]
+        worth = [f"{points(row)} with {row.clients:,} clients (n = {row.n})" for row in _surest(own).itertuples()]
+        told += [f"DML minus {name}, in points: {'; '.join(worth)}."] if worth else []
+    photographs = gains[(gains["against"] == "fedavg") & _in(gains, PHOTOGRAPHS) & (gains["n"] > 1)]
+    apart = [f"{points(row)} with {row.clients:,} clients (n = {row.n})" for row in photographs.itertuples()]
+    told += [f"Photographs, all a round, DML minus FedAvg: {'; '.join(apart)}."] if apart else []
     return " ".join([*told, *_each_pays(read_table(folder / NAME / "costs.csv")), STATE[complete(clients)]])
 
 
+def _surest(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of rows by number of clients: the most clients that have the most seeds, and the most with two."""
+    there = rows[rows["n"] > 1].sort_values("clients")
+    return pd.concat([there[there["n"] == there["n"].max()].tail(1), there.tail(1)]).drop_duplicates("clients")
+
+
 def brief(folder: Path = STUDIES) -> str:
-    """The same for the README: DML minus FedAvg, all clients a round, with the most that have the most seeds and with
-    the most that have two; and so many with a tenth a round. "" before two seeds are on record.
+    """DML minus FedAvg for the README, each with the most clients that have the most seeds: of photographs, of drawn
+    faces, and of these with a tenth a round; where there are more clients with fewer seeds, what these show. "" before
+    two seeds are on record.
     """
     clients = recorded(folder)
     if clients is None or clients["seed"].nunique() < 2:
         return ""
-    gains, state = crowd.gains(clients), "" if complete(clients) else " (interim)"
-    apart = gains[(gains["against"] == "fedavg") & (gains["n"] > 1)].sort_values("clients")
-    everybody, tenth = (apart[_in(apart, setting)] for setting in (EVERYBODY, TENTH))
-    seen = everybody[everybody["n"] == everybody["n"].max()].tail(1)
-    chosen = pd.concat([seen, everybody.tail(1)]).drop_duplicates("clients")
-    whole, part = (
-        "; ".join(f"{row.clients:,}{who} {points(row)} (n = {row.n})" for row in rows.itertuples())
-        for rows, who in ((chosen, " clients"), (tenth.tail(1), ", a tenth a round:"))
-    )
-    told = ". ".join(filter(None, (whole, part)))
-    return f"DML minus FedAvg, drawn faces{state}: {told}." if told else ""
+    gains, told = crowd.gains(clients), []
+    apart = gains[gains["against"] == "fedavg"]
+    photographs, faces, tenth = (_surest(apart[_in(apart, each)]) for each in (PHOTOGRAPHS, EVERYBODY, TENTH))
+    told += [f"photographs, {_apart(row)}" for row in photographs.head(1).itertuples()]
+    told += [f"drawn faces, {_apart(row)}" for row in faces.head(1).itertuples()]
+    told += [f"{row.clients:,} {SHOWS[side(row.low, row.high)]} (n = {row.n})" for row in faces.iloc[1:].itertuples()]
+    whole = [f"{'; '.join(told)}."] if told else []
+    few = [f"A tenth a round (stale): {_apart(row)}." for row in tenth.head(1).itertuples()]
+    state = "" if complete(clients) else " (interim)"
+    return f"DML minus FedAvg, kept images{state}: {' '.join(whole + few)}" if whole + few else ""
+
+
+def _apart(row) -> str:
+    return f"{row.clients:,} clients {points(row)} (n = {row.n})"
 
 
 def _reached(values: pd.DataFrame, who: str) -> list[str]:
@@ -104,11 +119,18 @@ def _in(rows: pd.DataFrame, setting: tuple) -> pd.Series:
 
 
 def _each_pays(runs: pd.DataFrame) -> list[str]:
-    """What one client sends and gets in a round in which it takes part, with the most clients."""
-    own = runs[(runs["data"] == "faces") & (runs["clients"] == runs["clients"].max())]
-    both = own.groupby("arm")[["up", "down"]].mean().sum(axis=1)
-    told = [f"{SHOWN[arm]} {both[arm]:,.0f}" for arm in ("dml", "fedavg") if arm in both]
-    return [f"Bytes of one client a round, both ways, of {own['clients'].max():,}: {', '.join(told)}."] if told else []
+    """What one client sends and gets over the run with its set-up, with the most clients."""
+    own = crowd.paid(runs[(runs["data"] == "faces") & (runs["clients"] == runs["clients"].max()) & ~runs["one_public"]])
+    means, told = own.groupby(["share", "arm"])[["round", "run"]].mean(), []
+    for share in sorted(own["share"].unique(), reverse=True):
+        both = [
+            f"{SHOWN[arm]} {means.loc[(share, arm), 'round']:,.0f} and {means.loc[(share, arm), 'run']:,.0f}"
+            for arm in ("dml", "fedavg")
+            if (share, arm) in means.index
+        ]
+        told += [f"{'All' if share == 1 else f'{100 * share:g} %'} a round: {', '.join(both)}."] if both else []
+    most = f"{own['clients'].max():,}"
+    return [f"Bytes of one client of {most}, a round and the run with its set-up. {' '.join(told)}"] if told else []
 
 
 def verdict(folder: Path = STUDIES) -> list[dict]:
@@ -121,9 +143,10 @@ def verdict(folder: Path = STUDIES) -> list[dict]:
     apart = crowd.difference(crowd.by_seed(clients), EVERYBODY, MANY, "dml", "fedavg")
     if len(apart) < 2:
         return []
-    found = paired(apart.to_numpy(), np.zeros(len(apart)), MARGIN)
-    answer = {"higher": HELD, "open": OPEN}.get(found.verdict, REFUTED)
-    short = f"drawn faces, {MANY:,} clients, points, n = {found.n}: FedAvg {points(found)} {answer}"
+    found, done = paired(apart.to_numpy(), np.zeros(len(apart)), MARGIN), complete(clients)
+    answer = {"higher": HELD, "open": OPEN}.get(found.verdict, REFUTED) if done else OPEN
+    kind = f"{'' if done else 'interim, '}drawn faces, 28 pixels, kept images, margin {100 * MARGIN:g}"
+    short = f"{kind}, {MANY:,} clients, points, n = {found.n}: FedAvg {points(found)} {answer}"
     says = f"more accurate than averaging weights with {MANY:,} clients that keep their images"
     row = {"claim": "L1", "system": "", "says": says, **lists({"FedAvg": answer}), "figure": "07_accuracy"}
     return [row | {"why": short, "short": short}]

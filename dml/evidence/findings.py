@@ -146,8 +146,8 @@ def accuracy(speaking: Sequence[Deciding], record: Path) -> str:
         kinds = beside.gap(read(record / RUNS[one.protocol], "results"), one.results, "fedavg")
         if side(kinds.both.low, kinds.both.high) == side(-1, 1):
             unlike = ": unexplained" if kinds.p < ALPHA else ""
-            before, fresh = points(interval(kinds.before.to_numpy())), f"{100 * kinds.fresh.mean():+.2f}"
-            told[-1] += f"; exploratory seeds {before}, fresh {fresh} (sample){unlike}"
+            before = points(interval(kinds.before.to_numpy()))
+            told[-1] += f"; exploratory seeds (sample) {before}{unlike}"
     return f"{'. '.join(told)}."
 
 

@@ -142,11 +142,8 @@ def brief(folder: Path = STUDIES) -> str:
     losses, weights = (games.chosen(rates, *place)["auc"].mean() for place in places)
     numbers = ", ".join(f"{row.Index} {_area(row)}" for row in told.itertuples())
     state = ", interim" if games.interim(rates) else ""
-    likewise = "as weights" if losses == weights else f"weights {weights:.3f}"
-    return (
-        f"Several rounds ({told['n'].max()} games{state}): {numbers}. If the server picks public images: losses "
-        f"{losses:.3f}, {likewise}."
-    )
+    alike = f"both {losses:.3f}" if losses == weights else f"losses {losses:.3f}, weights {weights:.3f}"
+    return f"Several rounds ({told['n'].max()} games{state}): {numbers}. Server picks public images: {alike}."
 
 
 def standing(rates: pd.DataFrame) -> pd.DataFrame:

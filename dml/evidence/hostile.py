@@ -120,7 +120,7 @@ def brief(folder: Path = STUDIES) -> str:
     interim = "" if n == len(STUDIES_BY_NAME["hostile-veto"].seeds) else ", interim"
     return (
         f"one veto among five leaves others {_cell(rows, usual, 1)} % right; clipped, "
-        f"{_cell(rows, clip, 1)} (n = {n}{interim}). {_of_ten(folder)}"
+        f"{_cell(rows, clip, 1).partition(' ')[0]} (n = {n}{interim}). {_of_ten(folder)}"
     ).rstrip()
 
 

@@ -114,7 +114,7 @@ def brief(folder: Path = STUDIES, interim: bool = False) -> str:
     seeds = f"(n = {between(found['n'])}{', interim' if interim else ''})"
     parts = {where: found[found["cell"].map(alike) == like] for where, like in (("alike", True), ("skewed", False))}
     told = "; ".join(f"{where} {_above(part)}" for where, part in parts.items() if len(part))
-    return f"kinds shown above `{ALONE}`: {told} {seeds}."
+    return f"shown above `{ALONE}`: {told} {seeds}."
 
 
 def _above(found: pd.DataFrame) -> str:

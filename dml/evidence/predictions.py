@@ -24,6 +24,7 @@ from dml.studies.study import STUDIES
 
 NOT_RUN = "not run"
 ABOVE, BELOW, WITHIN, NOT_ABOVE = "above zero", "below zero", "within a point", "at most a point above zero"
+BETWEEN = "above zero, by less than a point"
 UNLABELLED = ("dsfl", "scarlet", "rhfl")  # the relatives with a linear pool
 LEAST = 3  # seeds
 
@@ -49,6 +50,9 @@ class Part:
         if self.expected == WITHIN:
             beyond = [self._beyond(margin, side) for margin, side in ((MARGIN, "greater"), (-MARGIN, "less"))]
             return found.equivalent, min(1.0, 2 * min(beyond))
+        if self.expected == BETWEEN:
+            inside = max(self._beyond(0, "greater"), self._beyond(MARGIN, "less"))
+            return inside, min(1.0, 2 * min(self._beyond(0, "less"), self._beyond(MARGIN, "greater")))
         if self.expected == NOT_ABOVE:
             return self._beyond(MARGIN, "less"), self._beyond(MARGIN, "greater")
         passes, contrary = (up, down) if self.expected == ABOVE else (down, up)
@@ -186,14 +190,13 @@ def text(folder: Path = STUDIES, interim: bool = False) -> str:
     """A table of the predictions with their answers and differences, from what is on record in `folder`; those of an
     interim study are open.
     """
-    answers = on_record(folder)
+    return joined(shown(on_record(folder), interim))
+
+
+def shown(answers: Mapping[str, tuple[str, list[Part]]], interim: bool = False) -> list[str]:
+    """Predictions as a table in Markdown, after a line that names those that were not run; all open where interim."""
     if interim:
         answers = {name: (NOT_RUN if told == NOT_RUN else OPEN, parts) for name, (told, parts) in answers.items()}
-    return joined(shown(answers))
-
-
-def shown(answers: Mapping[str, tuple[str, list[Part]]]) -> list[str]:
-    """Predictions as a table in Markdown, after a line that names those that were not run."""
     rows = [
         (name, f"**{answer}**", part.says, part.expected, _points(part), len(part.values))
         for name, (answer, parts) in answers.items()

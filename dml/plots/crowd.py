@@ -51,13 +51,14 @@ def by_clients(clients: pd.DataFrame, data: str, state: str = "") -> tuple[Figur
     handles = [Line2D([], [], label=name(arm), **_look(arm, arm in LEFT)) for arm in dict.fromkeys(LEFT + RIGHT)]
     handles.append(Line2D([], [], color="0.4", marker="o", markerfacecolor="white", linestyle="", label=FEW))
     drawn_left = means[means["arm"].isin(LEFT)]
-    counts, few = drawn_left["n"], min(drawn_left["n"].min(), gains["n"].min()) < ENOUGH
+    few = min(drawn_left["n"].min(), gains["n"].min()) < ENOUGH
     shown = {name(arm) for arm in {*means["arm"], *gains["against"]}} | ({FEW} if few else set())
     fig.legend(handles=[one for one in handles if one.get_label() in shown], loc="outside upper center", ncols=7)
     text = about(
         data,
-        f"Accuracy on unseen images after the last round, of a sample of at most 50 clients, n = {between(counts)} "
-        "seeds. Right: DML's paired differences; the marker is that of the arm DML is compared with. "
+        "Accuracy on unseen images after the last round, of a sample of at most 50 clients, each by its own last "
+        f"model, in FedAvg by the newest one. {_seeds(means[means['arm'] == 'dml'])} Right: DML's paired differences; "
+        "the marker is that of the arm DML is compared with. "
         f"Mean and {INTERVAL}{'; hollow: n = 1 or 2, no interval shown' if few else ''}"
         f"{'; ▴: it goes on beyond 100 %' if (drawn_left['high'] > 1).any() else ''}. {state}",
         "Each client has 24 images of its own and keeps them, as many at every K. Grey: within a point.",
@@ -65,6 +66,16 @@ def by_clients(clients: pd.DataFrame, data: str, state: str = "") -> tuple[Figur
         "K clients are averaged; without a marker where that repeats a smaller K.",
     )
     return fig, pd.concat([means.assign(panel="accuracy"), gains.assign(panel="difference")]), " ".join(text.split())
+
+
+def _seeds(rows: pd.DataFrame) -> str:
+    """How many seeds there are of DML, by the share of clients a round and K."""
+    told = []
+    for share, part in rows.groupby("share", sort=True):
+        counts = part.sort_values("clients").groupby("n", sort=False)["clients"]
+        each = "; ".join(f"n = {n} at K = {', '.join(f'{count:,}' for count in own)}" for n, own in counts)
+        told.append(f"{'All' if share == 1 else f'{100 * share:g} %'} a round: {each}.")
+    return " ".join(reversed(told))
 
 
 def _lines(axes: Axes, rows: pd.DataFrame, column: str, arms: tuple[str, ...]) -> None:
