@@ -129,7 +129,7 @@ def test_the_texts_turn_with_the_victims(folder, monkeypatch):
         monkeypatch.setattr(reconstruction, "recorded", lambda *_, rows=rows, **__: rows)
         told = "\n".join(reconstruction.on_record(folder))
         first = f"- round's update (weights): recovers {'0' if not count else '88'} of 160 private images; "
-        assert f"{first}held against images never trained on, 0 would count" in told
+        assert f"{first}of images never trained on, the control, 0; victims" in told
         ((claim, _, _, cell, answer, _),) = reconstruction.verdict_lines(folder)
         assert "model inversion" in claim and answer == ("**held**" if count else "**open**")
         assert ("recovered: round's update 0" in cell) == ("at most 0 of 16 [0, 21] %" in cell) == (count == 0)

@@ -14,7 +14,7 @@ from dml.studies.study import STUDIES
 NOTHING, FIGURE = "No two games are on record yet.", "03_defences"
 BY_CONSTRUCTION = (
     "By construction a secure sum changes no number that is learned from, and exact losses tell a server that chooses "
-    "what weights would. Telling every second round is attacked on images of silent rounds; the others leak as DML's."
+    "what weights would. Of `every 2nd round` images of silent rounds are attacked; those of the others leak as DML's."
 )
 
 

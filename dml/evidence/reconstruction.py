@@ -159,8 +159,8 @@ def on_record(folder: Path = STUDIES) -> list[str]:
         return [f"Pictures: {NOTHING.lower()} {pages('reconstruction')}"]
     found = attacks(rows)
     told = [
-        f"- {row.attack} ({row.view}): recovers {row.recovered} of {row.pictures} private images; held against images "
-        f"never trained on, {row.others_recovered} would count; victims with one recovered {row.victims} of {row.n} "
+        f"- {row.attack} ({row.view}): recovers {row.recovered} of {row.pictures} private images; of images never "
+        f"trained on, the control, {row.others_recovered}; victims with one recovered {row.victims} of {row.n} "
         f"{span(row.victims_low, row.victims_high, '.0f')} %, **{row.answer}**"
         for row in found[found["view"] != CALIBRATION].itertuples()
     ]
