@@ -11,7 +11,7 @@ from scipy import stats
 from dml.crowd import costs
 from dml.crowd.cells import Cell
 from dml.evidence import crowd, crowd_cost, crowd_page, crowd_text
-from dml.evidence.predictions import BETWEEN
+from dml.evidence.predictions import BETWEEN, MARGIN
 from dml.plots import crowd as plots
 from dml.studies import crowd as study
 from dml.studies import crowd_cost as cost_study
@@ -72,11 +72,52 @@ def test_predictions_end_as_held_failed_or_open():
 
 def test_a_prediction_fails_by_the_other_sign_and_not_because_zero_is_likely():
     near, above = (pd.Series([mean - 0.001, mean, mean + 0.001]) for mean in (0.0, 0.02))
-    assert (
-        crowd.Prediction("", "above zero", near).p[1] == 1.0 and crowd.Prediction("", "below zero", above).p[1] < 0.01
-    )
+    assert crowd.OneSided("", "above zero", near).p[1] == 1.0 and crowd.OneSided("", "below zero", above).p[1] < 0.01
     expected = stats.ttest_1samp(above, 0.01, alternative="less").pvalue
-    assert crowd.Prediction("", BETWEEN, above).p[0] == pytest.approx(expected)
+    assert crowd.OneSided("", BETWEEN, above).p[0] == pytest.approx(expected)
+    assert crowd.MARGIN == MARGIN  # by which they are judged
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """Three seeds of fifty clients in both settings, and what they cost."""
+    arms = {"fedavg": (0.80, 0.87), "dml": (0.79, 0.69), "self": (0.77, 0.68), "local+public": (0.80, 0.70)}
+    made = table(
+        *(
+            rows(arm, 50, [[mean + (slope if arm == "dml" else 1) * seed / 1000] for seed in range(3)], share=share)
+            for arm, means in arms.items()
+            for share, mean, slope in zip((1.0, 0.1), means, (2, 3), strict=True)
+        )
+    )
+    keys = ["data", "seed", "arm", "clients", "rounds", "share", "kept", "one_public"]
+    spent = {"up": 10.0, "down": 20.0, "setup": 1000.0, "server_in": 1, "server_out": 1, "cpu_s": 2.0, "look_s": 0.5}
+    runs = made[keys].drop_duplicates().assign(float32_error=2e-7, **spent)
+    (tmp_path / "crowd").mkdir()
+    made.to_csv(tmp_path / "crowd" / "clients.csv.gz", index=False)
+    runs.to_csv(tmp_path / "crowd" / "costs.csv", index=False)
+    return tmp_path
+
+
+def test_the_page_tells_pairs_what_changes_between_settings_and_bytes_of_a_run(whole, monkeypatch):
+    told = crowd_page.text(whole)
+    assert "| 50 | -0.90 [-1.15, -0.65] (3) |" in told and "log loss of DML minus `fedavg`'s" in told
+    assert "| P5 | **open** |" in told and "any run (K = 50), of an entry" in told and "under 1e-06): **open**." in told
+    assert "`fedavg` +7.00 [+7.00, +7.00]; `dml` -9.90 [-10.15, -9.65]; `local+public` -10.00" in told
+    assert "| `dml` | 10 % | 50 | 10 | 20 | 1,000 | 1,012 |" in told  # 4 rounds, 0.4 turns of 30 bytes
+    monkeypatch.setattr(crowd_page, "complete", lambda _: True)
+    told = crowd_page.text(whole)
+    assert "| P5 | **held** |" in told and "): **held**." in told
+    costs = pd.read_csv(whole / "crowd" / "costs.csv")
+    costs.assign(float32_error=2e-6).to_csv(whole / "crowd" / "costs.csv", index=False)
+    assert "): **failed**." in crowd_page.text(whole)
+    costs.assign(float32_error=np.nan).to_csv(whole / "crowd" / "costs.csv", index=False)
+    assert "P7" not in crowd_page.text(whole)
+
+
+def test_a_run_of_a_tenth_is_told_with_its_bytes(whole):
+    said = crowd_text.expectation(whole)
+    assert "of 50, a round and the run with its set-up. All a round: DML 30 and 1,120, FedAvg 30 and 1,120." in said
+    assert "10 % a round: DML 30 and 1,012" in said and "DML minus public labels alone, in points: -0.90 [" in said
 
 
 def test_one_seed_decides_nothing():
@@ -151,7 +192,9 @@ def test_a_study_goes_on_where_it_stopped_and_is_told(recorded, no_workers, monk
     page = crowd_page.text(to)
     assert "Interim" in page and "Fewer than three seeds: P1" in page and "| never |" in page and "nan" not in page
     drawn = plots.by_clients(clients, "drawn faces, a test")
-    assert set(drawn.table["panel"]) == {"accuracy", "difference"} and "All a round: n = 2 at K = " in drawn.caption
+    assert (
+        set(drawn.table["panel"]) == {"accuracy", "difference"} and "DML, all a round: n = 2 at K = " in drawn.caption
+    )
 
 
 def test_cost_is_measured_once_and_told(tmp_path, monkeypatch):
@@ -214,7 +257,7 @@ def test_the_readme_tells_of_the_most_clients_with_the_most_seeds_and_of_the_mos
     assert told.startswith(
         "DML minus FedAvg, kept images (interim): drawn faces, 50 clients -5.00 [-5.00, -5.00] (n = 3); "
     )
-    assert "; 300 below (n = 2). A tenth a round (stale): 100 clients -30.00 [-30.00, -30.00] (n = 2)." in told
+    assert "; 300 below (n = 2). Faces, a tenth a round: 100 clients -30.00 [-30.00, -30.00] (n = 2)." in told
     photographs = made[(made["clients"] == 20) | (made["clients"] == 300)].assign(data="facemask")
     pd.concat([made[made["clients"] < 300], photographs]).to_csv(tmp_path / "crowd" / "clients.csv.gz", index=False)
     told = crowd_text.brief(tmp_path)

@@ -12,10 +12,11 @@ import papermill
 import pytest
 
 from dml.config import FIGURES, PROFILES, RECORDED
-from dml.evidence import findings, on_record, style, verdict_table
+from dml.evidence import findings, games, generalisation, on_record, style, verdict_table
 from dml.evidence.accuracy import LAST, LATE, values
 from dml.files import DataError
 from dml.stats import interval, per_seed
+from dml.studies import generalisation as study
 
 STEMS = list(on_record.FINDINGS)
 NOTEBOOKS = [on_record.NOTEBOOKS / f"{stem}.ipynb" for stem in STEMS]
@@ -298,3 +299,21 @@ def test_confirmatory_seeds_decide_in_the_notebooks_as_in_the_readme():
         answer = line.strip("| ").split(" | ")[-2 if protocol == "published" else -1]
         (said,) = (words for claim, words in rows.items() if claim.startswith("More accurate on unseen images"))
         assert f"{protocol}: {answer}" in said or said == f"**{answer}**"
+
+
+def test_newcomers_are_told_against_the_arm_with_the_same_labels_too():
+    gaps = generalisation.recorded("gaps")
+    rows = gaps[(gaps["form"] == "measured") & (gaps["way"] == "pooled") & (gaps["asked"] == study.OWN)]
+    rows = rows[rows["label_alpha"] == gaps["label_alpha"].min()]
+    told = on_record.blocks()["08_generalisation"].partition("the same public labels (no verdict): ")[2]
+    for gap in (study.OUT_OF_SAMPLE, study.PARTICIPATION):
+        wide = rows[rows["gap"] == gap].pivot(index="seed", columns="arm", values="value")
+        assert f" {100 * (wide['dml'] - wide['fedavg+public']).mean():+.2f} [" in told
+
+
+def test_the_question_that_repeats_another_says_so():
+    answers = games.answers(games.recorded()).iloc[[0, -1]]
+    told = on_record.blocks()["03_privacy_probes"]
+    assert answers["mean"].sum() == pytest.approx(0)
+    assert f"**{answers['answer'].iloc[1]}** (by construction the first row with its sign turned)" in told
+    assert told.count("with its sign turned") == 1

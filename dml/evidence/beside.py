@@ -86,14 +86,14 @@ def by_machine(numbers: Kinds, before: str, costs: pd.DataFrame) -> dict[str, pd
 
 
 def again(results: pd.DataFrame, repeated: pd.DataFrame) -> dict[str, pd.Series]:
-    """What a repetition of seeds on another machine changes, first minus second: each arm, and DML minus FedAvg."""
-    first, second = values(results, LATE), values(repeated, LATE).dropna()
+    """What a repetition of seeds changes, first minus second: each arm, and DML minus FedAvg."""
+    first, second = values(results, LATE), values(repeated, LATE)
     moved = (first.loc[second.index, list(second)] - second).rename(columns="`{}`".format)
     return {**moved, "DML minus FedAvg": moved["`dml`"] - moved["`fedavg`"]}
 
 
 def text(study: Study, folder: Path, results: pd.DataFrame) -> Iterator[str]:
-    """The lines of a study's page: seeds before and after the plan, then machines where there are several."""
+    """The lines of a study's page: seeds before and after the plan, machines where there are several, repetitions."""
     run = RECORDED / RUNS[study.name]
     found = kinds(read(run, "results"), results)
     yield (
@@ -121,19 +121,20 @@ def text(study: Study, folder: Path, results: pd.DataFrame) -> Iterator[str]:
 
 
 def _repeated(study: Study, how: str, difference: str, folder: Path, results: pd.DataFrame) -> Iterator[str]:
-    """What a repetition changes, in a line; of one that is not to change the machine, pairs of one processor alone."""
+    """What a repetition changes, in a line, by seeds that have all its arms."""
     own = folder.parent / study.name
     if not (own / TABLES["results"]).is_file():
         return
     repeated = read_table(own / TABLES["results"])
-    if study.precision != "float32":
-        where = [read_table(each / TABLES["costs"]).set_index(PAIR)["processor"] for each in (folder, own)]
-        same = where[1].index[where[1] == where[0].reindex(where[1].index)]
-        repeated = repeated[repeated.set_index(PAIR).index.isin(same)]
-    if repeated.empty:
+    whole = repeated.groupby("seed")["arm"].nunique() == len(study.arms)
+    if study.precision != "float32":  # a repetition that is not to change the machine
+        first, second = (read_table(each / TABLES["costs"]).set_index(PAIR)["processor"] for each in (folder, own))
+        whole &= (second == first.reindex(second.index)).groupby("seed").all()
+    kept = repeated[repeated["seed"].isin(whole.index[whole])]
+    if kept.empty:
         return
-    moved = again(results, repeated)
-    done, planned = len(moved["DML minus FedAvg"]), len(study.confirmatory)
+    moved = again(results, kept)
+    done, planned = kept["seed"].nunique(), len(study.confirmatory)
     parts = "; ".join(f"{name} {told(interval(part))}" for name, part in moved.items())
     yield from ["", f"The same seeds {how} ({done} of {planned}), {difference}: {parts}."]
 

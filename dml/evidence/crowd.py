@@ -1,4 +1,5 @@
-"""Many clients, from the tables of data/plan_crowd.md or of notebook 07: accuracy by K, what peers add, predictions.
+"""Many clients, from the tables of data/plan_crowd.md or of notebook 07: accuracy by K, what peers add, predictions,
+what a client pays.
 
 The unit is the seed, differences are paired over seeds, intervals and tests are Student's t.
 """
@@ -7,13 +8,13 @@ import pandas as pd
 
 from dml.evidence.predictions import ABOVE, BELOW, BETWEEN, WITHIN, Part, answered
 from dml.stats import columns, interval
-from dml.studies.crowd import ALONE
+from dml.studies.crowd import ALONE, plan
 
 SETTING = ["data", "share", "kept", "one_public"]
 CELL = [*SETTING, "clients"]
 EVERYBODY = ("faces", 1.0, True, False)  # the main setting
 TENTH, REMEMBERED = ("faces", 0.1, True, False), ("faces", 0.1, True, True)
-MARGIN = 0.01  # of accuracy, as data/plan_crowd.md says
+MARGIN = plan().margin  # of accuracy
 FEW, SOME, MANY = 5, 50, 1000
 
 
@@ -26,11 +27,17 @@ def by_seed(clients: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
     sizes = clients[~alone].groupby(CELL, sort=False)["client"].max() + 1
     parts = []
     for (*setting, count), sampled in sizes.items():
-        same = (clients[SETTING] == pd.Series(dict(zip(SETTING, setting, strict=True)))).all(axis=1)
-        own = clients[alone & same & (clients["clients"] >= sampled) & (clients["client"] < sampled)]
+        own = clients[
+            alone & within(clients, tuple(setting)) & (clients["clients"] >= sampled) & (clients["client"] < sampled)
+        ]
         parts.append(own.assign(clients=count).groupby([*CELL, "seed", "arm"], sort=False)[metric].mean())
     found = pd.concat(parts).unstack("arm") if parts else pd.DataFrame(index=means.index)
     return means.join(found, how="outer").sort_index()
+
+
+def within(rows: pd.DataFrame, setting: tuple) -> pd.Series:
+    """Which rows are of a setting."""
+    return (rows[SETTING] == pd.Series(dict(zip(SETTING, setting, strict=True)))).all(axis=1)
 
 
 def accuracy(clients: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
@@ -70,15 +77,17 @@ def change(values: pd.DataFrame, setting: tuple, other: tuple, count: int, arm: 
     return (values.loc[(*setting, count)][arm] - values.loc[(*other, count)][arm]).dropna()
 
 
-class Prediction(Part):
-    """A part that fails by the other sign alone: that zero is likely was no contrary in this study's rules."""
+class OneSided(Part):
+    """A part that, expected above or below zero, fails by the other sign alone: equivalence to zero was no contrary in
+    this study's rules.
+    """
 
     @property
     def p(self) -> tuple[float, float]:
         """p of what is expected, and p of its contrary."""
         passes, contrary = super().p
         if self.expected in (ABOVE, BELOW):
-            contrary = self.found.p if passes == 1 else 1.0
+            contrary = self.found.p if (self.found.mean > 0) == (self.expected == BELOW) else 1.0
         return passes, contrary
 
 
@@ -101,7 +110,7 @@ def predictions(clients: pd.DataFrame) -> dict[str, list[Part]]:
         (f"`dml, stale` minus DML, one public fold, K = {SOME}", ABOVE, of(REMEMBERED, SOME, "dml, stale", "dml")),
     )
     return {
-        f"P{number}": [Prediction(says, expected, values.dropna())]
+        f"P{number}": [OneSided(says, expected, values.dropna())]
         for number, (says, expected, values) in enumerate(asked, 1)
     }
 

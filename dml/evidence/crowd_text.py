@@ -7,7 +7,7 @@ import pandas as pd
 
 from dml.evidence import crowd
 from dml.evidence.answers import HELD, OPEN, REFUTED, lists, points
-from dml.evidence.crowd import EVERYBODY, MANY, MARGIN, SETTING, TENTH
+from dml.evidence.crowd import EVERYBODY, MANY, MARGIN, TENTH
 from dml.evidence.words import capital, pages, side
 from dml.files import read_table
 from dml.stats import paired
@@ -52,8 +52,8 @@ def complete(clients: pd.DataFrame) -> bool:
 
 
 def expectation(folder: Path = STUDIES) -> str:
-    """What a reader with many clients should expect, with the fewest and the most on record; "" before two seeds of
-    any K are on record.
+    """What a reader with many clients should expect: accuracy with the fewest and the most on record, DML's differences
+    where they are surest, photographs, bytes; "" before two seeds of any K are on record.
     """
     clients = recorded(folder)
     if clients is None or clients["seed"].nunique() < 2:
@@ -61,14 +61,14 @@ def expectation(folder: Path = STUDIES) -> str:
     gains, values = crowd.gains(clients), crowd.by_seed(clients).reset_index()
     told = ["drawn faces, 24 images a client."]
     for setting, words in ((EVERYBODY, "all a round"), (TENTH, "a tenth of them a round")):
-        own = values[_in(values, setting)]
+        own = values[crowd.within(values, setting)]
         for count in dict.fromkeys((own["clients"].min(), own["clients"].max())):
             told += _reached(own[own["clients"] == count], f"{count:,.0f} clients, {words}")
     for arm, name in (("local+public", "public labels alone"), ("self", "own predictions")):
-        own = gains[(gains["against"] == arm) & _in(gains, EVERYBODY)]
+        own = gains[(gains["against"] == arm) & crowd.within(gains, EVERYBODY)]
         worth = [f"{points(row)} with {row.clients:,} clients (n = {row.n})" for row in _surest(own).itertuples()]
         told += [f"DML minus {name}, in points: {'; '.join(worth)}."] if worth else []
-    photographs = gains[(gains["against"] == "fedavg") & _in(gains, PHOTOGRAPHS) & (gains["n"] > 1)]
+    photographs = gains[(gains["against"] == "fedavg") & crowd.within(gains, PHOTOGRAPHS) & (gains["n"] > 1)]
     apart = [f"{points(row)} with {row.clients:,} clients (n = {row.n})" for row in photographs.itertuples()]
     told += [f"Photographs, all a round, DML minus FedAvg: {'; '.join(apart)}."] if apart else []
     return " ".join([*told, *_each_pays(read_table(folder / NAME / "costs.csv")), STATE[complete(clients)]])
@@ -82,20 +82,20 @@ def _surest(rows: pd.DataFrame) -> pd.DataFrame:
 
 def brief(folder: Path = STUDIES) -> str:
     """DML minus FedAvg for the README, each with the most clients that have the most seeds: of photographs, of drawn
-    faces, and of these with a tenth a round; where there are more clients with fewer seeds, what these show. "" before
-    two seeds are on record.
+    faces, and of these with a tenth a round; of drawn faces also what more clients with fewer seeds show. "" before two
+    seeds are on record.
     """
     clients = recorded(folder)
     if clients is None or clients["seed"].nunique() < 2:
         return ""
     gains, told = crowd.gains(clients), []
     apart = gains[gains["against"] == "fedavg"]
-    photographs, faces, tenth = (_surest(apart[_in(apart, each)]) for each in (PHOTOGRAPHS, EVERYBODY, TENTH))
+    photographs, faces, tenth = (_surest(apart[crowd.within(apart, each)]) for each in (PHOTOGRAPHS, EVERYBODY, TENTH))
     told += [f"photographs, {_apart(row)}" for row in photographs.head(1).itertuples()]
     told += [f"drawn faces, {_apart(row)}" for row in faces.head(1).itertuples()]
     told += [f"{row.clients:,} {SHOWS[side(row.low, row.high)]} (n = {row.n})" for row in faces.iloc[1:].itertuples()]
     whole = [f"{'; '.join(told)}."] if told else []
-    few = [f"A tenth a round (stale): {_apart(row)}." for row in tenth.head(1).itertuples()]
+    few = [f"Faces, a tenth a round: {_apart(row)}." for row in tenth.head(1).itertuples()]
     state = "" if complete(clients) else " (interim)"
     return f"DML minus FedAvg, kept images{state}: {' '.join(whole + few)}" if whole + few else ""
 
@@ -113,14 +113,13 @@ def _reached(values: pd.DataFrame, who: str) -> list[str]:
     return [f"{capital(who)}: {shown} % right (n = {len(own)}{', the same seeds' * (len(own) > 1)})."]
 
 
-def _in(rows: pd.DataFrame, setting: tuple) -> pd.Series:
-    """Which rows are of a setting."""
-    return (rows[SETTING] == pd.Series(dict(zip(SETTING, setting, strict=True)))).all(axis=1)
-
-
 def _each_pays(runs: pd.DataFrame) -> list[str]:
-    """What one client sends and gets over the run with its set-up, with the most clients."""
-    own = crowd.paid(runs[(runs["data"] == "faces") & (runs["clients"] == runs["clients"].max()) & ~runs["one_public"]])
+    """What one client sends and gets in a round, and over the run with its set-up, with the most clients."""
+    own = crowd.paid(
+        runs[
+            (runs["data"] == "faces") & (runs["clients"] == runs["clients"].max()) & runs["kept"] & ~runs["one_public"]
+        ]
+    )
     means, told = own.groupby(["share", "arm"])[["round", "run"]].mean(), []
     for share in sorted(own["share"].unique(), reverse=True):
         both = [
@@ -134,8 +133,8 @@ def _each_pays(runs: pd.DataFrame) -> list[str]:
 
 
 def verdict(folder: Path = STUDIES) -> list[dict]:
-    """The row on L1 (see `verdicts.COLUMNS`): DML's accuracy minus FedAvg's in the largest crowd of the plan; none
-    before two seeds of it are on record.
+    """The row on L1 (see `verdicts.COLUMNS`): DML's accuracy minus FedAvg's in the largest crowd of the plan; open
+    until the study is complete, none before two seeds of it are on record.
     """
     clients = recorded(folder)
     if clients is None:

@@ -52,6 +52,11 @@ class Deciding(NamedTuple):
     claims: pd.DataFrame
     missing: str  # what of the study is not on record yet
 
+    @property
+    def looked_at(self) -> str:
+        """The data, and how many unseen images are looked at."""
+        return self.title.rpartition(", ")[0]
+
 
 def deciding(record: Path = RECORDED) -> list[Deciding]:
     """Of the published protocol and of the reduced one."""
@@ -77,14 +82,13 @@ def confirmed(record: Path = RECORDED) -> dict[str, Deciding]:
 
 
 def decided(one: Deciding) -> str:
-    """What confirmatory seeds say of the two main comparisons, as a paragraph."""
+    """What confirmatory seeds say, as a paragraph: against FedAvg, also at the last round, matched arms, and `self`."""
     fedavg, alone = _asked(one, "C1", "fedavg"), _asked(one, "mechanism", "self")
     matched = (_asked(one, "mechanism", arm) for arm in ("local+public", "fedavg+public"))
     told = "; ".join(f"`{row.against}` {points(row)}, {side(row.low, row.high)}" for row in matched)
     return (
-        f"**The {fedavg.n} confirmatory seeds of the {one.protocol} protocol decide** "
-        f"({one.title.rpartition(', ')[0]}). Mean of the last "
-        f"{plan().late_rounds} rounds, in points: DML minus FedAvg {points(fedavg)} (95 %), "
+        f"**The {fedavg.n} confirmatory seeds of the {one.protocol} protocol decide** ({one.looked_at}). Mean of the "
+        f"last {plan().late_rounds} rounds, in points: DML minus FedAvg {points(fedavg)} (95 %), "
         f"{side(fedavg.low, fedavg.high)}; at the last round alone, the published way, "
         f"{points(over_fedavg(one.results))}. Minus arms with as many labels and steps: {told}. DML minus being its "
         f"own peer {points(alone)}, {side(alone.low, alone.high)}. "
@@ -115,7 +119,7 @@ def findings(record: Path = RECORDED) -> str:
     }
     told = {question: capital(answer) for question, answer in asked.items() if answer}
     marks = [mark for mark in ("interim", "exploratory") if re.search(rf"{mark}[,)]", " ".join(told.values()))]
-    nothing = f"; *{', '.join(marks)}* decides nothing" if marks else ""
+    nothing = f"; *{', '.join(marks)}*: decides nothing" if marks else ""
     head = f"Points of accuracy, photographs [95 %] (seeds){nothing}.{state}"
     return joined([head, "", *(f"- **{question}** {answer}" for question, answer in told.items())])
 

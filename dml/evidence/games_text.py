@@ -196,7 +196,7 @@ def on_record(folder: Path = STUDIES) -> list[str]:
         ]
     asked = games.answers(rates)
     told = [f"- {row.asks}: {_area(row)}, **{row.answer}**{_why(row)}" for row in asked.itertuples()]
-    if asked["mean"].iloc[-1] == -asked["mean"].iloc[0]:
+    if list(asked[["mean", "low", "high"]].iloc[-1]) == list(-asked[["mean", "high", "low"]].iloc[0]):
         told[-1] += " (by construction the first row with its sign turned)"
     head = (
         f"**Several rounds, and the server that chooses** ({games.state(rates)}; difference of AUC, 95 % over games)."

@@ -101,10 +101,13 @@ def one_liar(folder: Path = STUDIES) -> str:
     (usual, clip), n = _clips(rows), int(rows["n"].max())
     planned = len(STUDIES_BY_NAME["hostile-veto"].seeds)
     state = "" if n == planned else f", interim: {n} of {planned} planned"
-    even = (break_even(rows[rows["clip"] == each]) for each in (usual, clip))
-    told = (f"{fewest or 'none'} ({name})" for fewest, name in zip(even, ("without a clip", "clipped"), strict=True))
+    most = int(rows["liars"].max())
+    told = (
+        f"{_from(break_even(rows[rows['clip'] == each]), most)} ({name})"
+        for each, name in ((usual, "as published"), (clip, "clipped"))
+    )
     return (
-        "with DML without a clip, one client of five that is sure of wrong classes takes the others' accuracy from "
+        "with the clip as published, one client of five that is sure of wrong classes takes the others' accuracy from "
         f"{_cell(rows, usual, 0)} to {_cell(rows, usual, 1)} %. Where no probability below {clip:g} is believed, from "
         f"{_cell(rows, clip, 0)} to {_cell(rows, clip, 1)} % (reduced protocol, photographs, n = {n} "
         f"seeds{state}). `{ALONE}` is shown better from {' and '.join(told)} such liars."
@@ -132,8 +135,13 @@ def _of_ten(folder: Path) -> str:
     even, most = break_evens(differences(results)), results["liars"].max()
     asked = {"DML": ("dml", SMALL.clip), "FedAvg": ("fedavg", SMALL.clip), "clipped": ("dml", CLIP)}
     found = {name: even[arm, "mean", clip] for name, (arm, clip) in asked.items()}
-    told = (f"{f'none to {most}' if fewest is None else fewest} ({name})" for name, fewest in found.items())
+    told = (f"{_from(fewest, most)} ({name})" for name, fewest in found.items())
     return f"Of ten, `{ALONE}` is shown better from {', '.join(told)} liars (n = {n})."
+
+
+def _from(fewest: int | None, most: int) -> str:
+    """A break-even in words."""
+    return f"none to {most}" if fewest is None else f"{fewest}"
 
 
 def _veto(folder: Path) -> pd.DataFrame | None:

@@ -1,4 +1,5 @@
-"""Which of the nine predictions of data/plan_skew.md held: each by the comparison that the page names for it.
+"""Which predictions held, each by the comparison that its page names: the nine of data/plan_skew.md, and how those of
+other studies are judged.
 
 A prediction has one or more parts, each a paired difference by seed. It holds when all of its parts pass, so its p is
 the largest of theirs (an intersection-union test); it fails when one of them passes the other way, so that p is the

@@ -88,7 +88,7 @@ def state(folder: Path = STUDIES, study: str = "skew") -> str:
 
 
 def finding(folder: Path = STUDIES) -> str:
-    """In how many regimes DML is above, at and below the best rule without outputs, and where most; "" while less than
+    """In how many regimes DML is above, at and below the best rule without outputs; "" while less than
     two seeds are on record.
     """
     map_ = the_map(folder)

@@ -35,7 +35,7 @@ CLAIMS = (  # a row: code, system or figure that tells two rows apart, claim, wh
     ("L1", "07_fresh", "More accurate than FedAvg with 20 clients", "a limit"),
     ("L1", STUDIED, "More accurate than FedAvg with 1,000 clients that keep their images, drawn faces", "a limit"),
     ("L2", "", f"Sharing losses costs little: under {100 * SMALL:g} % of FedAvg's bytes", "a limit"),
-    ("O1", PUBLISHED, "Bears one client of five that vetoes, without a clip", "not discussed"),
+    ("O1", PUBLISHED, "Bears one client of five that vetoes, with the clip as published", "not discussed"),
     ("O1", hostile.CLIPPED, f"The same, where no probability below {CLIP:g} is believed", "not discussed"),
     ("O2", "", "Def-KT: teaching adds less than a point to moving models", "another method"),
 )

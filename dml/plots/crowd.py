@@ -50,17 +50,19 @@ def by_clients(clients: pd.DataFrame, data: str, state: str = "") -> tuple[Figur
     letters(list(grid.ravel()), left=-22)
     handles = [Line2D([], [], label=name(arm), **_look(arm, arm in LEFT)) for arm in dict.fromkeys(LEFT + RIGHT)]
     handles.append(Line2D([], [], color="0.4", marker="o", markerfacecolor="white", linestyle="", label=FEW))
-    drawn_left = means[means["arm"].isin(LEFT)]
-    few = min(drawn_left["n"].min(), gains["n"].min()) < ENOUGH
+    shown_left, shown_right = means[means["arm"].isin(LEFT)], gains[gains["against"].isin(RIGHT)]
+    few = min(shown_left["n"].min(), shown_right["n"].min()) < ENOUGH
+    beyond = ((shown_left["n"] >= ENOUGH) & (shown_left["high"] > 1)).any()
     shown = {name(arm) for arm in {*means["arm"], *gains["against"]}} | ({FEW} if few else set())
     fig.legend(handles=[one for one in handles if one.get_label() in shown], loc="outside upper center", ncols=7)
     text = about(
         data,
         "Accuracy on unseen images after the last round, of a sample of at most 50 clients, each by its own last "
-        f"model, in FedAvg by the newest one. {_seeds(means[means['arm'] == 'dml'])} Right: DML's paired differences; "
-        "the marker is that of the arm DML is compared with. "
+        f"model, in FedAvg by the newest one. {_seeds(name('dml'), means[means['arm'] == 'dml'])} Right: DML's paired "
+        "differences; the marker is that of the arm DML is compared with. "
+        f"{_seeds(name('smoothing'), gains[gains['against'] == 'smoothing'])} "
         f"Mean and {INTERVAL}{'; hollow: n = 1 or 2, no interval shown' if few else ''}"
-        f"{'; ▴: it goes on beyond 100 %' if (drawn_left['high'] > 1).any() else ''}. {state}",
+        f"{'; ▴: it goes on beyond 100 %' if beyond else ''}. {state}",
         "Each client has 24 images of its own and keeps them, as many at every K. Grey: within a point.",
         f"{', '.join(name(arm) for arm in LEFT if arm in ALONE)} do not depend on K: they were run once, and the first "
         "K clients are averaged; without a marker where that repeats a smaller K.",
@@ -68,14 +70,14 @@ def by_clients(clients: pd.DataFrame, data: str, state: str = "") -> tuple[Figur
     return fig, pd.concat([means.assign(panel="accuracy"), gains.assign(panel="difference")]), " ".join(text.split())
 
 
-def _seeds(rows: pd.DataFrame) -> str:
-    """How many seeds there are of DML, by the share of clients a round and K."""
-    told = []
-    for share, part in rows.groupby("share", sort=True):
-        counts = part.sort_values("clients").groupby("n", sort=False)["clients"]
+def _seeds(who: str, rows: pd.DataFrame) -> str:
+    """How many seeds there are, by the share of clients a round and K."""
+    told: list[str] = []
+    for share, part in rows.sort_values("clients").groupby("share", sort=True):
+        counts = part.groupby("n", sort=False)["clients"]
         each = "; ".join(f"n = {n} at K = {', '.join(f'{count:,}' for count in own)}" for n, own in counts)
-        told.append(f"{'All' if share == 1 else f'{100 * share:g} %'} a round: {each}.")
-    return " ".join(reversed(told))
+        told.insert(0, f"{who}, {'all' if share == 1 else f'{100 * share:g} %'} a round: {each}.")
+    return " ".join(told)
 
 
 def _lines(axes: Axes, rows: pd.DataFrame, column: str, arms: tuple[str, ...]) -> None:

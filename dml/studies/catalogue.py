@@ -28,7 +28,7 @@ def _studies() -> Mapping[str, Callable[[Seeds], object]]:
     return {
         **{name: partial(study.carry_out, planned) for name, planned in plan().studies.items()},
         "devices": partial(study.carry_out, plan().devices, device="cpu"),
-        "precision": partial(study.carry_out, plan().precision),
+        "precision": partial(study.carry_out, plan().precision, device="cuda"),
         "tuned": lambda _: tuned.carry_out(),
         **{name: partial(skew.carry_out, name) for name in skew.NAMES},
         **{name: partial(hostile.carry_out, asked) for name, asked in hostile.STUDIES_BY_NAME.items()},

@@ -27,7 +27,7 @@ def carry_out(study: Study, seeds: Sequence[int] = (), device: str = "auto", to:
     A killed run goes on where it stopped: what the cache holds is not computed again. Raises ValueError for a seed that
     does not decide and for bf16 where the hardware has none, DataError when the data do not fit.
     """
-    target, folder, asked = machine.device(device), to / study.name, within(seeds, study.confirmatory)
+    asked, target, folder = within(seeds, study.confirmatory), machine.device(device), to / study.name
     machine.check(study.precision, target)
     for seed in asked:
         missing = [arm for arm in study.arms if (seed, arm) not in tables.there(folder / TABLES["costs"], PAIR)]
