@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dml.evidence.answers import HELD, OPEN, REFUTED
+from dml.evidence.answers import HELD, OPEN, REFUTED, points
 from dml.evidence.words import estimate, pages, table
 from dml.files import read_table
 from dml.stats import Difference, columns, holm, interval, paired
@@ -104,7 +104,7 @@ def verdict_lines(folder: Path = STUDIES) -> list[tuple[str, ...]]:
         if gaps is not None and one.n > 1:
             so_far = state(gaps, differing(gaps))
             word = OPEN if so_far.startswith("interim") else answer(one)  # which decides nothing
-            numbers = f"own design, {so_far}: FedAvg {told(one)} {word}"
+            numbers = f"own design, {so_far}: FedAvg {points(one)} {word}"
             claim = f"Smaller gap to {ASKED[key]} (C2)"
             lines.append((claim, "claimed, not measured", "not run", numbers, f"**{word}**", "08"))
     return lines
@@ -115,11 +115,6 @@ def answer(one: Difference) -> str:
     return FOLLOWS[one.verdict]
 
 
-def told(one) -> str:
-    """A gap or a difference of gaps with its interval, in points."""
-    return estimate(one.mean, one.low, one.high)
-
-
 def on_record(folder: Path = STUDIES) -> list[str]:
     """Notebook 08: how DML's gaps differ from FedAvg's, and what a client can expect that never took part."""
     gaps, mistakes = (recorded(name, folder) for name in TABLES)
@@ -127,7 +122,7 @@ def on_record(folder: Path = STUDIES) -> list[str]:
         return [NOTHING, pages("generalisation")]
     label_alpha = differing(gaps)
     told_of = "; ".join(
-        f"{ASKED[key]} {told(one)} ({OPEN if state(gaps, label_alpha).startswith('interim') else answer(one)})"
+        f"{ASKED[key]} {points(one)} ({OPEN if state(gaps, label_alpha).startswith('interim') else answer(one)})"
         for key, one in found.items()
     )
     head = (
@@ -135,7 +130,7 @@ def on_record(folder: Path = STUDIES) -> list[str]:
         f"differ, {state(gaps, label_alpha)}."
     )
     if matched := differences(gaps, "fedavg+public"):
-        beside = "; ".join(f"{ASKED[key]} {told(one)}" for key, one in matched.items())
+        beside = "; ".join(f"{ASKED[key]} {points(one)}" for key, one in matched.items())
         head += f" DML minus `fedavg+public`, which has the same public labels (no verdict): {beside}."
     return [head, "\n".join(errors(mistakes, gaps, label_alpha)), pages("generalisation")]
 

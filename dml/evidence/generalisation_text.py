@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from dml.evidence import gap_predictions
+from dml.evidence.answers import points
 from dml.evidence.generalisation import (
     ASKED,
     CELLWISE,
@@ -22,7 +23,6 @@ from dml.evidence.generalisation import (
     recorded,
     state,
     summary,
-    told,
 )
 from dml.evidence.words import joined, table
 from dml.stats import interval
@@ -66,7 +66,7 @@ def _against(gaps: pd.DataFrame, label_alpha: float) -> Iterator[str]:
         for gap, asked in ASKED:
             wide = by_draw(gaps, gap, asked, label_alpha)
             both = wide[["dml", arm]].dropna() if {"dml", arm} <= set(wide) else pd.DataFrame()
-            cells.append(told(interval((both["dml"] - both[arm]).to_numpy())) if len(both) else "")
+            cells.append(points(interval((both["dml"] - both[arm]).to_numpy())) if len(both) else "")
         if any(cells):
             rows.append((f"`{arm}`", *cells))
     yield from table(("DML minus, points of the gap", *ASKED.values()), rows)
@@ -78,7 +78,7 @@ def _bounds(gaps: pd.DataFrame, label_alpha: float, gap: str, asked: str) -> Ite
     main = summary(whole)
     yield from [f"Gap to {ASKED[gap, asked]}, points; the pooled estimate is the form `{HEADLINE}`.", ""]
     rows = [
-        (f"`{row.arm}`", told(row), *map(_points, (row.bound, row.floor, row.excess)), _ratio(row.ratio))
+        (f"`{row.arm}`", points(row), *map(_points, (row.bound, row.floor, row.excess)), _ratio(row.ratio))
         for row in main.itertuples()
     ]
     yield from table(("arm", "measured gap", "pooled estimate", "its floor", "excess over it", "estimate by gap"), rows)

@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from dml.evidence.answers import FAILED, HELD, OPEN
+from dml.evidence.answers import FAILED, HELD, OPEN, points
 from dml.evidence.mixed import by_kind
 from dml.evidence.skew import MARGIN, by_seed, cell_of, recorded, twin_of
-from dml.evidence.words import estimate, joined, table
+from dml.evidence.words import joined, table
 from dml.stats import ALPHA, Difference, holm_corrected, paired
 from dml.studies.study import STUDIES
 
@@ -199,7 +199,7 @@ def shown(answers: Mapping[str, tuple[str, list[Part]]], interim: bool = False) 
     if interim:
         answers = {name: (NOT_RUN if told == NOT_RUN else OPEN, parts) for name, (told, parts) in answers.items()}
     rows = [
-        (name, f"**{answer}**", part.says, part.expected, _points(part), len(part.values))
+        (name, f"**{answer}**", part.says, part.expected, points(part.found), len(part.values))
         for name, (answer, parts) in answers.items()
         for part in parts
     ]
@@ -207,8 +207,3 @@ def shown(answers: Mapping[str, tuple[str, list[Part]]], interim: bool = False) 
     last = [f"Fewer than three seeds: {', '.join(missing)}.", ""] if missing else []
     titles = ("prediction", "answer", "by", "expected", "points [95 %]", "n")
     return [*last, *(table(titles, rows) if rows else [])]
-
-
-def _points(part: Part) -> str:
-    found = part.found
-    return estimate(found.mean, found.low, found.high)
