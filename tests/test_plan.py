@@ -30,6 +30,7 @@ def test_the_page_and_the_code_say_the_same():
     assert told.studies["reduced"].experiment.unseen_images == 2000
     assert told.studies["published"].experiment.unseen_images == 0
     assert told.precision.experiment == replace(told.studies["published"].experiment, precision="bf16")
+    assert set(told.earlier.confirmatory) == set(told.studies["published"].exploratory)
     assert set(told.tuned.run_on) <= set(told.studies["published"].confirmatory)
     assert set(told.tuned.chosen_on) <= set(told.studies["published"].exploratory)
 
@@ -53,7 +54,8 @@ def test_the_plan_is_older_than_every_confirmatory_row():
     if not files:
         pytest.skip("no study is on record yet")
     rows = pd.concat(pd.read_csv(file).assign(study=file.parent.name) for file in files)
-    for name, chosen in (plan().studies | {"devices": plan().devices, "precision": plan().precision}).items():
+    repeated = {one.name: one for one in (plan().devices, plan().precision, plan().earlier)}
+    for name, chosen in (plan().studies | repeated).items():
         confirmatory = rows[(rows["study"] == name) & rows["seed"].isin(chosen.confirmatory)]
         for commit in confirmatory["commit"].unique():
             assert "+" not in commit  # of a clean checkout

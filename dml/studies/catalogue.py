@@ -29,6 +29,7 @@ def _studies() -> Mapping[str, Callable[[Seeds], object]]:
         **{name: partial(study.carry_out, planned) for name, planned in plan().studies.items()},
         "devices": partial(study.carry_out, plan().devices, device="cpu"),
         "precision": partial(study.carry_out, plan().precision, device="cuda"),
+        "earlier": partial(study.carry_out, plan().earlier, device="cuda"),
         "tuned": lambda _: tuned.carry_out(),
         **{name: partial(skew.carry_out, name) for name in skew.NAMES},
         **{name: partial(hostile.carry_out, asked) for name, asked in hostile.STUDIES_BY_NAME.items()},

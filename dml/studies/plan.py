@@ -56,7 +56,7 @@ class Tuned:
 @dataclass(frozen=True)
 class Plan:
     """Level of the intervals, margin of equivalence (a share), families of comparisons by name, studies by name, and
-    what of a study is computed again: on a CPU, beside a GPU's; in bf16.
+    what of a study is computed again: on a CPU, beside a GPU's; in bf16; the seeds of before the plan, on a GPU.
     """
 
     level: float
@@ -66,6 +66,7 @@ class Plan:
     studies: dict[str, Study]
     devices: Study
     precision: Study
+    earlier: Study
     tuned: Tuned
 
 
@@ -83,7 +84,7 @@ def plan(file: Path = FILE) -> Plan:
     told = block(file)
     families = {name: tuple(Comparison(**row) for row in rows) for name, rows in told["families"].items()}
     studies = {name: Study(name=name, **_typed(values)) for name, values in told["studies"].items()}
-    again = {name: _typed(told[name]) for name in ("devices", "precision")}
+    again = {name: _typed(told[name]) for name in ("devices", "precision", "earlier")}
     repeated = {name: replace(studies[own.pop("study")], name=name, **own) for name, own in again.items()}
     tuned = Tuned(**_typed(told["tuned"]))
     return Plan(told["level"], told["margin"], told["late_rounds"], families, studies, **repeated, tuned=tuned)
