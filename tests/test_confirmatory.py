@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from dml.evidence import accuracy, beside, confirmatory, study_text
+from dml.config import RECORDED
+from dml.evidence import accuracy, beside, confirmatory, repeated, study_text
 from dml.evidence import tuned as tuned_text
+from dml.evidence.about import read
 from dml.evidence.answers import HELD, OPEN, REFUTED
 from dml.plots import studies
-from dml.stats import holm_corrected, paired
+from dml.stats import Estimate, holm_corrected, paired
 from dml.studies import tuned
 from dml.studies.plan import Comparison, plan
 
@@ -208,6 +210,42 @@ def test_seeds_of_several_machines_are_told_apart_and_repeated_ones_compared(rec
     assert "The same seeds in bf16 as well (1 of 5), float32 minus bf16: `dml` +1.00 (n = 1); `fedavg` +0.00" in told
     kept.assign(processor="C").to_csv(folder / "precision" / "costs.csv")
     assert "bf16" not in study_text.text(folder)
+
+
+def test_earlier_seeds_once_more_say_whether_the_machine_moves_them_and_whether_the_kinds_are_apart_on_it(record):
+    _, results, _, folder = record
+    sample = read(RECORDED / "paper-facemask", "results").query("metric == 'unseen sample accuracy'")
+    again = sample[sample["arm"].isin(("dml", "fedavg"))].copy()
+    again.loc[again["arm"] == "dml", "value"] -= 0.01
+    (folder / "earlier").mkdir()
+    again.to_csv(folder / "earlier" / "results.csv.gz", index=False)
+    again[["seed", "arm"]].drop_duplicates().assign(processor="B").to_csv(folder / "earlier" / "costs.csv", index=False)
+    told = study_text.text(folder)
+    assert "as well (8 of 8), in that sample, CPU minus GPU: `dml` +1.00 [+1.00, +1.00] (n = 8); `fedavg` +0.00" in told
+    fresh = results[(results["metric"] == "unseen sample accuracy") & results["seed"].isin((9, 10, 11))]
+    late = again[again["round"] > again["round"].max() - plan().late_rounds]
+    first, second = (
+        each.groupby(["seed", "arm"])["value"].mean().unstack().eval("dml - fedavg") for each in (late, fresh)
+    )
+    welch = stats.ttest_ind(second, first, equal_var=False)
+    low, high = welch.confidence_interval()
+    assert f"on the B: DML minus `fedavg` {100 * first.mean():+.2f} [" in told and "(n = 3) of confirmatory" in told
+    apart = f"apart by {100 * (second.mean() - first.mean()):+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
+    assert f"{apart}, p = {welch.pvalue:.2g} (" in told
+    assert "So the machine moves the difference, and the two kinds of seed are still apart there." in told
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shift", "expected"),
+    [
+        (-0.01, 0.01, 0.0, "is not shown to move the difference, and the two kinds of seed are not shown to be apart"),
+        (-0.02, -0.01, 0.0, "machine moves the difference, and the two kinds of seed are not shown to be apart there"),
+        (-0.01, 0.01, 1.0, "is not shown to move the difference, and the two kinds of seed are still apart there."),
+    ],
+)
+def test_nothing_shown_is_not_called_nothing(low, high, shift, expected):
+    kinds = beside.Kinds(*(pd.Series([0.0, 0.1, 0.2, 0.3]) + each for each in (0.0, shift)))
+    assert expected in repeated.verdict(Estimate((low + high) / 2, low, high, 8), kinds)
 
 
 def test_accuracy_without_copies_leaves_them_out(record):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 
-from dml.evidence.words import estimate
 from dml.stats import Estimate
 
 HELD, REFUTED, OPEN = "held", "refuted", "open"
@@ -38,8 +37,3 @@ def together(parts: Iterable[str]) -> str:
     """A prediction of several parts holds when all of them do, and fails when one does."""
     found = set(parts)
     return FAILED if FAILED in found else OPEN if OPEN in found else HELD
-
-
-def points(row) -> str:
-    """A difference of shares with its interval, in percentage points."""
-    return estimate(row.mean, row.low, row.high)

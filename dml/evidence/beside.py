@@ -12,12 +12,12 @@ from scipy import stats
 
 from dml.config import RECORDED
 from dml.evidence.about import RUNS, read
-from dml.evidence.accuracy import LAST, LATE, values
-from dml.evidence.words import estimate, table
+from dml.evidence.accuracy import LAST, values
+from dml.evidence.words import counted, points, table
 from dml.files import read_table
 from dml.stats import LEVEL, Estimate, interval
 from dml.studies.plan import Study, plan
-from dml.studies.study import PAIR, TABLES
+from dml.studies.study import TABLES
 
 SAMPLE = "unseen sample accuracy"  # the one measure of late rounds that the exploratory seeds have
 CONFOUNDED = "Machine, versions and kind of seed cannot be told apart by this."
@@ -85,13 +85,6 @@ def by_machine(numbers: Kinds, before: str, costs: pd.DataFrame) -> dict[str, pd
     return {before: numbers.before} | dict(iter(numbers.fresh.groupby(one)))
 
 
-def again(results: pd.DataFrame, repeated: pd.DataFrame) -> dict[str, pd.Series]:
-    """What a repetition of seeds changes, first minus second: each arm, and DML minus FedAvg."""
-    first, second = values(results, LATE), values(repeated, LATE)
-    moved = (first.loc[second.index, list(second)] - second).rename(columns="`{}`".format)
-    return {**moved, "DML minus FedAvg": moved["`dml`"] - moved["`fedavg`"]}
-
-
 def text(study: Study, folder: Path, results: pd.DataFrame) -> Iterator[str]:
     """The lines of a study's page: seeds before and after the plan, machines where there are several, repetitions."""
     run = RECORDED / RUNS[study.name]
@@ -106,40 +99,12 @@ def text(study: Study, folder: Path, results: pd.DataFrame) -> Iterator[str]:
     rows = []
     for what, each in found.items():
         sign = ".2f" if what.endswith("%") else "+.2f"
-        before, fresh, both = (told(one, sign) for one in (interval(each.before), interval(each.fresh), each.both))
-        rows.append((what, before, fresh, f"{told(each.apart).partition(' (')[0]}, p = {each.p:.2g}", both))
+        before, fresh, both = (counted(one, sign) for one in (interval(each.before), interval(each.fresh), each.both))
+        rows.append((what, before, fresh, f"{points(each.apart)}, p = {each.p:.2g}", both))
     yield from ["", *table(("", "exploratory", "confirmatory", "apart", "both together"), rows)]
     earlier = json.loads((run / "manifest.json").read_text(encoding="utf-8"))["processor"]
     costs = read_table(folder / TABLES["costs"])
     machines = by_machine(found["DML minus `fedavg`"], f"{earlier} (exploratory)", costs)
     if len(machines) > 2:
-        parts = "; ".join(f"{name} {told(interval(part))}" for name, part in machines.items())
+        parts = "; ".join(f"{name} {counted(interval(part))}" for name, part in machines.items())
         yield from ["", f"DML minus `fedavg` in that sample by the machine that computed them: {parts}. {CONFOUNDED}"]
-    if study.name == "published":  # of which some is repeated
-        yield from _repeated(plan().devices, "on a CPU as well", "GPU minus CPU", folder, results)
-        yield from _repeated(plan().precision, "in bf16 as well", "float32 minus bf16", folder, results)
-
-
-def _repeated(study: Study, how: str, difference: str, folder: Path, results: pd.DataFrame) -> Iterator[str]:
-    """What a repetition changes, in a line, by seeds that have all its arms."""
-    own = folder.parent / study.name
-    if not (own / TABLES["results"]).is_file():
-        return
-    repeated = read_table(own / TABLES["results"])
-    whole = repeated.groupby("seed")["arm"].nunique() == len(study.arms)
-    if study.precision != "float32":  # a repetition that is not to change the machine
-        first, second = (read_table(each / TABLES["costs"]).set_index(PAIR)["processor"] for each in (folder, own))
-        whole &= (second == first.reindex(second.index)).groupby("seed").all()
-    kept = repeated[repeated["seed"].isin(whole.index[whole])]
-    if kept.empty:
-        return
-    moved = again(results, kept)
-    done, planned = kept["seed"].nunique(), len(study.confirmatory)
-    parts = "; ".join(f"{name} {told(interval(part))}" for name, part in moved.items())
-    yield from ["", f"The same seeds {how} ({done} of {planned}), {difference}: {parts}."]
-
-
-def told(one: Estimate, form: str = "+.2f") -> str:
-    """A mean in points with its interval and n."""
-    numbers = estimate(one.mean, one.low, one.high, form) if one.n > 1 else f"{100 * one.mean:{form}}"
-    return f"{numbers} (n = {one.n})"

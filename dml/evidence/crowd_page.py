@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 
 from dml.evidence import crowd, crowd_cost
-from dml.evidence.answers import FAILED, HELD, OPEN, points
+from dml.evidence.answers import FAILED, HELD, OPEN
 from dml.evidence.crowd import EVERYBODY, SETTING, SOME, TENTH
 from dml.evidence.crowd_text import NOTHING, STATE, complete, costs, recorded
 from dml.evidence.predictions import shown
-from dml.evidence.words import estimate, joined, table
+from dml.evidence.words import estimate, joined, points, table
 from dml.files import read_table
 from dml.stats import interval
 from dml.studies import crowd_cost as measurements

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from dml.evidence import crowd
-from dml.evidence.answers import HELD, OPEN, REFUTED, lists, points
+from dml.evidence.answers import HELD, OPEN, REFUTED, lists
 from dml.evidence.crowd import EVERYBODY, MANY, MARGIN, TENTH
-from dml.evidence.words import capital, pages, side
+from dml.evidence.words import capital, pages, points, side
 from dml.files import read_table
 from dml.stats import paired
 from dml.studies.crowd import FIELDS, NAME, plan

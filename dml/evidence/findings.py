@@ -22,11 +22,11 @@ from dml.evidence import (
 )
 from dml.evidence.about import RUNS, About, read
 from dml.evidence.accuracy import claims, over_fedavg
-from dml.evidence.answers import HELD, OPEN, REFUTED, points
+from dml.evidence.answers import HELD, OPEN, REFUTED
 from dml.evidence.privacy import c4
 from dml.evidence.published import prediction
 from dml.evidence.transmission import CODED, OURS, ROUND, RUN, ratios
-from dml.evidence.words import capital, estimate, joined, side
+from dml.evidence.words import capital, estimate, joined, points, side
 from dml.stats import ALPHA, interval, per_seed
 from dml.studies.plan import plan
 

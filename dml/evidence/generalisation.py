@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from dml.evidence.answers import HELD, OPEN, REFUTED, points
-from dml.evidence.words import estimate, pages, table
+from dml.evidence.answers import HELD, OPEN, REFUTED
+from dml.evidence.words import estimate, pages, points, table
 from dml.files import read_table
 from dml.stats import Difference, columns, holm, interval, paired
 from dml.studies.generalisation import COMMON, NAME, OUT_OF_SAMPLE, OWN, PARTICIPATION, plan, planned

@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 
 from dml.evidence import gap_predictions
-from dml.evidence.answers import points
 from dml.evidence.generalisation import (
     ASKED,
     CELLWISE,
@@ -24,7 +23,7 @@ from dml.evidence.generalisation import (
     state,
     summary,
 )
-from dml.evidence.words import joined, table
+from dml.evidence.words import joined, points, table
 from dml.stats import interval
 from dml.studies.study import STUDIES
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from dml.config import CLIP, SMALL
-from dml.evidence.answers import HELD, OPEN, REFUTED, lists, points
+from dml.evidence.answers import HELD, OPEN, REFUTED, lists
 from dml.evidence.expectations import BORNE
 from dml.evidence.transmission import PUBLISHED
-from dml.evidence.words import capital, estimate, pages, progress
+from dml.evidence.words import capital, estimate, pages, points, progress
 from dml.files import read_table
 from dml.stats import ALPHA, Estimate, columns, holm, interval, paired
 from dml.studies.hostile import STUDIES_BY_NAME

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from dml.evidence.answers import points
 from dml.evidence.hostile import GUARD, MARGIN, by_seed
-from dml.evidence.words import estimate, table
+from dml.evidence.words import points, table
 from dml.stats import Estimate, interval
 from dml.studies.hostile import STUDIES_BY_NAME
 
@@ -56,8 +55,8 @@ def _skewed(results: pd.DataFrame) -> list[str]:
     made, accuracy = [], by_seed(results)
     for guard, values in accuracy.items():
         lost, cost = interval((values[0] - values[2]).dropna().to_numpy()), _price(accuracy, guard)
-        shown = (_told(interval(values[liars].to_numpy()), ".1f") for liars in (0, 2))
-        made.append((*cells(guard), *shown, _told(lost, "+.1f"), _told(cost, "+.1f") if cost else "", lost.n))
+        shown = (points(interval(values[liars].to_numpy()), ".1f") for liars in (0, 2))
+        made.append((*cells(guard), *shown, points(lost, "+.1f"), points(cost, "+.1f") if cost else "", lost.n))
     titles = ("no liar, %", "2 veto, %", "what is lost, points", "rule minus no rule, no liar, points", "n")
     return table(("arm", "rule", "clip", *titles), made)
 
@@ -123,8 +122,4 @@ def _of(rows: pd.DataFrame, metric: str) -> str:
     values = rows.loc[rows["metric"] == metric, "value"]
     if values.empty:
         return ""
-    return _told(interval(values.to_numpy()), ".1f")
-
-
-def _told(one: Estimate, form: str) -> str:
-    return estimate(one.mean, one.low, one.high, form)
+    return points(interval(values.to_numpy()), ".1f")

@@ -19,10 +19,10 @@ from dml.evidence import reconstruction as pictures
 from dml.evidence import transmission as sizes
 from dml.evidence.about import About, read
 from dml.evidence.accuracy import over_fedavg
-from dml.evidence.answers import STATUSES, brief, points
+from dml.evidence.answers import STATUSES, brief
 from dml.evidence.findings import confirmed, decided
 from dml.evidence.privacy import ALIKE, QUESTIONS, c4
-from dml.evidence.words import estimate, side, table
+from dml.evidence.words import estimate, points, side, table
 from dml.files import DataError, write_text
 from dml.stats import Estimate
 

@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from dml.evidence.answers import FAILED, HELD, OPEN, points
+from dml.evidence.answers import FAILED, HELD, OPEN
 from dml.evidence.mixed import by_kind
 from dml.evidence.skew import MARGIN, by_seed, cell_of, recorded, twin_of
-from dml.evidence.words import joined, table
+from dml.evidence.words import joined, points, table
 from dml.stats import ALPHA, Difference, holm_corrected, paired
 from dml.studies.study import STUDIES
 

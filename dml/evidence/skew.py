@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from dml.evidence.answers import HELD, OPEN, REFUTED, lists, points
-from dml.evidence.words import between
+from dml.evidence.answers import HELD, OPEN, REFUTED, lists
+from dml.evidence.words import between, points
 from dml.files import read_table
 from dml.stats import Estimate, columns, interval
 

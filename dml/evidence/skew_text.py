@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 
 from dml.evidence import mixed, pictures, predictions, relatives, skew
-from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, lists, points
+from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, lists
 from dml.evidence.skew import ABOVE, BELOW, EQUAL, LABELLED, NOTHING, UNDECIDED, alike, marked, skew_map
-from dml.evidence.words import between, capital, estimate, joined, pages, table
+from dml.evidence.words import between, capital, estimate, joined, pages, points, table
 from dml.files import read_table
 from dml.studies.skew import plan
 from dml.studies.study import STUDIES

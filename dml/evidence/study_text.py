@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dml.evidence import beside, confirmatory, tuned
+from dml.evidence import beside, confirmatory, repeated, tuned
 from dml.evidence.accuracy import claims
 from dml.evidence.answers import lists, told
 from dml.evidence.markdown import compared
 from dml.evidence.verdicts import name_of
-from dml.evidence.words import estimate, joined, span, table
+from dml.evidence.words import counted, estimate, joined, span, table
 from dml.files import read_table
 from dml.studies.plan import Study, plan
 from dml.studies.study import STUDIES, TABLES
@@ -53,7 +53,8 @@ def _study(study: Study, folder: Path) -> Iterator[str]:
         so_far = "" if len(seeds) == len(planned) else "Open; so far "
         yield f"- {FAMILIES[family]} ({family}). {so_far}{told(lists(asked))}."
     yield from ["", *_images(study, folder, seeds), "", *_secondary(results), "", *beside.text(study, folder, results)]
-    if study.name == "published":  # the protocol whose arms are tuned
+    if study.name == "published":  # the protocol of which seeds are repeated and arms tuned
+        yield from repeated.text(folder.parent, results)
         yield from ["", *tuned.text(folder.parent / "tuned", results)]
 
 
@@ -72,7 +73,7 @@ def _images(study: Study, folder: Path, seeds: Sequence[int]) -> Iterator[str]:
         yield (
             f"- DML minus `{against}` when seeds and the {images:,} unseen images are both drawn anew: {both} points "
             f"(percentiles; seeds alone, likewise: {seeds_only}); without the {len(copies)} that are exact copies of "
-            f"another one: {beside.told(confirmatory.without(shares, seeds, copies, against))}."
+            f"another one: {counted(confirmatory.without(shares, seeds, copies, against))}."
         )
 
 

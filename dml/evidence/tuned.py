@@ -8,8 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from dml.evidence.accuracy import LATE, values
-from dml.evidence.beside import told
-from dml.evidence.words import table
+from dml.evidence.words import counted, table
 from dml.files import read_table
 from dml.stats import interval
 from dml.studies.plan import Tuned, plan
@@ -41,7 +40,7 @@ def _chosen(measured: pd.DataFrame, results: pd.DataFrame, asked: Tuned) -> Iter
     tuned = late.groupby(["seed", "arm"])["value"].mean().unstack()
     rows = []
     for arm, setting in choice(measured, asked.chosen_on).items():
-        minus = "" if arm == "dml" else told(interval((tuned["dml"] - tuned[arm]).to_numpy()))
-        gain = told(interval((tuned[arm] - fixed.loc[tuned.index, arm]).to_numpy()))
+        minus = "" if arm == "dml" else counted(interval((tuned["dml"] - tuned[arm]).to_numpy()))
+        gain = counted(interval((tuned[arm] - fixed.loc[tuned.index, arm]).to_numpy()))
         rows.append((f"`{arm}`", setting.public_epochs, f"{setting.public_rate:g}", gain, minus))
     yield from table(("tuned", "public epochs", "rate", "minus itself untuned", "DML minus it, both tuned"), rows)

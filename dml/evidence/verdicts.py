@@ -13,9 +13,9 @@ import pandas as pd
 from dml.evidence import many_clients, mixed, privacy, skew, transmission
 from dml.evidence.about import About, read_all
 from dml.evidence.accuracy import claims
-from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, lists, points
+from dml.evidence.answers import HELD, OPEN, REFUTED, STATUSES, lists
 from dml.evidence.transmission import OURS, PUBLISHED
-from dml.evidence.words import estimate
+from dml.evidence.words import estimate, points
 
 COLUMNS = ["claim", "system", "says", *STATUSES, "why", "figure", "short"]
 NAMES = {  # of arms, in short cells

@@ -47,6 +47,16 @@ def estimate(mean: float, low: float, high: float, form: str = "+.2f", scale: fl
     return f"{scale * mean:{form}} {span(low, high, form, scale)}".rstrip()
 
 
+def points(one, form: str = "+.2f") -> str:
+    """A mean of shares with its interval, in percentage points: of whatever has a mean, low and high."""
+    return estimate(one.mean, one.low, one.high, form)
+
+
+def counted(one, form: str = "+.2f") -> str:
+    """The same with its n; of a single value no interval."""
+    return f"{points(one, form)} (n = {one.n})"
+
+
 def side(low: float, high: float) -> str:
     """Where an interval lies."""
     return "above zero" if low > 0 else "below zero" if high < 0 else "on both sides of zero"

@@ -1,0 +1,92 @@
+"""What changes when seeds of the published protocol are computed once more: on a CPU beside a GPU, in bf16 beside
+float32, and those of before the plan on the GPU of the others. Described, without a verdict.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from dml.config import RECORDED
+from dml.evidence.about import RUNS, read
+from dml.evidence.accuracy import LATE, values
+from dml.evidence.beside import Kinds, by_machine, sampled
+from dml.evidence.words import counted, points
+from dml.files import read_table
+from dml.stats import ALPHA, Estimate, interval
+from dml.studies.plan import Study, plan
+from dml.studies.study import PAIR, TABLES
+
+GAP = "DML minus `fedavg`"
+
+
+def text(folder: Path, results: pd.DataFrame) -> Iterator[str]:
+    """The lines of a page: a paragraph for each repetition that is on record under `folder`, beside the `results` of
+    the study's seeds.
+    """
+    first, costs = values(results, LATE), read_table(folder / "published" / TABLES["costs"])
+    devices, precision, earlier = plan().devices, plan().precision, plan().earlier
+    on_a_cpu, in_bf16 = whole(devices, folder), of_one_processor(whole(precision, folder), costs, folder)
+    for study, table, how in (
+        (devices, on_a_cpu, "The same seeds on a CPU as well ({}), GPU minus CPU"),
+        (precision, in_bf16, "The same seeds in bf16 as well ({}), float32 minus bf16"),
+    ):
+        if not table.empty:
+            second = values(table, LATE)
+            yield from ["", _moved(how, study, second, changed(first, second))]
+    again = whole(earlier, folder)
+    if not again.empty:
+        yield from ["", _earlier(sampled(again), sampled(results), costs, folder)]
+
+
+def whole(study: Study, folder: Path) -> pd.DataFrame:
+    """The results on record of the seeds that have all arms of a repetition; no row where there is none."""
+    file = folder / study.name / TABLES["results"]
+    if not file.is_file():
+        return pd.DataFrame(columns=PAIR)
+    table = read_table(file)
+    return table[table.groupby("seed")["arm"].transform("nunique") == len(study.arms)]
+
+
+def of_one_processor(table: pd.DataFrame, costs: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Those of the seeds in bf16 whose rows are of the same processor as the first: the machine is not to change."""
+    if table.empty:
+        return table
+    own = read_table(folder / plan().precision.name / TABLES["costs"])
+    first, second = (each.set_index(PAIR)["processor"] for each in (costs, own))
+    same = (second == first.reindex(second.index)).groupby("seed").all()
+    return table[table["seed"].isin(same.index[same])]
+
+
+def changed(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, pd.Series]:
+    """First minus second, tables of a row a seed and a column an arm: each arm of the second, and DML minus FedAvg."""
+    moved = (first.loc[second.index, list(second)] - second).rename(columns="`{}`".format)
+    return {**moved, GAP: moved["`dml`"] - moved["`fedavg`"]}
+
+
+def _moved(how: str, study: Study, second: pd.DataFrame, moved: Mapping[str, pd.Series]) -> str:
+    parts = "; ".join(f"{name} {counted(interval(part.to_numpy()))}" for name, part in moved.items())
+    return f"{how.format(f'{len(second)} of {len(study.confirmatory)}')}: {parts}."
+
+
+def _earlier(second: pd.DataFrame, fresh: pd.DataFrame, costs: pd.DataFrame, folder: Path) -> str:
+    """What the GPU changes in the seeds of before the plan, and how far both kinds of seed are apart on it."""
+    first, study = sampled(read(RECORDED / RUNS["published"], "results")), plan().earlier
+    moved = changed(first, second)
+    (processor,) = read_table(folder / study.name / TABLES["costs"])["processor"].unique()
+    kinds = Kinds(second["dml"] - second["fedavg"], (fresh["dml"] - fresh["fedavg"]).dropna())
+    there = Kinds(kinds.before, by_machine(kinds, "", costs)[processor])
+    change = interval(moved[GAP].to_numpy())
+    return (
+        f"{_moved('The exploratory seeds on a GPU as well ({}), in that sample, CPU minus GPU', study, second, moved)} "
+        f"Both kinds of seed on the {processor}: {GAP} {counted(interval(there.before.to_numpy()))} of exploratory "
+        f"and {counted(interval(there.fresh.to_numpy()))} of confirmatory ones, apart by {points(there.apart)}, "
+        f"p = {there.p:.2g} (Welch's t; chosen after both kinds were seen). {verdict(change, there)}"
+    )
+
+
+def verdict(change: Estimate, there: Kinds) -> str:
+    """What that says of the reason: the plan's words, and that nothing is shown where nothing is."""
+    moves = "moves" if change.low > 0 or change.high < 0 else "is not shown to move"
+    apart = "are still apart there" if there.p < ALPHA else "are not shown to be apart there, nor to be alike"
+    return f"So the machine {moves} the difference, and the two kinds of seed {apart}."
