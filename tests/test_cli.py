@@ -120,6 +120,8 @@ def test_a_run_goes_to_a_folder_of_its_own_and_never_to_the_committed_figures(sa
         run = Run.open(profile, data, precision=precision)
         places[run.folder.relative_to(sandbox.runs).as_posix()] = run
         assert FIGURES not in (run.figures, *run.figures.parents) and run.figures.is_relative_to(run.folder)
+    own = Run.open("smoke", "faces", models="own.nets:small,visionnet")
+    assert own.folder == sandbox.runs / "smoke-faces-own.nets-small-visionnet" and own.figures == own.folder / "figures"
     names = ["smoke-faces", "paper-faces", "smoke-facemask", "smoke-cats", "smoke-faces-bf16"]
     assert [re.sub("(cats).*", r"\1", place) for place in places] == names
 

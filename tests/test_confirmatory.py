@@ -133,11 +133,14 @@ def test_the_crossed_interval_holds_the_mean_and_is_wider_than_over_seeds_alone(
     first = right[(right["seed"] == 8) & (right["arm"] == "dml")]["right"].str.split().str[0].astype(int)
     assert shares[8, "dml"][0] == pytest.approx(first.mean() / 5)
     differences = np.stack([shares[seed, "dml"] - shares[seed, "fedavg"] for seed in SEEDS])
-    low, high = confirmatory.crossed(shares, SEEDS, "fedavg")
+    both = confirmatory.by_seed_and_image(shares, SEEDS, ("local", "fedavg"))
+    assert np.array_equal(both[1], differences)
+    low, high = confirmatory.crossed(both)[1]
     assert low < differences.mean() < high
-    same = {pair: np.full(IMAGES, values.mean()) for pair, values in shares.items()}  # no image differs from another
-    alone = confirmatory.crossed(same, SEEDS, "fedavg")
-    assert high - low > alone[1] - alone[0] > 0
+    assert confirmatory.crossed(both[1:])[0] == pytest.approx([low, high])  # the draws do not depend on the company
+    same = np.repeat(differences.mean(axis=1, keepdims=True), IMAGES, axis=1)  # no image differs from another
+    ((first, last),) = confirmatory.crossed(same[None])
+    assert high - low > last - first > 0
 
 
 def test_the_page_says_how_far_a_study_is_and_turns_with_its_tables(record):

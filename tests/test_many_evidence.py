@@ -11,7 +11,7 @@ from scipy import stats
 from dml.crowd import costs
 from dml.crowd.cells import Cell
 from dml.evidence import crowd, crowd_cost, crowd_page, crowd_text
-from dml.evidence.predictions import BETWEEN, MARGIN
+from dml.evidence.predictions import BETWEEN, MARGIN, answered
 from dml.plots import crowd as plots
 from dml.studies import crowd as study
 from dml.studies import crowd_cost as cost_study
@@ -63,7 +63,7 @@ def test_predictions_end_as_held_failed_or_open():
             rows("smoothing", 1000, [[0.70 + growth - smoother]] * 8),
             rows("fedavg", 1000, [[0.9]] * 8),
         )
-        return [answer for answer, _ in crowd.judged(made).values()]
+        return [answer for answer, _ in answered(crowd.predictions(made)).values()]
 
     assert told(0.005, 0.001) == ["held"] * 3 + ["not run"] * 3
     assert told(-0.02, 0.03)[:2] == ["failed"] * 2
@@ -123,7 +123,7 @@ def test_a_run_of_a_tenth_is_told_with_its_bytes(whole):
 def test_one_seed_decides_nothing():
     made = table(rows("dml", 1000, [[0.1]]), rows("fedavg", 1000, [[0.9]]))
     assert crowd.predictions(made)["P3"][0].found.mean == pytest.approx(-0.8)
-    assert {answer for answer, _ in crowd.judged(made).values()} == {"not run"}
+    assert {answer for answer, _ in answered(crowd.predictions(made)).values()} == {"not run"}
 
 
 def measured(seconds, megabytes):
@@ -255,11 +255,11 @@ def test_the_readme_tells_of_the_most_clients_with_the_most_seeds_and_of_the_mos
     made.to_csv(tmp_path / "crowd" / "clients.csv.gz", index=False)
     told = crowd_text.brief(tmp_path)
     assert told.startswith(
-        "DML minus FedAvg, kept images (interim): drawn faces, 50 clients -5.00 [-5.00, -5.00] (n = 3); "
+        "DML minus FedAvg, kept images (interim): drawn faces, 50 clients -5.00 [-5.00, -5.00] (3); "
     )
-    assert "; 300 below (n = 2). Faces, a tenth a round: 100 clients -30.00 [-30.00, -30.00] (n = 2)." in told
+    assert "; 300 below (2); a tenth a round, 100 clients -30.00 [-30.00, -30.00] (2)." in told
     photographs = made[(made["clients"] == 20) | (made["clients"] == 300)].assign(data="facemask")
     pd.concat([made[made["clients"] < 300], photographs]).to_csv(tmp_path / "crowd" / "clients.csv.gz", index=False)
     told = crowd_text.brief(tmp_path)
-    assert ": photographs, 20 clients -10.00 [-10.00, -10.00] (n = 3); drawn faces, 50 clients " in told
+    assert ": photographs, 20 clients -10.00 [-10.00, -10.00] (3). Drawn faces, 50 clients " in told
     assert told.count("clients") == 3 and "below" not in told

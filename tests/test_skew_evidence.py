@@ -219,7 +219,7 @@ def test_different_models_are_told_with_every_stand_in(tmp_path):
         for where in ("classes alike", "Dirichlet 0.1")
         for kind in ("visionnet", "resnet8")
     ]
-    told = "shown above `local+public`: alike 2 of 2; skewed 0 of 2, below 2 (n = 4{})."
+    told = "above `local+public`: alike 2 of 2; skewed 0 of 2, below 2 (4 seeds, Holm{})."
     assert mixed.brief(tmp_path) == told.format("") and mixed.brief(tmp_path, True) == told.format(", interim")
     (row,) = mixed.judged((results, None))
     assert row["held"] == "visionnet (2 kinds of model, classes alike), resnet8 (2 kinds of model, classes alike)"

@@ -23,7 +23,7 @@ from dml.evidence import style
 from dml.evidence.about import About, read
 from dml.experiment import cache
 from dml.files import DataError, read_table
-from dml.pipeline import notebooks, output
+from dml.pipeline import ahead, notebooks, output
 from dml.pipeline.notebooks import PipelineError
 from dml.pipeline.run import Run
 from dml.plots import catalogue, glyphs
@@ -399,3 +399,15 @@ def test_one_image_of_a_class_is_named_by_its_class(sandbox, tmp_path):
     with pytest.raises(DataError, match='class "cat" has 1 training images'):
         run.lesson()
     assert style.describe(images_of(str(folder), run.experiment)) is not None
+
+
+def test_a_module_beside_the_caller_is_found_by_what_we_start(tmp_path, monkeypatch):
+    """As `python -m` finds it: a user's own model, from the folder in which the command is given."""
+    (tmp_path / "netsofmine.py").write_text("def small(size, logits): ...\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", ahead.search_path())
+    monkeypatch.chdir(ROOT)  # where kernels start is not where we are
+    ask = "import dml, netsofmine; print(dml.__file__, netsofmine.small.__name__)"
+    told = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, cwd=tmp_path.parent, check=True)
+    package, name = told.stdout.split()
+    assert name == "small" and package == str(ROOT / "dml" / "__init__.py")

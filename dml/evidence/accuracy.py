@@ -66,8 +66,13 @@ def values(results: pd.DataFrame, metric: str, of_clients: str = "mean") -> pd.D
 
 def over_fedavg(results: pd.DataFrame, arm: str = "dml") -> Estimate:
     """An arm minus FedAvg in unseen accuracy at the last round, the published way: a share, over seeds."""
+    return interval(last_gaps(results, arm))
+
+
+def last_gaps(results: pd.DataFrame, arm: str = "dml") -> np.ndarray:
+    """The same seed by seed."""
     last = values(results, LAST)
-    return interval((last[arm] - last["fedavg"]).dropna().to_numpy())
+    return (last[arm] - last["fedavg"]).dropna().to_numpy()
 
 
 def answer(comparison: Comparison, difference: Difference) -> str:

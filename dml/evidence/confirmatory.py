@@ -69,17 +69,24 @@ def without(
     return interval(np.array(gaps))
 
 
-def crossed(shares: dict[tuple[int, str], np.ndarray], seeds: Sequence[int], against: str) -> tuple[float, float]:
-    """The 95 % interval of DML's late accuracy minus another arm's when seeds *and* unseen images are drawn anew,
-    independently of each other (the pigeonhole bootstrap, Owen 2007).
+def by_seed_and_image(
+    shares: dict[tuple[int, str], np.ndarray], seeds: Sequence[int], against: Sequence[str]
+) -> np.ndarray:
+    """DML's shares minus those of each other arm [A, S, N], by arm, seed and image."""
+    return np.stack([[shares[seed, "dml"] - shares[seed, arm] for seed in seeds] for arm in against])
+
+
+def crossed(differences: np.ndarray) -> np.ndarray:
+    """The 95 % intervals [A, 2] of the means of A tables [A, S, N] when seeds *and* unseen images are drawn anew,
+    independently of each other, the same for all tables (the pigeonhole bootstrap, Owen 2007).
     """
-    table = np.stack([shares[seed, "dml"] - shares[seed, against] for seed in seeds])
+    tables, seeds, images = differences.shape
     rng, means = np.random.default_rng(0), []
     for start in range(0, RESAMPLES, BLOCK):
         count = min(BLOCK, RESAMPLES - start)
-        drawn = rng.multinomial(len(seeds), np.full(len(seeds), 1 / len(seeds)), count) / len(seeds)
-        images = rng.multinomial(table.shape[1], np.full(table.shape[1], 1 / table.shape[1]), count) / table.shape[1]
-        means.append(np.einsum("bs,sn,bn->b", drawn, table, images, optimize=True))
+        drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), count) / seeds
+        seen = rng.multinomial(images, np.full(images, 1 / images), count) / images
+        by_seed = (seen @ differences.reshape(-1, images).T).reshape(count, tables, seeds)
+        means.append(np.einsum("bs,bas->ba", drawn, by_seed))
     tail = (1 - LEVEL) / 2
-    low, high = np.quantile(np.concatenate(means), (tail, 1 - tail))
-    return float(low), float(high)
+    return np.quantile(np.concatenate(means), (tail, 1 - tail), axis=0).T

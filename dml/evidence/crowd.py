@@ -6,13 +6,14 @@ The unit is the seed, differences are paired over seeds, intervals and tests are
 
 import pandas as pd
 
-from dml.evidence.predictions import ABOVE, BELOW, BETWEEN, WITHIN, Part, answered
+from dml.evidence.predictions import ABOVE, BELOW, BETWEEN, WITHIN, Part
 from dml.stats import columns, interval
 from dml.studies.crowd import ALONE, plan
 
 SETTING = ["data", "share", "kept", "one_public"]
 CELL = [*SETTING, "clients"]
 EVERYBODY = ("faces", 1.0, True, False)  # the main setting
+PHOTOGRAPHS = ("facemask", 1.0, True, False)
 TENTH, REMEMBERED = ("faces", 0.1, True, False), ("faces", 0.1, True, True)
 MARGIN = plan().margin  # of accuracy
 FEW, SOME, MANY = 5, 50, 1000
@@ -92,7 +93,7 @@ class OneSided(Part):
 
 
 def predictions(clients: pd.DataFrame) -> dict[str, list[Part]]:
-    """P1 to P6 of data/plan_crowd.md, each by the one difference that it names."""
+    """P1 to P6 of data/plan_crowd.md, each by the one difference that it names; `predictions.answered` judges them."""
     values = by_seed(clients)
 
     def of(setting: tuple, count: int, arm: str, other: str) -> pd.Series:
@@ -113,11 +114,6 @@ def predictions(clients: pd.DataFrame) -> dict[str, list[Part]]:
         f"P{number}": [OneSided(says, expected, values.dropna())]
         for number, (says, expected, values) in enumerate(asked, 1)
     }
-
-
-def judged(clients: pd.DataFrame) -> dict[str, tuple[str, list[Part]]]:
-    """The predictions with what became of them, after Holm over all that can be judged (`predictions.answered`)."""
-    return answered(predictions(clients))
 
 
 def paid(runs: pd.DataFrame) -> pd.DataFrame:

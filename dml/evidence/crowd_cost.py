@@ -52,7 +52,7 @@ def slopes(table: pd.DataFrame) -> list[Slope]:
 
 def megabytes_a_client(table: pd.DataFrame, arm: str = "dml") -> tuple[float, float]:
     """Memory that one more client takes, measured (a straight line through the measurements), and what its weights and
-    moments are, both in MB.
+    moments are, both in MiB.
     """
     rows = inside(table)
     rows = rows[rows["arm"] == arm]

@@ -9,7 +9,7 @@ from dml.evidence import crowd, crowd_cost
 from dml.evidence.answers import FAILED, HELD, OPEN
 from dml.evidence.crowd import EVERYBODY, SETTING, SOME, TENTH
 from dml.evidence.crowd_text import NOTHING, STATE, complete, costs, recorded
-from dml.evidence.predictions import shown
+from dml.evidence.predictions import answered, shown
 from dml.evidence.words import estimate, joined, points, table
 from dml.files import read_table
 from dml.stats import interval
@@ -96,7 +96,7 @@ def _predictions(clients: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
         "Student's t, Holm over P1 to P6, apart for what is expected and for its contrary. The plan names no test for "
         "P1. Contraries are corrected, and P1 is tested from both sides, only since the tables were seen."
     )
-    yield from ["", *shown(crowd.judged(clients), not done), ""]
+    yield from ["", *shown(answered(crowd.predictions(clients)), not done), ""]
     errors = runs.groupby("clients")["float32_error"].max().dropna()
     if len(errors):
         answer = OPEN if not done else HELD if errors.max() < EXACT else FAILED
@@ -175,13 +175,13 @@ def _cost(spent: pd.DataFrame) -> Iterator[str]:
         measured, numbers = crowd_cost.megabytes_a_client(spent)
         yield from [
             "",
-            f"One more client of DML takes {measured:.2f} MB; its weights and two moments are {numbers:.2f} MB. Its "
+            f"One more client of DML takes {measured:.2f} MiB; its weights and two moments are {numbers:.2f} MiB. Its "
             f"refinement costs {crowd_cost.flat(spent):.2f} times as much with the most clients as with the fewest.",
         ]
     for row in spent[spent["on_disk"]].itertuples():
         yield from [
             "",
             f"{row.clients:,} clients of the {row.size}-pixel network in a memory-mapped file: at most "
-            f"{row.peak_mb / 1024:.2f} GB in memory, {row.before_mb / 1024:.2f} GB of it before the clients were made "
-            f"(libraries and {row.fold} images a client).",
+            f"{row.peak_mb / 1024:.2f} GiB in memory, {row.before_mb / 1024:.2f} GiB of it before the clients were "
+            f"made (libraries and {row.fold} images a client).",
         ]

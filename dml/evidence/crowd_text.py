@@ -7,7 +7,7 @@ import pandas as pd
 
 from dml.evidence import crowd
 from dml.evidence.answers import HELD, OPEN, REFUTED, lists
-from dml.evidence.crowd import EVERYBODY, MANY, MARGIN, TENTH
+from dml.evidence.crowd import EVERYBODY, MANY, MARGIN, PHOTOGRAPHS, TENTH
 from dml.evidence.words import capital, pages, points, side
 from dml.files import read_table
 from dml.stats import paired
@@ -23,7 +23,6 @@ SHOWN = {
     "self": "own predictions",
 }
 SHOWS = {"above zero": "above", "below zero": "below", "on both sides of zero": "open"}
-PHOTOGRAPHS = ("facemask", 1.0, True, False)
 STATE = {True: "All planned seeds are on record.", False: "Interim: more seeds are planned."}
 
 
@@ -80,28 +79,39 @@ def _surest(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([there[there["n"] == there["n"].max()].tail(1), there.tail(1)]).drop_duplicates("clients")
 
 
+def _ends(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of rows by number of clients that have the most seeds, two at least: the fewest clients, and the most."""
+    there = rows[rows["n"] == max(2, rows["n"].max())].sort_values("clients")
+    return pd.concat([there.head(1), there.tail(1)]).drop_duplicates("clients")
+
+
 def brief(folder: Path = STUDIES) -> str:
-    """DML minus FedAvg for the README, each with the most clients that have the most seeds: of photographs, of drawn
-    faces, and of these with a tenth a round; of drawn faces also what more clients with fewer seeds show. "" before two
-    seeds are on record.
+    """DML minus FedAvg for the README: of photographs with the fewest and the most clients that have the most seeds, of
+    drawn faces, and of these with a tenth a round, with the most; of drawn faces also what more clients with fewer
+    seeds show. "" before two seeds are on record.
     """
     clients = recorded(folder)
     if clients is None or clients["seed"].nunique() < 2:
         return ""
-    gains, told = crowd.gains(clients), []
+    gains = crowd.gains(clients)
     apart = gains[gains["against"] == "fedavg"]
-    photographs, faces, tenth = (_surest(apart[crowd.within(apart, each)]) for each in (PHOTOGRAPHS, EVERYBODY, TENTH))
-    told += [f"photographs, {_apart(row)}" for row in photographs.head(1).itertuples()]
-    told += [f"drawn faces, {_apart(row)}" for row in faces.head(1).itertuples()]
-    told += [f"{row.clients:,} {SHOWS[side(row.low, row.high)]} (n = {row.n})" for row in faces.iloc[1:].itertuples()]
-    whole = [f"{'; '.join(told)}."] if told else []
-    few = [f"Faces, a tenth a round: {_apart(row)}." for row in tenth.head(1).itertuples()]
+    photographs = _ends(apart[crowd.within(apart, PHOTOGRAPHS)])
+    faces, tenth = (_surest(apart[crowd.within(apart, each)]) for each in (EVERYBODY, TENTH))
+    told = [f"drawn faces, {_apart(faces.head(1))}"] if len(faces) else []
+    told += [f"{row.clients:,} {SHOWS[side(row.low, row.high)]} ({row.n})" for row in faces.iloc[1:].itertuples()]
+    told += [f"a tenth a round, {_apart(tenth.head(1))}"] if len(tenth) else []
     state = "" if complete(clients) else " (interim)"
-    return f"DML minus FedAvg, kept images{state}: {' '.join(whole + few)}" if whole + few else ""
+    parts = [f"photographs, {_apart(photographs)}"] if len(photographs) else []
+    parts += ["; ".join(told)] if told else []
+    first, *others = (f"{part}." for part in parts or [""])
+    return " ".join([f"DML minus FedAvg, kept images{state}: {first}", *map(capital, others)]) if parts else ""
 
 
-def _apart(row) -> str:
-    return f"{row.clients:,} clients {points(row)} (n = {row.n})"
+def _apart(rows: pd.DataFrame) -> str:
+    """Differences by the number of clients, and their seeds."""
+    first, *more = (f"{points(row)} ({row.n})" for row in rows.itertuples())
+    counts = [f"{count:,}" for count in rows["clients"]]
+    return ", ".join([f"{counts[0]} clients {first}", *(" ".join(pair) for pair in zip(counts[1:], more, strict=True))])
 
 
 def _reached(values: pd.DataFrame, who: str) -> list[str]:

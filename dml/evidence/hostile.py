@@ -115,16 +115,17 @@ def one_liar(folder: Path = STUDIES) -> str:
 
 
 def brief(folder: Path = STUDIES) -> str:
-    """The same for the README, without the price of the clip, and how many of ten liars are borne."""
+    """The same for the README, without the price of the clip but with two such liars, and how many of ten are borne."""
     rows = _veto(folder)
     if rows is None:
         return ""
     (usual, clip), n = _clips(rows), int(rows["n"].max())
     interim = "" if n == len(STUDIES_BY_NAME["hostile-veto"].seeds) else ", interim"
-    return (
-        f"one veto among five leaves others {_cell(rows, usual, 1)} % right; clipped, "
-        f"{_cell(rows, clip, 1).partition(' ')[0]} (n = {n}{interim}). {_of_ten(folder)}"
-    ).rstrip()
+    clipped = f"clipped, {_cell(rows, clip, 1).partition(' ')[0]}"
+    if rows["liars"].max() > 1:
+        clipped += f", two {_cell(rows, clip, 2).partition(' ')[0]}"
+    left = f"one veto among five leaves others {_cell(rows, usual, 1)} % right; {clipped} ({n}{interim})."
+    return f"{left} {_of_ten(folder)}".rstrip()
 
 
 def _of_ten(folder: Path) -> str:
@@ -136,7 +137,7 @@ def _of_ten(folder: Path) -> str:
     asked = {"DML": ("dml", SMALL.clip), "FedAvg": ("fedavg", SMALL.clip), "clipped": ("dml", CLIP)}
     found = {name: even[arm, "mean", clip] for name, (arm, clip) in asked.items()}
     told = (f"{_from(fewest, most)} ({name})" for name, fewest in found.items())
-    return f"Of ten, `{ALONE}` is shown better from {', '.join(told)} liars (n = {n})."
+    return f"Of ten, `{ALONE}` shown better from {', '.join(told)} liars ({n} seeds)."
 
 
 def _from(fewest: int | None, most: int) -> str:

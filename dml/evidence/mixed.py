@@ -111,10 +111,10 @@ def brief(folder: Path = STUDIES, interim: bool = False) -> str:
     found = pd.DataFrame(columns=COLUMNS) if results is None else gains(results)
     if found.empty or found["n"].min() < 2:
         return ""
-    seeds = f"(n = {between(found['n'])}{', interim' if interim else ''})"
+    seeds = f"({between(found['n'])} seeds, Holm{', interim' if interim else ''})"
     parts = {where: found[found["cell"].map(alike) == like] for where, like in (("alike", True), ("skewed", False))}
     told = "; ".join(f"{where} {_above(part)}" for where, part in parts.items() if len(part))
-    return f"shown above `{ALONE}`: {told} {seeds}."
+    return f"above `{ALONE}`: {told} {seeds}."
 
 
 def _above(found: pd.DataFrame) -> str:

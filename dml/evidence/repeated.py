@@ -25,7 +25,7 @@ def text(folder: Path, results: pd.DataFrame) -> Iterator[str]:
     the study's seeds.
     """
     first, costs = values(results, LATE), read_table(folder / "published" / TABLES["costs"])
-    devices, precision, earlier = plan().devices, plan().precision, plan().earlier
+    devices, precision = plan().devices, plan().precision
     on_a_cpu, in_bf16 = whole(devices, folder), of_one_processor(whole(precision, folder), costs, folder)
     for study, table, how in (
         (devices, on_a_cpu, "The same seeds on a CPU as well ({}), GPU minus CPU"),
@@ -34,9 +34,8 @@ def text(folder: Path, results: pd.DataFrame) -> Iterator[str]:
         if not table.empty:
             second = values(table, LATE)
             yield from ["", _moved(how, study, second, changed(first, second))]
-    again = whole(earlier, folder)
-    if not again.empty:
-        yield from ["", _earlier(sampled(again), sampled(results), costs, folder)]
+    if there := on_one_gpu(folder, results):
+        yield from ["", _earlier(folder, *there)]
 
 
 def whole(study: Study, folder: Path) -> pd.DataFrame:
@@ -69,13 +68,24 @@ def _moved(how: str, study: Study, second: pd.DataFrame, moved: Mapping[str, pd.
     return f"{how.format(f'{len(second)} of {len(study.confirmatory)}')}: {parts}."
 
 
-def _earlier(second: pd.DataFrame, fresh: pd.DataFrame, costs: pd.DataFrame, folder: Path) -> str:
-    """What the GPU changes in the seeds of before the plan, and how far both kinds of seed are apart on it."""
-    first, study = sampled(read(RECORDED / RUNS["published"], "results")), plan().earlier
-    moved = changed(first, second)
-    (processor,) = read_table(folder / study.name / TABLES["costs"])["processor"].unique()
+def on_one_gpu(folder: Path, results: pd.DataFrame) -> tuple[str, Kinds] | None:
+    """The GPU, and DML minus FedAvg in the sample by both kinds of seed that it computed; None without either kind."""
+    again = whole(plan().earlier, folder)
+    if again.empty:
+        return None
+    second, fresh = sampled(again), sampled(results)
+    (processor,) = read_table(folder / plan().earlier.name / TABLES["costs"])["processor"].unique()
     kinds = Kinds(second["dml"] - second["fedavg"], (fresh["dml"] - fresh["fedavg"]).dropna())
-    there = Kinds(kinds.before, by_machine(kinds, "", costs)[processor])
+    costs = read_table(folder / "published" / TABLES["costs"])
+    machines = by_machine(kinds, "", costs)
+    return (processor, Kinds(kinds.before, machines[processor])) if processor in machines else None
+
+
+def _earlier(folder: Path, processor: str, there: Kinds) -> str:
+    """What the GPU changes in the seeds of before the plan, and how far both kinds of seed are apart on it."""
+    study, first = plan().earlier, sampled(read(RECORDED / RUNS["published"], "results"))
+    second = sampled(whole(study, folder))
+    moved = changed(first, second)
     change = interval(moved[GAP].to_numpy())
     return (
         f"{_moved('The exploratory seeds on a GPU as well ({}), in that sample, CPU minus GPU', study, second, moved)} "

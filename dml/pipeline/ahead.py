@@ -33,6 +33,6 @@ def hand_over_package() -> None:
 
 
 def search_path() -> str:
-    """PYTHONPATH with this checkout first."""
-    paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    """PYTHONPATH with this checkout first, then the folder we are in: a user's own model may be a module there."""
+    paths = [str(ROOT), os.getcwd(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return os.pathsep.join(dict.fromkeys(paths))

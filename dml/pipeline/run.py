@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -83,6 +84,7 @@ class Run:
             data, name = str(folder_of_images), folder_name(folder_of_images)
         suffix = "".join(f"-{value}-{size.replace('_', '-')}" for size, value in own.items())
         suffix += "" if precision == "float32" else "-bf16"
+        suffix += "-" + re.sub(r"[^\w.-]+", "-", models) if models else ""
         where = Path(folder).expanduser() if folder else config.RUNS / f"{profile_name}-{name}{suffix}"
         shown = Path(figures).expanduser() if figures else where / "figures"
         return cls(profile_name, data, experiment, seeds, where, shown, device, models)

@@ -73,10 +73,10 @@ def by_clients(clients: pd.DataFrame, data: str, state: str = "") -> tuple[Figur
 def _seeds(who: str, rows: pd.DataFrame) -> str:
     """How many seeds there are, by the share of clients a round and K."""
     told: list[str] = []
-    for share, part in rows.sort_values("clients").groupby("share", sort=True):
+    for share, part in rows.sort_values(["share", "clients"], ascending=[False, True]).groupby("share", sort=False):
         counts = part.groupby("n", sort=False)["clients"]
         each = "; ".join(f"n = {n} at K = {', '.join(f'{count:,}' for count in own)}" for n, own in counts)
-        told.insert(0, f"{who}, {'all' if share == 1 else f'{100 * share:g} %'} a round: {each}.")
+        told.append(f"{who}, {'all' if share == 1 else f'{100 * share:g} %'} a round: {each}.")
     return " ".join(told)
 
 
@@ -139,7 +139,7 @@ def cost(measured: pd.DataFrame, data: str) -> tuple[Figure, pd.DataFrame, str]:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
     left.set_ylabel("CPU seconds of a round")
-    right.set_ylabel("peak memory, MB")
+    right.set_ylabel("peak memory, MiB")
     letters((left, right), left=-22)
     legend_above(fig, left)
     seconds = {slope.arm: slope for slope in crowd_cost.slopes(measured) if slope.cost == "seconds"}

@@ -45,14 +45,14 @@ def the_map(results: pd.DataFrame, cells: pd.DataFrame, data: str, state: str = 
     axes.grid(False)
     bar = fig.colorbar(scale, ax=axes, fraction=0.03, pad=0.01)
     bar.ax.yaxis.set_major_formatter(lambda value, _: signed(value, "g"))
-    bar.set_label(f"DML − best of four, pp{BETTER}")
+    bar.set_label(f"DML − best of up to four, pp{BETTER}")
     axes.set_title(f"{counted}; hatched foot: undecided")
     text = about(
         data,
-        "Colour and first line: accuracy on unseen images, DML minus the best of Local, Local + public labels, FedAvg "
-        f"and FedAvg + public labels, pp, {counted}. {capital(state)}{'. ' if state else ''}Green: DML is better; "
-        "pink: it is not.",
-        "Below it the one of six arms, these four and both forms of DML, with the highest mean, %. Distance: total "
+        "Colour and first line: unseen accuracy, DML minus the best of Local, FedAvg and, where public images are "
+        f"labelled, both with public labels, pp, {counted}. "
+        f"{capital(state)}{'. ' if state else ''}Green: DML is better; pink: it is not.",
+        "Below it the one of these arms and both forms of DML with the highest mean, %. Distance: total "
         "variation between a client's classes and the whole's, over the rows of a column. Hatched foot: undecided "
         f"({INTERVAL}).",
     )
