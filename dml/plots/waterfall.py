@@ -137,8 +137,8 @@ def _waterfall(runs: Sequence[Run], width: float = DOUBLE) -> tuple[Figure, pd.D
         f"Paired means and {INTERVAL}, n = {seeds} seeds: differences between arms, not causes. {which}a: bars; the "
         "first three add up to the fourth; an interval is its step's alone, measured from where its bar begins (thick "
         "stroke, else 0). b: dots, one seed each; broad grey bar, where one more seed would fall "
-        "(Student's 95 % prediction interval, cut at the axis); star, the published difference, of a last round and "
-        "the one-term form. "
+        "(Student's 95 % prediction interval, cut at the axis); star, the published difference: photographs, last "
+        "round, one-term form. "
         f"{rows.beyond_text(hidden)} {'. '.join(texts)}."
     )
     return fig, pd.DataFrame(table), " ".join(text.split())
