@@ -235,20 +235,23 @@ def test_earlier_seeds_once_more_say_whether_the_machine_moves_them_and_whether_
     assert f"on the B: DML minus `fedavg` {100 * first.mean():+.2f} [" in told and "(n = 3) of confirmatory" in told
     apart = f"apart by {100 * (second.mean() - first.mean()):+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
     assert f"{apart}, p = {welch.pvalue:.2g} (" in told
-    assert "So the machine moves the difference, and the two kinds of seed are still apart there." in told
+    assert "So machine and versions move the difference, and the two kinds of seed are apart there." in told
+    costs = again[["seed", "arm"]].drop_duplicates().assign(processor="D")  # no confirmatory seed is of that GPU
+    costs.to_csv(folder / "earlier" / "costs.csv", index=False)
+    assert "exploratory seeds on a GPU" not in study_text.text(folder)
 
 
 @pytest.mark.parametrize(
     ("low", "high", "shift", "expected"),
     [
-        (-0.01, 0.01, 0.0, "is not shown to move the difference, and the two kinds of seed are not shown to be apart"),
-        (-0.02, -0.01, 0.0, "machine moves the difference, and the two kinds of seed are not shown to be apart there"),
-        (-0.01, 0.01, 1.0, "is not shown to move the difference, and the two kinds of seed are still apart there."),
+        (-0.01, 0.01, 0.0, "are not shown to move the difference, and the two kinds of seed are not shown to be apart"),
+        (-0.02, -0.01, 0.0, "versions move the difference, and the two kinds of seed are not shown to be apart there"),
+        (-0.01, 0.01, 1.0, "are not shown to move the difference, and the two kinds of seed are apart there."),
     ],
 )
 def test_nothing_shown_is_not_called_nothing(low, high, shift, expected):
     kinds = beside.Kinds(*(pd.Series([0.0, 0.1, 0.2, 0.3]) + each for each in (0.0, shift)))
-    assert expected in repeated.verdict(Estimate((low + high) / 2, low, high, 8), kinds)
+    assert expected in repeated.shown(Estimate((low + high) / 2, low, high, 8), kinds)
 
 
 def test_accuracy_without_copies_leaves_them_out(record):
@@ -279,12 +282,23 @@ def test_tuned_arms_are_told_of_once_all_their_runs_are_on_record(record):
         table[table["seed"] < 10].to_csv(folder / "tuned" / "results.csv", index=False)
         (told,) = tuned_text.text(folder / "tuned", results)
         assert "seeds 0 and 1): 8 of 8 runs that choose and 4 of 6 with what was chosen" in told
+        assert (tuned_text.brief(folder / "tuned", results), tuned_text.on_record(folder / "tuned", results)) == (
+            "",
+            [],
+        )
         table.to_csv(folder / "tuned" / "results.csv", index=False)
         first, _, _, _, dml, local = tuned_text.text(folder / "tuned", results)
-    assert "6 of 6" in first and "| `dml` | 3 | 0.001 | " in dml and dml.endswith(" |  |")
+        few_words, (paragraph,) = (tell(folder / "tuned", results) for tell in (tuned_text.brief, tuned_text.on_record))
+    assert "6 of 6" in first and "| `dml` | 3 | 0.001 | " in dml and dml.endswith(" |  |  |")
     late = accuracy.values(results, "late unseen accuracy").loc[[8, 9, 10], "local+public"]
     assert f"| `local+public` | 1 | 0.001 | {100 * (0.92 - late).mean():+.2f} [" in local
-    assert "| +0.33 [" in local and local.endswith("(n = 3) |")
+    usual = accuracy.values(results, "late unseen accuracy").loc[[8, 9, 10], "dml"] - 0.92
+    assert "| +0.33 [" in local and f" | {100 * usual.mean():+.2f} [" in local and local.endswith("(n = 3) |")
+    assert few_words.startswith("Against `local+public`, both tuned, published: +0.33 [")
+    assert few_words.endswith(" (3).")
+    assert "n = 3, without a verdict. DML minus `local+public` +0.33 [" in paragraph
+    gain = accuracy.values(results, "late unseen accuracy").loc[[8, 9, 10], "dml"].rsub(0.92).mean() + 0.01 / 3
+    assert f"minus DML as published {100 * gain:+.2f} [" in paragraph
     assert list(tuned_text.text(folder / "none", results)) == []
 
 

@@ -304,7 +304,14 @@ def test_how_many_of_ten_are_borne_is_said_when_all_seeds_are_there(tmp_path):
     for name, rows in (("hostile", table), ("hostile-veto", veto(range(20, 40), plain=0.6, clipped=0.02, price=0.0))):
         (tmp_path / name).mkdir()
         rows.to_csv(tmp_path / name / "results.csv", index=False)
-    said = "Of ten, `local+public` shown better from 1 (DML), 2 (FedAvg), none to 2 (clipped) liars (10 seeds)."
+    said = "Of ten, `local+public` is shown better from 1 (DML), 2 (FedAvg), none to 2 (clipped) liars (10 seeds)."
     assert hostile.brief(tmp_path).endswith(f"(20). {said}") and said in hostile.on_record(tmp_path)[0]
     table[table["seed"] < 29].to_csv(tmp_path / "hostile" / "results.csv", index=False)
     assert hostile.brief(tmp_path).endswith("(20).") and "Of ten" not in hostile.on_record(tmp_path)[0]
+    two = rows[rows["liars"] == 1].assign(liars=2)
+    two.loc[two["clip"] == 0.02, "value"] -= 0.1
+    pd.concat([rows, two]).to_csv(tmp_path / "hostile-veto" / "results.csv", index=False)
+    honest, liars = (rows[(rows["clip"] == 0.02) & (rows["liars"] == f)]["value"].mean() for f in (0, 1))
+    assert honest > liars and f"; clipped, {100 * liars:.1f}, two {100 * liars - 10:.1f} (20)." in hostile.brief(
+        tmp_path
+    )

@@ -365,7 +365,7 @@ def test_notebook_02_runs_with_the_annexes_taken_away(tmp_path, sandbox_in):
     environment = sandbox_in(tmp_path).environment()
     environment["PYTHONPATH"] = os.pathsep.join((str(copy), environment["PYTHONPATH"]))
     out, figures = tmp_path / "out", tmp_path / "figures"
-    given = f"seeds, rounds, results, figures, device = [0], 1, {str(out)!r}, {str(figures)!r}, 'cpu'"
+    given = f"seeds, rounds, results, figures, device = [0], 2, {str(out)!r}, {str(figures)!r}, 'cpu'"
     command = [sys.executable, "-c", CELLS, given]
     done = subprocess.run(command, env=environment, cwd=copy, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr + done.stdout

@@ -259,7 +259,7 @@ def test_the_numbers_on_accuracy_computed_another_way(record):
     reported = published.published().groupby("arm")["accuracy"].mean()
     theirs = 100 * (reported["dml"] - reported["fedavg"])
     excluded = "excluded as *mean*, as one seed by the paper's equation alone."
-    assert f"The paper's {theirs:+.2f}: {excluded}" in told
+    assert f"Paper's {theirs:+.2f}: {excluded}" in told
     for arm in ("dml", "dml-one-term"):  # one more seed
         gap = 100 * (means[arm] - means["fedavg"])
         more = gap.mean() + 2.364624 * gap.std() * (9 / 8) ** 0.5
@@ -340,20 +340,10 @@ def test_a_gain_that_the_seeds_before_the_plan_leave_open_is_told_with_them(reco
     assert kinds.both.n == 20 and kinds.both.low < 0 < kinds.both.high and kinds.p > 0.05
     fresh, before = (f"{100 * each.mean():+.2f}" for each in (kinds.fresh, kinds.before))
     assert f"?** Published: yes, {fresh} [" in told and f" (12), last round {fresh} [" in told
-    assert re.search(rf"; exploratory \(8, sample\): CPU {re.escape(before)} \[\S+ \S+\]\. Reduced: ", told)
+    assert re.search(rf"; exploratory \(8, sample\) {re.escape(before)} \[\S+ \S+\]\. Reduced: ", told)
     assert ": excluded as *mean*, and as one seed." in told
     advice = bullet(record, "When to use it?")
-    assert "For accuracy in the published setting (0.5 points not shown); elsewhere not shown." in advice
-    again = read(PAPER, "results").query("metric == 'unseen sample accuracy' and arm in ('dml', 'fedavg')").copy()
-    again.loc[again["arm"] == "dml", "value"] += 0.01  # by a GPU
-    tables = {"earlier": again, "published": one.results}
-    for name, table in tables.items():
-        (record / "studies" / name).mkdir(exist_ok=True)
-        costs = table[["seed", "arm"]].drop_duplicates().assign(processor="a GPU")
-        costs.to_csv(record / "studies" / name / "costs.csv", index=False)
-    again.to_csv(record / "studies" / "earlier" / "results.csv.gz", index=False)
-    moved = f"{100 * kinds.before.mean() + 1:+.2f}"
-    assert f"], GPU {moved} [" in bullet(record, "More accurate than FedAvg?")
+    assert "For accuracy in the published setting (0.5 points not shown); elsewhere no gain shown." in advice
 
 
 def test_a_liar_is_told_of_as_soon_as_two_seeds_are_on_record(record):
@@ -389,7 +379,7 @@ def test_the_finding_on_bytes_turns_with_the_ladder(record):
     kept = coded.loc["weights, float32", "bytes"] / coded.loc["weights, float32", "plain"]
     images = (dml["setup"] - fedavg["setup"]) * coded.loc["image", "bytes"].min() / 30_000
     ours = dml["sent"] + images + kept * fedavg["setup"]
-    assert f" a round, {kept * whole['fedavg'] / ours:.2f} with coded set-up; its largest 1 %: " in told
+    assert f" a round, {kept * whole['fedavg'] / ours:.2f} with coded set-up; largest 1 %: " in told
     assert told.endswith(f"(raw {whole['fedavg, top 1 %'] / whole['dml']:.2f}).")
     assert "?** For small messages" in bullet(record, "When to use it?")
 

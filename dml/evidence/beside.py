@@ -86,7 +86,7 @@ def by_machine(numbers: Kinds, before: str, costs: pd.DataFrame) -> dict[str, pd
 
 
 def text(study: Study, folder: Path, results: pd.DataFrame) -> Iterator[str]:
-    """The lines of a study's page: seeds before and after the plan, machines where there are several, repetitions."""
+    """The lines of a study's page: seeds before and after the plan, and machines where there are several."""
     run = RECORDED / RUNS[study.name]
     found = kinds(read(run, "results"), results)
     yield (

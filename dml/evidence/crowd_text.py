@@ -97,14 +97,13 @@ def brief(folder: Path = STUDIES) -> str:
     apart = gains[gains["against"] == "fedavg"]
     photographs = _ends(apart[crowd.within(apart, PHOTOGRAPHS)])
     faces, tenth = (_surest(apart[crowd.within(apart, each)]) for each in (EVERYBODY, TENTH))
-    told = [f"drawn faces, {_apart(faces.head(1))}"] if len(faces) else []
-    told += [f"{row.clients:,} {SHOWS[side(row.low, row.high)]} ({row.n})" for row in faces.iloc[1:].itertuples()]
-    told += [f"a tenth a round, {_apart(tenth.head(1))}"] if len(tenth) else []
+    of_faces = [_apart(faces.head(1))] if len(faces) else []
+    of_faces += [f"{row.clients:,} {SHOWS[side(row.low, row.high)]} ({row.n})" for row in faces.iloc[1:].itertuples()]
+    of_faces += [f"{row.clients:,}, a tenth a round, {points(row)} ({row.n})" for row in tenth.head(1).itertuples()]
+    told = [f"photographs, {_apart(photographs)}."] if len(photographs) else []
+    told += [f"drawn faces, {'; '.join(of_faces)}."] if of_faces else []
     state = "" if complete(clients) else " (interim)"
-    parts = [f"photographs, {_apart(photographs)}"] if len(photographs) else []
-    parts += ["; ".join(told)] if told else []
-    first, *others = (f"{part}." for part in parts or [""])
-    return " ".join([f"DML minus FedAvg, kept images{state}: {first}", *map(capital, others)]) if parts else ""
+    return f"DML minus FedAvg, kept images{state}: {' '.join([*told[:1], *map(capital, told[1:])])}" if told else ""
 
 
 def _apart(rows: pd.DataFrame) -> str:

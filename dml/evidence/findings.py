@@ -18,8 +18,8 @@ from dml.evidence import (
     games,
     games_text,
     hostile,
-    repeated,
     skew_text,
+    tuned,
 )
 from dml.evidence.about import RUNS, About, read
 from dml.evidence.accuracy import claims, last_gaps, over_fedavg
@@ -110,7 +110,7 @@ def findings(record: Path = RECORDED) -> str:
     readers = c4(read(folder, "privacy_differences"))
     asked = {
         "More accurate than FedAvg?": f"{accuracy(speaking, record)} {one_seed(published.results, about.reported)}",
-        "Do peers teach?": mechanism(speaking),
+        "Do peers teach?": f"{mechanism(speaking)} {tuned.brief(studies / 'tuned', published.results)}".rstrip(),
         "Where clients differ?": " ".join(filter(None, (skew_text.brief(studies), models(studies)))),
         "With many clients?": crowd_text.brief(studies),
         "Cheaper?": traffic(times),
@@ -151,14 +151,8 @@ def accuracy(speaking: Sequence[Deciding], record: Path) -> str:
         kinds = beside.gap(read(record / RUNS[one.protocol], "results"), one.results, "fedavg")
         if side(kinds.both.low, kinds.both.high) == side(-1, 1):
             before = points(interval(kinds.before.to_numpy()))
-            told[-1] += f"; exploratory ({len(kinds.before)}, sample): CPU {before}{_on_a_gpu(one, record)}"
+            told[-1] += f"; exploratory ({len(kinds.before)}, sample) {before}"
     return f"{'. '.join(told)}."
-
-
-def _on_a_gpu(one: Deciding, record: Path) -> str:
-    """What seeds before the plan of the published protocol show where a GPU computed them once more."""
-    there = repeated.on_one_gpu(record / "studies", one.results) if one.protocol == "published" else None
-    return f", GPU {points(interval(there[1].before.to_numpy()))}" if there else ""
 
 
 def mechanism(speaking: Sequence[Deciding]) -> str:
@@ -175,9 +169,9 @@ def one_seed(results: pd.DataFrame, reported: pd.DataFrame) -> str:
     theirs = means["dml"] - means["fedavg"]
     ours = [last_gaps(results, form) for form in ("dml", "dml-one-term")]
     if not all(interval(gap).high < theirs for gap in ours):
-        return f"The paper's {100 * theirs:+.2f}: not excluded as *mean*."
+        return f"Paper's {100 * theirs:+.2f}: not excluded as *mean*."
     first, second = (bool(prediction(gap)["high"] < theirs) for gap in ours)
-    return f"The paper's {100 * theirs:+.2f}: excluded as *mean*, {ONE_SEED[first, second]}."
+    return f"Paper's {100 * theirs:+.2f}: excluded as *mean*, {ONE_SEED[first, second]}."
 
 
 def models(studies: Path) -> str:
@@ -190,7 +184,7 @@ def traffic(times: pd.Series) -> str:
     whole, top = (f"{times[OURS, CODED, arm]:.2f}" for arm in ("fedavg", TOP))
     return (
         f"FedAvg's bytes, one-sum server: {times[OURS, ROUND, 'fedavg']:,.0f} times DML's a round, {whole} with coded "
-        f"set-up; its largest 1 %: {top} (raw {times[OURS, RUN, TOP]:.2f})."
+        f"set-up; largest 1 %: {top} (raw {times[OURS, RUN, TOP]:.2f})."
     )
 
 
@@ -234,7 +228,7 @@ def advice(speaking: Sequence[Deciding], times: pd.Series, readers: dict[str, se
     if gained and not everywhere:
         little = _asked(gained[0], "C1", "fedavg").least < plan().margin
         half = f" ({100 * plan().margin:g} points not shown)" if little else ""
-        less = f"For accuracy in the {gained[0].protocol} setting{half}; elsewhere not shown."
+        less = f"For accuracy in the {gained[0].protocol} setting{half}; elsewhere no gain shown."
     return " ".join(filter(None, ("; ".join(reasons) + "." if reasons else "", less)))
 
 

@@ -143,7 +143,7 @@ def brief(folder: Path = STUDIES) -> str:
     numbers = ", ".join(f"{row.Index} {_area(row)}" for row in told.itertuples())
     state = ", interim" if games.interim(rates) else ""
     alike = f"both {losses:.3f}" if losses == weights else f"losses {losses:.3f}, weights {weights:.3f}"
-    return f"Several rounds ({told['n'].max()} games{state}): {numbers}. Server picks public images: {alike}."
+    return f"Several rounds ({told['n'].max()} games{state}): {numbers}. Server-picked images: {alike}."
 
 
 def standing(rates: pd.DataFrame) -> pd.DataFrame:

@@ -137,7 +137,7 @@ def _of_ten(folder: Path) -> str:
     asked = {"DML": ("dml", SMALL.clip), "FedAvg": ("fedavg", SMALL.clip), "clipped": ("dml", CLIP)}
     found = {name: even[arm, "mean", clip] for name, (arm, clip) in asked.items()}
     told = (f"{_from(fewest, most)} ({name})" for name, fewest in found.items())
-    return f"Of ten, `{ALONE}` shown better from {', '.join(told)} liars ({n} seeds)."
+    return f"Of ten, `{ALONE}` is shown better from {', '.join(told)} liars ({n} seeds)."
 
 
 def _from(fewest: int | None, most: int) -> str:

@@ -17,6 +17,7 @@ from dml.config import FIGURES, RECORDED, ROOT
 from dml.evidence import crowd_text, defences_text, games_text, generalisation, hostile, skew_text, style, verdicts
 from dml.evidence import reconstruction as pictures
 from dml.evidence import transmission as sizes
+from dml.evidence import tuned as schedules
 from dml.evidence.about import About, read
 from dml.evidence.accuracy import over_fedavg
 from dml.evidence.answers import STATUSES, brief
@@ -104,6 +105,8 @@ def accuracy(published: Recorded, reduced: Recorded) -> list[str]:
             )
         if run.protocol in newer:
             paragraphs.append(decided(newer[run.protocol]))
+            if run.protocol == "published":  # of which arms are tuned
+                paragraphs += schedules.on_record(run.studies / "tuned", newer[run.protocol].results)
     return paragraphs
 
 

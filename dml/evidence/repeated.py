@@ -11,6 +11,7 @@ from dml.config import RECORDED
 from dml.evidence.about import RUNS, read
 from dml.evidence.accuracy import LATE, values
 from dml.evidence.beside import Kinds, by_machine, sampled
+from dml.evidence.confirmatory import decisive
 from dml.evidence.words import counted, points
 from dml.files import read_table
 from dml.stats import ALPHA, Estimate, interval
@@ -26,7 +27,7 @@ def text(folder: Path, results: pd.DataFrame) -> Iterator[str]:
     """
     first, costs = values(results, LATE), read_table(folder / "published" / TABLES["costs"])
     devices, precision = plan().devices, plan().precision
-    on_a_cpu, in_bf16 = whole(devices, folder), of_one_processor(whole(precision, folder), costs, folder)
+    on_a_cpu, in_bf16 = _whole(devices, folder), of_one_processor(_whole(precision, folder), costs, folder)
     for study, table, how in (
         (devices, on_a_cpu, "The same seeds on a CPU as well ({}), GPU minus CPU"),
         (precision, in_bf16, "The same seeds in bf16 as well ({}), float32 minus bf16"),
@@ -34,17 +35,7 @@ def text(folder: Path, results: pd.DataFrame) -> Iterator[str]:
         if not table.empty:
             second = values(table, LATE)
             yield from ["", _moved(how, study, second, changed(first, second))]
-    if there := on_one_gpu(folder, results):
-        yield from ["", _earlier(folder, *there)]
-
-
-def whole(study: Study, folder: Path) -> pd.DataFrame:
-    """The results on record of the seeds that have all arms of a repetition; no row where there is none."""
-    file = folder / study.name / TABLES["results"]
-    if not file.is_file():
-        return pd.DataFrame(columns=PAIR)
-    table = read_table(file)
-    return table[table.groupby("seed")["arm"].transform("nunique") == len(study.arms)]
+    yield from _earlier(folder, results, costs)
 
 
 def of_one_processor(table: pd.DataFrame, costs: pd.DataFrame, folder: Path) -> pd.DataFrame:
@@ -68,35 +59,37 @@ def _moved(how: str, study: Study, second: pd.DataFrame, moved: Mapping[str, pd.
     return f"{how.format(f'{len(second)} of {len(study.confirmatory)}')}: {parts}."
 
 
-def on_one_gpu(folder: Path, results: pd.DataFrame) -> tuple[str, Kinds] | None:
-    """The GPU, and DML minus FedAvg in the sample by both kinds of seed that it computed; None without either kind."""
-    again = whole(plan().earlier, folder)
-    if again.empty:
-        return None
-    second, fresh = sampled(again), sampled(results)
-    (processor,) = read_table(folder / plan().earlier.name / TABLES["costs"])["processor"].unique()
-    kinds = Kinds(second["dml"] - second["fedavg"], (fresh["dml"] - fresh["fedavg"]).dropna())
-    costs = read_table(folder / "published" / TABLES["costs"])
-    machines = by_machine(kinds, "", costs)
-    return (processor, Kinds(kinds.before, machines[processor])) if processor in machines else None
-
-
-def _earlier(folder: Path, processor: str, there: Kinds) -> str:
-    """What the GPU changes in the seeds of before the plan, and how far both kinds of seed are apart on it."""
+def _earlier(folder: Path, results: pd.DataFrame, costs: pd.DataFrame) -> Iterator[str]:
+    """What the GPU changes in the seeds of before the plan, and how far both kinds of seed are apart on it; nothing
+    before each kind has two seeds of one GPU.
+    """
     study, first = plan().earlier, sampled(read(RECORDED / RUNS["published"], "results"))
-    second = sampled(whole(study, folder))
-    moved = changed(first, second)
-    change = interval(moved[GAP].to_numpy())
-    return (
-        f"{_moved('The exploratory seeds on a GPU as well ({}), in that sample, CPU minus GPU', study, second, moved)} "
-        f"Both kinds of seed on the {processor}: {GAP} {counted(interval(there.before.to_numpy()))} of exploratory "
-        f"and {counted(interval(there.fresh.to_numpy()))} of confirmatory ones, apart by {points(there.apart)}, "
-        f"p = {there.p:.2g} (Welch's t; chosen after both kinds were seen). {verdict(change, there)}"
+    again, fresh = _whole(study, folder), sampled(results)
+    if again.empty:
+        return
+    second, own = sampled(again), read_table(folder / study.name / TABLES["costs"])
+    (processor, *others), moved = own["processor"].unique(), changed(first, second)
+    kinds = Kinds(second["dml"] - second["fedavg"], (fresh["dml"] - fresh["fedavg"]).dropna())
+    there = kinds._replace(fresh=by_machine(kinds, "", costs).get(processor, pd.Series(dtype=float)))
+    if others or min(map(len, there)) < 2:
+        return
+    how = "The exploratory seeds on a GPU as well ({}), in that sample, CPU minus GPU"
+    change, before, after = (interval(each.to_numpy()) for each in (moved[GAP], *there))
+    yield ""
+    yield (
+        f"{_moved(how, study, second, moved)} Both kinds of seed on the {processor}: {GAP} {counted(before)} of "
+        f"exploratory and {counted(after)} of confirmatory ones, apart by {points(there.apart)}, p = {there.p:.2g} "
+        f"(Welch's t; chosen after both kinds were seen). {shown(change, there)}"
     )
 
 
-def verdict(change: Estimate, there: Kinds) -> str:
-    """What that says of the reason: the plan's words, and that nothing is shown where nothing is."""
-    moves = "moves" if change.low > 0 or change.high < 0 else "is not shown to move"
-    apart = "are still apart there" if there.p < ALPHA else "are not shown to be apart there, nor to be alike"
-    return f"So the machine {moves} the difference, and the two kinds of seed {apart}."
+def shown(change: Estimate, there: Kinds) -> str:
+    """What both numbers show, in words: nothing shown is not called nothing. Versions changed with the machine."""
+    move = "move" if change.low > 0 or change.high < 0 else "are not shown to move"
+    apart = "are apart there" if there.p < ALPHA else "are not shown to be apart there, nor to be alike"
+    return f"So machine and versions {move} the difference, and the two kinds of seed {apart}."
+
+
+def _whole(study: Study, folder: Path) -> pd.DataFrame:
+    """The results on record of the seeds that have all arms of a repetition."""
+    return decisive(study, folder / study.name)

@@ -130,11 +130,9 @@ def brief(folder: Path = STUDIES) -> str:
         return ""
     map_ = _differing(map_)
     counts, so_far = map_["state"].value_counts(), ", interim" if state(folder) else ""
-    told = [f"{state} {counts[state]}" for state in (BELOW, EQUAL) if state in counts]
-    return (
-        f"DML above the best arm without outputs: {counts.get(ABOVE, 0)} of {len(map_)} regimes; "
-        f"{', '.join(told)} ({between(map_['n'])}{so_far})."
-    )
+    told = [f"{counts.get(ABOVE, 0)} of {len(map_)} regimes"]
+    told += [f"{state} {counts[state]}" for state in (BELOW, EQUAL) if state in counts]
+    return f"DML above best arm without outputs: {'; '.join(told)} ({between(map_['n'])}{so_far})."
 
 
 def _differing(map_: pd.DataFrame) -> pd.DataFrame:

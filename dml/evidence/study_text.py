@@ -66,12 +66,12 @@ def _listed(seeds: Sequence[int]) -> str:
 def _images(study: Study, folder: Path, seeds: Sequence[int]) -> Iterator[str]:
     shares = confirmatory.by_image(read_table(folder / TABLES["right"]))
     copies = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["unseen_copies"]
-    compared = ("fedavg", "asynchronous")
-    differences = confirmatory.by_seed_and_image(shares, seeds, compared)
+    arms = ("fedavg", "asynchronous")
+    differences = confirmatory.by_seed_and_image(shares, seeds, arms)
     alone = np.broadcast_to(differences.mean(axis=2, keepdims=True), differences.shape)  # no image differs from another
     spans = [span(*ends) for ends in confirmatory.crossed(np.concatenate([differences, alone]))]
     images = differences.shape[2]
-    for against, both, seeds_only in zip(compared, spans[: len(compared)], spans[len(compared) :], strict=True):
+    for against, both, seeds_only in zip(arms, spans[: len(arms)], spans[len(arms) :], strict=True):
         yield (
             f"- DML minus `{against}` when seeds and the {images:,} unseen images are both drawn anew: {both} points "
             f"(percentiles; seeds alone, likewise: {seeds_only}); without the {len(copies)} that are exact copies of "

@@ -2,45 +2,104 @@
 with it, and whether DML is above the others when all are tuned. Described, without a verdict.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from dml.evidence.accuracy import LATE, values
-from dml.evidence.words import counted, table
+from dml.evidence.words import counted, points, table
 from dml.files import read_table
-from dml.stats import interval
-from dml.studies.plan import Tuned, plan
-from dml.studies.tuned import KEY, choice, settings
+from dml.stats import Estimate, interval
+from dml.studies.plan import plan
+from dml.studies.tuned import KEY, Setting, choice, settings
+
+
+class Chosen(NamedTuple):
+    """What an arm chose, and differences of late unseen accuracy over the seeds that run with it: itself with its
+    choice minus itself as published; DML minus it, both with their choice; DML as published minus it with its choice.
+    """
+
+    setting: Setting
+    gain: Estimate
+    both: Estimate
+    published: Estimate
 
 
 def text(folder: Path, results: pd.DataFrame) -> Iterator[str]:
-    """The lines of a page: how far the runs are; once they are complete, a row an arm, beside the untuned arms of the
-    same seeds in `results`. Nothing where none is on record.
+    """The lines of a page: how far the runs are; once they are complete, a row an arm, beside the arms as published of
+    the same seeds in `results`. Nothing where none is on record.
     """
     file, asked = folder / "results.csv", plan().tuned
     if not file.is_file():
         return
-    measured = read_table(file)
-    runs = measured[KEY].drop_duplicates()
-    choosing, running = (int(runs["seed"].isin(seeds).sum()) for seeds in (asked.chosen_on, asked.run_on))
-    wanted, more = len(settings()) * len(asked.chosen_on), len(asked.arms) * len(asked.run_on)
+    choosing, running = _done(read_table(file))
+    wanted, more = _planned()
     yield (
         f"Tuned arms (epochs and rate of the public phase, by private validation images of seeds "
         f"{asked.chosen_on[0]} and {asked.chosen_on[-1]}): {choosing} of {wanted} runs that choose and {running} of "
         f"{more} with what was chosen are on record."
     )
-    if (choosing, running) == (wanted, more):
-        yield from ["", *_chosen(measured, results, asked)]
-
-
-def _chosen(measured: pd.DataFrame, results: pd.DataFrame, asked: Tuned) -> Iterator[str]:
-    fixed, late = values(results, LATE), measured[(measured["metric"] == LATE) & measured["seed"].isin(asked.run_on)]
-    tuned = late.groupby(["seed", "arm"])["value"].mean().unstack()
     rows = []
-    for arm, setting in choice(measured, asked.chosen_on).items():
-        minus = "" if arm == "dml" else counted(interval((tuned["dml"] - tuned[arm]).to_numpy()))
-        gain = counted(interval((tuned[arm] - fixed.loc[tuned.index, arm]).to_numpy()))
-        rows.append((f"`{arm}`", setting.public_epochs, f"{setting.public_rate:g}", gain, minus))
-    yield from table(("tuned", "public epochs", "rate", "minus itself untuned", "DML minus it, both tuned"), rows)
+    for arm, one in chosen(folder, results).items():
+        apart = ("", "") if arm == "dml" else (counted(one.both), counted(one.published))
+        rows.append((f"`{arm}`", one.setting.public_epochs, f"{one.setting.public_rate:g}", counted(one.gain), *apart))
+    if rows:
+        titles = ("tuned", "public epochs", "rate", "minus itself untuned", "DML minus it, both tuned")
+        yield from ["", *table((*titles, "DML untuned minus it tuned (asked afterwards)"), rows)]
+
+
+def brief(folder: Path, results: pd.DataFrame) -> str:
+    """DML minus public labels alone, both tuned, for the README; "" while runs are missing."""
+    one = chosen(folder, results).get("local+public")
+    return f"Against `{one.setting.arm}`, both tuned, published: {points(one.both)} ({one.both.n})." if one else ""
+
+
+def on_record(folder: Path, results: pd.DataFrame) -> list[str]:
+    """The same in a paragraph of notebook 02; none while runs are missing."""
+    found = chosen(folder, results)
+    if not found:
+        return []
+    own, others = found["dml"], [arm for arm in found if arm != "dml"]
+    told = "; ".join(f"minus `{arm}` {points(found[arm].both)}" for arm in others)
+    return [
+        "**With a schedule of its own for each arm**, chosen on private validation images of other seeds: "
+        f"n = {own.both.n}, without a verdict. DML {told}. DML with its choice minus DML as published "
+        f"{points(own.gain)}: what is better on private images need not be on unseen ones."
+    ]
+
+
+def chosen(folder: Path, results: pd.DataFrame) -> Mapping[str, Chosen]:
+    """By arm what it chose and reached; empty while runs are missing."""
+    file, asked = folder / "results.csv", plan().tuned
+    if not file.is_file() or _done(measured := read_table(file)) != _planned():
+        return {}
+    late = measured[(measured["metric"] == LATE) & measured["seed"].isin(asked.run_on)]
+    tuned = late.groupby(["seed", "arm"])["value"].mean().unstack()
+    fixed = values(results, LATE).loc[tuned.index]
+
+    def apart(first: pd.Series, second: pd.Series) -> Estimate:
+        return interval((first - second).to_numpy())
+
+    return {
+        arm: Chosen(
+            setting,
+            gain=apart(tuned[arm], fixed[arm]),
+            both=apart(tuned["dml"], tuned[arm]),
+            published=apart(fixed["dml"], tuned[arm]),
+        )
+        for arm, setting in choice(measured, asked.chosen_on).items()
+    }
+
+
+def _done(measured: pd.DataFrame) -> tuple[int, int]:
+    """How many runs that choose, and with what was chosen, are on record."""
+    runs, asked = measured[KEY].drop_duplicates(), plan().tuned
+    return int(runs["seed"].isin(asked.chosen_on).sum()), int(runs["seed"].isin(asked.run_on).sum())
+
+
+def _planned() -> tuple[int, int]:
+    """How many of both are planned."""
+    asked = plan().tuned
+    return len(settings()) * len(asked.chosen_on), len(asked.arms) * len(asked.run_on)
