@@ -294,11 +294,12 @@ def test_tuned_arms_are_told_of_once_all_their_runs_are_on_record(record):
     assert f"| `local+public` | 1 | 0.001 | {100 * (0.92 - late).mean():+.2f} [" in local
     usual = accuracy.values(results, "late unseen accuracy").loc[[8, 9, 10], "dml"] - 0.92
     assert "| +0.33 [" in local and f" | {100 * usual.mean():+.2f} [" in local and local.endswith("(n = 3) |")
-    assert few_words.startswith("Against `local+public`, both tuned, published: +0.33 [")
-    assert few_words.endswith(" (3).")
+    assert few_words.startswith(f"Published, `local+public` tuned: DML {100 * usual.mean():+.2f} [")
+    assert re.search(r"\], tuned \+0\.33 \[\S+ \S+\] \(3\)\.$", few_words)
     assert "n = 3, without a verdict. DML minus `local+public` +0.33 [" in paragraph
     gain = accuracy.values(results, "late unseen accuracy").loc[[8, 9, 10], "dml"].rsub(0.92).mean() + 0.01 / 3
     assert f"minus DML as published {100 * gain:+.2f} [" in paragraph
+    assert f"others' choices: minus `local+public` {100 * usual.mean():+.2f} [" in paragraph
     assert list(tuned_text.text(folder / "none", results)) == []
 
 

@@ -261,7 +261,7 @@ def test_the_readme_tells_of_the_most_clients_with_the_most_seeds_and_of_the_mos
     some = made[(made["clients"] <= 50) & (made["share"] == 1)].assign(data="facemask")
     pd.concat([made, some]).to_csv(tmp_path / "crowd" / "clients.csv.gz", index=False)
     told = crowd_text.brief(tmp_path)
-    assert ": photographs, 20 clients -10.00 [-10.00, -10.00] (3), 50 -5.00 [-5.00, -5.00] (3). Drawn faces, " in told
+    assert ": photographs, 20 clients -10.00 [-10.00, -10.00], 50 -5.00 [-5.00, -5.00] (3). Drawn faces, " in told
     photographs = made[(made["clients"] == 20) | (made["clients"] == 300)].assign(data="facemask")
     pd.concat([made[made["clients"] < 300], photographs]).to_csv(tmp_path / "crowd" / "clients.csv.gz", index=False)
     told = crowd_text.brief(tmp_path)

@@ -343,7 +343,7 @@ def test_a_gain_that_the_seeds_before_the_plan_leave_open_is_told_with_them(reco
     assert re.search(rf"; exploratory \(8, sample\) {re.escape(before)} \[\S+ \S+\]\. Reduced: ", told)
     assert ": excluded as *mean*, and as one seed." in told
     advice = bullet(record, "When to use it?")
-    assert "For accuracy in the published setting (0.5 points not shown); elsewhere no gain shown." in advice
+    assert "For accuracy in the published setting (0.5 points not shown), nowhere else shown." in advice
 
 
 def test_a_liar_is_told_of_as_soon_as_two_seeds_are_on_record(record):
@@ -395,7 +395,7 @@ def test_the_finding_on_privacy_turns_with_the_differences(record):
     told = bullet(record, "More private?")
     assert "One round (exploratory, 128 targets): server +0.081 [+0.062, +0.102], peer -0.024 [-0.041, -0.005]." in told
     advice = bullet(record, "When to use it?")
-    assert "; against an honest-but-curious server or peers with one sum." in advice
+    assert "; against honest-but-curious servers or peers with one sum." in advice
 
     def flip(table):
         table[["value", "low", "high"]] = -table[["value", "high", "low"]].to_numpy()
@@ -417,7 +417,7 @@ def test_a_reader_is_named_in_the_advice_only_where_both_studies_say_the_same(re
     assert "or peers with one sum." in bullet(record, "When to use it?")
     copytree(RECORDED / "studies" / "privacy", record / "studies" / "privacy")
     advice = bullet(record, "When to use it?")
-    assert "; against an honest-but-curious server or peers with one sum." in advice
+    assert "; against honest-but-curious servers or peers with one sum." in advice
     told, areas = bullet(record, "More private?"), games_text.standing(games.recorded(record / "studies"))
     assert f"(10 games): server {areas.loc['server', 'mean']:+.3f} [" in told and "peer +0.030" in told
     assert "One round" not in told  # which was exploratory

@@ -107,10 +107,11 @@ def brief(folder: Path = STUDIES) -> str:
 
 
 def _apart(rows: pd.DataFrame) -> str:
-    """Differences by the number of clients, and their seeds."""
-    first, *more = (f"{points(row)} ({row.n})" for row in rows.itertuples())
-    counts = [f"{count:,}" for count in rows["clients"]]
-    return ", ".join([f"{counts[0]} clients {first}", *(" ".join(pair) for pair in zip(counts[1:], more, strict=True))])
+    """Differences by the number of clients, all of as many seeds."""
+    first, *others = (f"{count:,}" for count in rows["clients"])
+    counts = [f"{first} clients", *others]
+    told = ", ".join(f"{count} {points(row)}" for count, row in zip(counts, rows.itertuples(), strict=True))
+    return f"{told} ({rows['n'].max()})"
 
 
 def _reached(values: pd.DataFrame, who: str) -> list[str]:

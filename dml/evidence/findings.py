@@ -200,7 +200,7 @@ def privacy(readers: pd.DataFrame, studies: Path) -> str:
     return " ".join(filter(None, (*told, games_text.brief(studies))))
 
 
-READERS = {"server": "an honest-but-curious server", "peer": "curious peers", "peer, sum": "peers with one sum"}
+READERS = {"server": "honest-but-curious servers", "peer": "curious peers", "peer, sum": "peers with one sum"}
 
 
 def heard(readers: pd.DataFrame, studies: Path) -> dict[str, set[str]]:
@@ -228,7 +228,7 @@ def advice(speaking: Sequence[Deciding], times: pd.Series, readers: dict[str, se
     if gained and not everywhere:
         little = _asked(gained[0], "C1", "fedavg").least < plan().margin
         half = f" ({100 * plan().margin:g} points not shown)" if little else ""
-        less = f"For accuracy in the {gained[0].protocol} setting{half}; elsewhere no gain shown."
+        less = f"For accuracy in the {gained[0].protocol} setting{half}, nowhere else shown."
     return " ".join(filter(None, ("; ".join(reasons) + "." if reasons else "", less)))
 
 

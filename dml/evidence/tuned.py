@@ -15,6 +15,8 @@ from dml.stats import Estimate, interval
 from dml.studies.plan import plan
 from dml.studies.tuned import KEY, Setting, choice, settings
 
+ADDED = "Seeds 13 to 19 were added after the first five had been seen (the plan's deviations)."
+
 
 class Chosen(NamedTuple):
     """What an arm chose, and differences of late unseen accuracy over the seeds that run with it: itself with its
@@ -39,7 +41,7 @@ def text(folder: Path, results: pd.DataFrame) -> Iterator[str]:
     yield (
         f"Tuned arms (epochs and rate of the public phase, by private validation images of seeds "
         f"{asked.chosen_on[0]} and {asked.chosen_on[-1]}): {choosing} of {wanted} runs that choose and {running} of "
-        f"{more} with what was chosen are on record."
+        f"{more} with what was chosen are on record. {ADDED}"
     )
     rows = []
     for arm, one in chosen(folder, results).items():
@@ -51,22 +53,30 @@ def text(folder: Path, results: pd.DataFrame) -> Iterator[str]:
 
 
 def brief(folder: Path, results: pd.DataFrame) -> str:
-    """DML minus public labels alone, both tuned, for the README; "" while runs are missing."""
+    """DML, as published and tuned, minus public labels alone, tuned, for the README; "" while runs are missing."""
     one = chosen(folder, results).get("local+public")
-    return f"Against `{one.setting.arm}`, both tuned, published: {points(one.both)} ({one.both.n})." if one else ""
+    if one is None:
+        return ""
+    return (
+        f"Published, `{one.setting.arm}` tuned: DML {points(one.published)}, tuned {points(one.both)} ({one.both.n})."
+    )
 
 
 def on_record(folder: Path, results: pd.DataFrame) -> list[str]:
-    """The same in a paragraph of notebook 02; none while runs are missing."""
+    """The same of all arms in a paragraph of notebook 02; none while runs are missing."""
     found = chosen(folder, results)
     if not found:
         return []
     own, others = found["dml"], [arm for arm in found if arm != "dml"]
-    told = "; ".join(f"minus `{arm}` {points(found[arm].both)}" for arm in others)
+    both, published = (
+        "; ".join(f"minus `{arm}` {points(getattr(found[arm], which))}" for arm in others)
+        for which in ("both", "published")
+    )
     return [
         "**With a schedule of its own for each arm**, chosen on private validation images of other seeds: "
-        f"n = {own.both.n}, without a verdict. DML {told}. DML with its choice minus DML as published "
-        f"{points(own.gain)}: what is better on private images need not be on unseen ones."
+        f"n = {own.both.n}, without a verdict. DML {both}. DML with its choice minus DML as published "
+        f"{points(own.gain)}: what is better on private images need not be on unseen ones. DML as published, against "
+        f"the others' choices: {published}."
     ]
 
 
