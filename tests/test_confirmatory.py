@@ -299,6 +299,9 @@ def test_tuned_arms_are_told_of_once_all_their_runs_are_on_record(record):
     assert "n = 3, without a verdict. DML minus `local+public` +0.33 [" in paragraph
     gain = accuracy.values(results, "late unseen accuracy").loc[[8, 9, 10], "dml"].rsub(0.92).mean() + 0.01 / 3
     assert f"minus DML as published {100 * gain:+.2f} [" in paragraph
+    known = accuracy.values(results, "validation accuracy").loc[[8, 9, 10], "local+public"]
+    private = 0.95 - known.mean()  # of its own choice, a constant
+    assert f"| {100 * private:+.2f} [" in local and " of these seeds +" in paragraph
     assert f"others' choices: minus `local+public` {100 * usual.mean():+.2f} [" in paragraph
     assert list(tuned_text.text(folder / "none", results)) == []
 
